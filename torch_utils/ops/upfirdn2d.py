@@ -1,0 +1,115 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""Pad, upsample, filter and downsample images in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def setup_filter(f: Sequence[float] | Sequence[Sequence[float]] | Tensor, *, normalize: bool = True) -> Tensor:
+    """A FIR filter as a float32 tensor: 2-D from an outer product if `f` is 1-D with fewer than 8 taps.
+
+    Args:
+        f:         taps, 1-D (separable) or 2-D.
+        normalize: scale the taps to sum 1.
+
+    Returns:
+        [fh, fw] float32, or [n] for a long separable filter.
+    """
+    f = torch.as_tensor(f, dtype=torch.float32)
+    if f.ndim == 1 and f.numel() < 8:
+        f = torch.outer(f, f)
+    return f / f.sum() if normalize else f
+
+
+def upfirdn2d(
+    x: Tensor,
+    f: Tensor | None,
+    *,
+    up: int | tuple[int, int] = 1,
+    down: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] | tuple[int, int, int, int] = 0,
+    flip_filter: bool = False,
+    gain: float = 1.0,
+) -> Tensor:
+    """Inserts zeros, pads, filters, and keeps every `down`-th sample.
+
+    Args:
+        x:           [N, C, H, W], any floating type and memory format.
+        f:           [fh, fw], or [n] to run along both axes, float32; None is the identity.
+        up:          factor, or (x, y); up - 1 zeros are inserted behind each sample.
+        down:        factor, or (x, y).
+        padding:     pixels at the upsampled resolution: all sides, (x, y) or (x0, x1, y0, y1); negative crops.
+        flip_filter: False for convolution, True for correlation.
+        gain:        factor on the result.
+
+    Returns:
+        [N, C, (H*up + pad - fh) // down + 1, ...] of the type of `x`. Differentiable any number of times.
+
+    Raises:
+        ValueError: `x` is not 4-D, or smaller than the filter after padding.
+    """
+    if x.ndim != 4:
+        raise ValueError(f"x must be [N, C, H, W], got shape {tuple(x.shape)}")
+    up_x, up_y = _pair(up)
+    down_x, down_y = _pair(down)
+    pad = _padding(padding)
+    f = torch.ones([1, 1], device=x.device) if f is None else f.to(x.device)
+    f = f if flip_filter else f.flip(list(range(f.ndim)))
+    height = x.shape[2] * up_y + pad[2] + pad[3]
+    width = x.shape[3] * up_x + pad[0] + pad[1]
+    if height < f.shape[0] or width < f.shape[-1]:
+        raise ValueError(f"x {tuple(x.shape)} padded to {height}x{width} is smaller than filter {tuple(f.shape)}")
+    x = _insert_zeros(x, up_x, up_y, pad)
+    if f.ndim == 2:
+        return _filter(x, f * gain, down_x, down_y)
+    return _filter(_filter(x, f[None, :] * gain, down_x, 1), f[:, None], 1, down_y)
+
+
+def upsample2d(x: Tensor, f: Tensor, *, up: int = 2, gain: float = 1.0) -> Tensor:
+    """[N, C, H, W] -> [N, C, H*up, W*up]: zero insertion and filter `f`, which keeps the mean of the image."""
+    fw, fh = f.shape[-1], f.shape[0]
+    pad = ((fw + up - 1) // 2, (fw - up) // 2, (fh + up - 1) // 2, (fh - up) // 2)
+    return upfirdn2d(x, f, up=up, padding=pad, gain=gain * up * up)
+
+
+def downsample2d(x: Tensor, f: Tensor, *, down: int = 2, gain: float = 1.0) -> Tensor:
+    """[N, C, H, W] -> [N, C, H//down, W//down]: filter `f`, then every `down`-th sample."""
+    fw, fh = f.shape[-1], f.shape[0]
+    pad = ((fw - down + 1) // 2, (fw - down) // 2, (fh - down + 1) // 2, (fh - down) // 2)
+    return upfirdn2d(x, f, down=down, padding=pad, gain=gain)
+
+
+def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
+
+
+def _padding(padding: int | tuple[int, ...]) -> tuple[int, int, int, int]:
+    """x0, x1, y0, y1 of any of the three ways to write a padding."""
+    if isinstance(padding, int):
+        return padding, padding, padding, padding
+    if len(padding) == 2:
+        return padding[0], padding[0], padding[1], padding[1]
+    x0, x1, y0, y1 = padding
+    return x0, x1, y0, y1
+
+
+def _insert_zeros(x: Tensor, up_x: int, up_y: int, pad: tuple[int, int, int, int]) -> Tensor:
+    """Puts up - 1 zeros behind each sample, then pads (crops where negative)."""
+    if up_x > 1 or up_y > 1:
+        n, c, h, w = x.shape
+        out = x.new_zeros([n, c, h * up_y, w * up_x])
+        out[:, :, ::up_y, ::up_x] = x
+        x = out
+    return F.pad(x, pad) if any(pad) else x
+
+
+def _filter(x: Tensor, f: Tensor, down_x: int, down_y: int) -> Tensor:
+    """Correlates every channel with one [fh, fw] filter."""
+    weight = f.to(x.dtype)[None, None].expand(x.shape[1], 1, *f.shape)
+    return F.conv2d(x, weight, stride=(down_y, down_x), groups=x.shape[1])
