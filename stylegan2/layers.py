@@ -1,0 +1,229 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""Layers with equalised learning rate, shared by the generator and the discriminator.
+
+Source: Karras et al. 2018 (arXiv:1710.10196, equalised learning rate, minibatch standard deviation);
+Karras et al. 2020 (arXiv:1912.04958, weight demodulation).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from torch_utils.ops.bias_act import bias_act
+from torch_utils.ops.conv2d_resample import conv2d_resample
+from torch_utils.ops.upfirdn2d import setup_filter
+
+
+def normalize_2nd_moment(x: Tensor, *, eps: float = 1e-8) -> Tensor:
+    """[N, C] -> [N, C] with mean square 1 over channels."""
+    return x * (x.square().mean(dim=1, keepdim=True) + eps).rsqrt()
+
+
+class FullyConnectedLayer(nn.Module):
+    """Linear layer, bias and activation: [N, in_features] -> [N, out_features].
+
+    Weights are stored with variance 1 / lr_multiplier^2 and scaled when they are used, so that Adam changes
+    them at `lr_multiplier` times the optimiser's rate.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        act: str = "linear",
+        lr_multiplier: float = 1.0,
+        bias_init: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.act = act
+        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
+        self.bias = nn.Parameter(torch.full([out_features], float(bias_init)))
+        self.weight_gain = lr_multiplier / math.sqrt(in_features)
+        self.bias_gain = lr_multiplier
+
+    def forward(self, x: Tensor) -> Tensor:
+        w = self.weight.to(x.dtype) * self.weight_gain
+        b = self.bias.to(x.dtype) * self.bias_gain
+        if self.act == "linear":
+            return torch.addmm(b, x, w.t())
+        return bias_act(x @ w.t(), b, act=self.act)
+
+
+class Conv2dLayer(nn.Module):
+    """Convolution with optional resampling, bias and activation: [N, Cin, H, W] -> [N, Cout, H*up/down, W*up/down]."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        bias: bool = True,
+        act: str = "linear",
+        up: int = 1,
+        down: int = 1,
+        conv_clamp: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.act, self.up, self.down, self.conv_clamp = act, up, down, conv_clamp
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.weight_gain = 1 / math.sqrt(in_channels * kernel_size**2)
+        self.register_buffer("resample_filter", setup_filter([1, 3, 3, 1]))
+
+    def forward(self, x: Tensor, *, gain: float = 1.0) -> Tensor:
+        w = (self.weight * self.weight_gain).to(x.dtype)
+        x = conv2d_resample(x, w, self.resample_filter, up=self.up, down=self.down)
+        return scaled_bias_act(x, self.bias, act=self.act, gain=gain, clamp=self.conv_clamp)
+
+
+def scaled_bias_act(x: Tensor, b: Tensor | None, *, act: str, gain: float, clamp: float | None) -> Tensor:
+    """bias_act with the activation's own gain times `gain`; the clamp is scaled along."""
+    act_gain = math.sqrt(2) if act == "lrelu" else 1.0
+    return bias_act(x, b, act=act, gain=act_gain * gain, clamp=None if clamp is None else clamp * gain)
+
+
+def modulated_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    styles: Tensor,
+    *,
+    noise: Tensor | None = None,
+    resample_filter: Tensor | None = None,
+    up: int = 1,
+    demodulate: bool = True,
+) -> Tensor:
+    """Convolution whose input channels are scaled per image, and whose output is normalised in expectation.
+
+    Scaling activations instead of weights keeps one shared weight tensor: the demodulation coefficients
+    rsqrt(sum_{i,k} (s_i w_oik)^2) are a matrix product of squared styles with squared weights summed over taps.
+
+    Args:
+        x:               [N, Cin, H, W], float32 or a half type.
+        weight:          [Cout, Cin, k, k] float32.
+        styles:          [N, Cin] float32.
+        noise:           broadcastable to the output, added after demodulation; None for none.
+        resample_filter: FIR filter, needed if up is 2.
+        up:              1 or 2.
+        demodulate:      normalise (False for toRGB layers).
+
+    Returns:
+        [N, Cout, H*up, W*up] of the type of `x`.
+
+    Source: Karras et al. 2020, arXiv:1912.04958, Eq. (1) and (3).
+    """
+    if demodulate and x.dtype in (torch.float16, torch.bfloat16):
+        # Demodulation undoes both scalings; without them the products overflow float16.
+        weight = weight / (weight.abs().amax(dim=[1, 2, 3], keepdim=True) * math.sqrt(weight[0].numel()))
+        styles = styles / styles.abs().amax(dim=1, keepdim=True)
+    dcoefs = None
+    if demodulate:
+        dcoefs = (styles.square() @ weight.square().sum(dim=[2, 3]).t() + 1e-8).rsqrt()
+    x = x * styles.to(x.dtype)[:, :, None, None]
+    x = conv2d_resample(x, weight.to(x.dtype), resample_filter, up=up)
+    if dcoefs is not None:
+        x = x * dcoefs.to(x.dtype)[:, :, None, None]
+    return x if noise is None else x + noise.to(x.dtype)
+
+
+class MappingNetwork(nn.Module):
+    """Latents and labels to intermediate latents.
+
+    Args:
+        z_dim:          width of z; 0 if there are only labels (conditional discriminators).
+        c_dim:          width of the label; 0 if unconditional.
+        w_dim:          width of w.
+        num_ws:         how often w is repeated; None for a single [N, w_dim] and no moving average.
+        num_layers:     fully connected layers.
+        lr_multiplier:  of their learning rate.
+    """
+
+    def __init__(
+        self,
+        z_dim: int,
+        c_dim: int,
+        w_dim: int,
+        num_ws: int | None,
+        *,
+        num_layers: int = 8,
+        lr_multiplier: float = 0.01,
+    ) -> None:
+        super().__init__()
+        self.z_dim, self.c_dim, self.w_dim, self.num_ws, self.num_layers = (
+            z_dim,
+            c_dim,
+            w_dim,
+            num_ws,
+            num_layers,
+        )
+        if c_dim > 0:
+            self.embed = FullyConnectedLayer(c_dim, w_dim)
+        widths = [z_dim + (w_dim if c_dim > 0 else 0)] + [w_dim] * num_layers
+        for i in range(num_layers):
+            layer = FullyConnectedLayer(widths[i], widths[i + 1], act="lrelu", lr_multiplier=lr_multiplier)
+            setattr(self, f"fc{i}", layer)
+        if num_ws is not None:
+            self.register_buffer("w_avg", torch.zeros(w_dim))
+
+    def forward(
+        self,
+        z: Tensor | None,
+        c: Tensor | None,
+        *,
+        truncation_psi: float = 1.0,
+        truncation_cutoff: int | None = None,
+    ) -> Tensor:
+        """z [N, z_dim], c [N, c_dim] -> ws [N, num_ws, w_dim], or w [N, w_dim] if num_ws is None.
+
+        `truncation_psi` pulls the first `truncation_cutoff` ws (None: all) towards the mean w.
+        """
+        parts = []
+        if self.z_dim > 0:
+            if z is None or z.ndim != 2 or z.shape[1] != self.z_dim:
+                raise ValueError(f"z must be [N, {self.z_dim}], got {None if z is None else tuple(z.shape)}")
+            parts.append(normalize_2nd_moment(z.to(torch.float32)))
+        if self.c_dim > 0:
+            if c is None or c.ndim != 2 or c.shape[1] != self.c_dim:
+                raise ValueError(f"c must be [N, {self.c_dim}], got {None if c is None else tuple(c.shape)}")
+            parts.append(normalize_2nd_moment(self.embed(c.to(torch.float32))))
+        x = torch.cat(parts, dim=1)
+        for i in range(self.num_layers):
+            x = getattr(self, f"fc{i}")(x)
+        if self.num_ws is None:
+            return x
+        ws = x.unsqueeze(1).repeat(1, self.num_ws, 1)
+        if truncation_psi != 1:
+            cutoff = self.num_ws if truncation_cutoff is None else truncation_cutoff
+            ws = torch.cat([self.w_avg.lerp(ws[:, :cutoff], truncation_psi), ws[:, cutoff:]], dim=1)
+        return ws
+
+
+def minibatch_std(x: Tensor, *, group_size: int | None, num_channels: int = 1) -> Tensor:
+    """Appends the standard deviation over groups of images as constant channels.
+
+    Image i belongs to group i mod (N / group_size), so interleaved parts of a batch hold whole groups.
+
+    Args:
+        x:            [N, C, H, W].
+        group_size:   images a group, at most N; None for the whole batch.
+        num_channels: channels appended; each sums up C / num_channels channels.
+
+    Returns:
+        [N, C + num_channels, H, W].
+
+    Raises:
+        ValueError: N is not a multiple of the group size.
+    """
+    n, c, h, w = x.shape
+    g = n if group_size is None else min(group_size, n)
+    if n % g:
+        raise ValueError(f"batch of {n} images is not a multiple of the minibatch-std group size {g}")
+    y = x.reshape(g, n // g, num_channels, c // num_channels, h, w)
+    y = ((y - y.mean(dim=0)).square().mean(dim=0) + 1e-8).sqrt().mean(dim=[2, 3, 4])
+    y = y[:, :, None, None].repeat(g, 1, h, w)
+    return torch.cat([x, y], dim=1)

@@ -1,0 +1,143 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""Files that appear whole or not at all: network snapshots and the resumable training state.
+
+Networks are safetensors files with their settings as JSON in the metadata. The training state is a torch file
+of tensors and plain values, read with `weights_only=True`. Neither can carry code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+SNAPSHOT_FORMAT = "ggdr-network-snapshot-1"
+STATE_FORMAT = "ggdr-training-state-1"
+
+
+class SnapshotError(ValueError):
+    """A file that is not the snapshot or training state that was expected of it."""
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """A binary file to write, which takes the name `path` only after all of it is on the disk.
+
+    On an exception (a full disk, Ctrl-C) the temporary file is removed and `path` stays as it was.
+    """
+    path = Path(path)
+    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    try:
+        with os.fdopen(fd, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _umask() -> int:
+    """The process' umask; reading it means setting it for a moment."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename durable; systems that cannot open folders (Windows) do without."""
+    if os.name == "posix":
+        fd = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a network snapshot holds."""
+
+    path: Path
+    config: dict[str, Any]  # JSON: settings to build the networks from, and how they came about
+    networks: dict[str, dict[str, Tensor]]  # state dicts by name: "G", "D", "G_ema", ...
+
+
+def save_snapshot(
+    path: str | os.PathLike, networks: Mapping[str, Mapping[str, Tensor]], config: Mapping[str, Any]
+) -> None:
+    """Writes state dicts and their JSON-able settings to one safetensors file, atomically."""
+    tensors = {f"{net}.{k}": v.contiguous() for net, state in networks.items() for k, v in state.items()}
+    metadata = {"format": SNAPSHOT_FORMAT, "config": json.dumps(config)}
+    data = safetensors.torch.save(tensors, metadata=metadata)
+    with atomic_write(path) as file:
+        file.write(data)
+
+
+def load_snapshot(path: str | os.PathLike) -> Snapshot:
+    """Reads a network snapshot.
+
+    Raises:
+        SnapshotError: the file is missing, truncated, or not a snapshot of this project.
+    """
+    path = Path(path)
+    networks: dict[str, dict[str, Tensor]] = {}
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != SNAPSHOT_FORMAT:
+                raise SnapshotError(
+                    f"{path}: a safetensors file, but not a network snapshot of this project "
+                    f"(its format is {metadata.get('format')!r}, expected {SNAPSHOT_FORMAT!r})"
+                )
+            config = json.loads(metadata["config"])
+            for key in file.keys():
+                net, _, name = key.partition(".")
+                networks.setdefault(net, {})[name] = file.get_tensor(key)
+    except FileNotFoundError as error:
+        raise SnapshotError(f"{path}: no such file; expected a network-snapshot-*.safetensors") from error
+    except (safetensors.SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+        raise SnapshotError(f"{path}: not a readable network snapshot (.safetensors): {error}") from error
+    return Snapshot(path, config, networks)
+
+
+def save_state(path: str | os.PathLike, state: Mapping[str, Any]) -> None:
+    """Writes the training state (tensors, numbers, strings, lists, dicts), atomically."""
+    with atomic_write(path) as file:
+        torch.save({"format": STATE_FORMAT, **state}, file)
+
+
+def load_state(path: str | os.PathLike) -> dict[str, Any]:
+    """Reads a training state to the CPU.
+
+    Raises:
+        SnapshotError: the file is missing, truncated, not a training state, or holds more than plain data.
+    """
+    path = Path(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise SnapshotError(f"{path}: no such file; expected a training state") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SnapshotError(f"{path}: not a readable training state: {reason}") from error
+    if not isinstance(state, dict) or state.get("format") != STATE_FORMAT:
+        raise SnapshotError(
+            f"{path}: not a training state of this project (expected format {STATE_FORMAT!r})"
+        )
+    return state
