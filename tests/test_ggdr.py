@@ -1,0 +1,272 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""GGDR on networks that were not written for it, and against reference vectors."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from ggdr import GGDR, FeatureDecoder, FeatureTap, cosine_distance_loss
+from stylegan2.config import DiscriminatorConfig
+from stylegan2.discriminator import Discriminator
+from tests.golden import Golden, assert_agrees, golden_params
+
+
+class ToyG(nn.Module):
+    """z [N, 4] -> img [N, 3, 16, 16]; the 8x8 layer returns a tuple, as synthesis blocks do."""
+
+    class Mid(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(6, 5, 3, padding=1)
+
+        def forward(self, x):
+            return nn.functional.interpolate(self.conv(x).tanh(), scale_factor=2), None
+
+    def __init__(self):
+        super().__init__()
+        self.low = nn.Linear(4, 6 * 4 * 4)
+        self.mid = self.Mid()
+        self.top = nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(5, 3, 3, padding=1))
+
+    def forward(self, z):
+        x, _ = self.mid(self.low(z).reshape(-1, 6, 4, 4))
+        return self.top(x)
+
+
+class ToyD(nn.Module):
+    """img [N, 3, 16, 16] -> logits [N, 1]; 8x8 and 4x4 layers, batch norm and dropout inside."""
+
+    def __init__(self, inplace=False):
+        super().__init__()
+        self.e8 = nn.Sequential(nn.Conv2d(3, 7, 3, 2, 1), nn.BatchNorm2d(7))
+        self.act = nn.LeakyReLU(0.2, inplace=inplace)
+        self.e4 = nn.Sequential(nn.Conv2d(7, 9, 3, 2, 1), nn.Dropout(0.5))
+        self.out = nn.Linear(9 * 16, 1)
+
+    def forward(self, img):
+        return self.out(self.e4(self.act(self.e8(img))).flatten(1))
+
+
+def attach(G, D, **kwargs):
+    options = dict(guide="mid", encoder=["e8", "e4"], probe=lambda: D(G(torch.zeros(2, 4))))
+    return GGDR(G, D, **{**options, **kwargs})
+
+
+def d_step(ggdr, G, D, n=3, seed=0):
+    """Gradients after one discriminator step on fakes, with (or without) the regulariser."""
+    torch.manual_seed(seed)
+    z = torch.randn(n, 4)
+    for net in (G, D):
+        net.zero_grad(set_to_none=True)
+    if ggdr is None:
+        nn.functional.softplus(D(G(z).detach())).mean().backward()
+    else:
+        with ggdr.watch() as feats:
+            logits = D(G(z).detach())
+        (nn.functional.softplus(logits).mean() + ggdr.penalty(feats).mean()).backward()
+    return [p.grad.clone() for p in D.parameters()]
+
+
+@pytest.mark.parametrize("path", golden_params("ggdr_"))
+def test_decoder_loss_and_gradients_agree_with_reference_vectors(path):
+    golden = Golden(path)
+    meta, state = golden.meta, golden.below("state")
+    guide_res = meta["guide_resolution"]
+    keys = ("img_resolution", "img_channels", "c_dim", "channel_base", "channel_max", "mbstd_group_size")
+    D = Discriminator(DiscriminatorConfig(**{key: meta[key] for key in keys}))
+    D.load_state_dict({k: v for k, v in state.items() if "_dec." not in k}, strict=True)
+    encoder = {f"b{r}": (D.config.channels(r // 2), r // 2, r // 2) for r in D.resolutions}
+    # Every level is declared a guide, so that each level's output can be compared.
+    levels = {int(k): tuple(v.shape[1:]) for k, v in golden.below("decoded").items()}
+    decoder = FeatureDecoder(encoder, {f"guide{r}": shape for r, shape in levels.items()})
+    decoder.load_state_dict({k: v for k, v in state.items() if "_dec." in k}, strict=True)
+    with FeatureTap(D, decoder.encoder_names) as feats:
+        assert_agrees(D(golden["img"]), golden["logits"], "logits")
+    pred = decoder(feats)
+    for res in levels:
+        assert_agrees(pred[f"guide{res}"], golden[f"decoded/{res}"], f"decoded/{res}")
+    loss = meta["weight"] * cosine_distance_loss(pred[f"guide{guide_res}"], golden["target"]).mean()
+    assert_agrees(loss, golden["loss"], "loss")
+    loss.backward()
+    grads = {k: p.grad for net in (D, decoder) for k, p in net.named_parameters() if p.grad is not None}
+    expected = golden.below("loss_param_grad")
+    assert grads.keys() == expected.keys()
+    for name, grad in expected.items():
+        assert_agrees(grads[name], grad, name)
+
+
+def test_decoder_has_the_published_size_at_256():
+    def width(res):
+        return min(16384 // res, 512)
+
+    encoder = {f"b{r}": (width(r // 2), r // 2, r // 2) for r in (256, 128, 64, 32, 16, 8)}
+    decoder = FeatureDecoder(encoder, {"guide": (width(64), 64, 64)})
+    assert round(sum(p.numel() for p in decoder.parameters()) / 1e6, 2) == 1.57
+
+
+def test_discriminator_step_leaves_generator_without_gradient():
+    G, D = ToyG(), ToyD()
+    ggdr = attach(G, D)
+    torch.manual_seed(0)
+    with ggdr.watch() as feats:
+        logits = D(G(torch.randn(3, 4)).detach())  # G itself runs with gradients on
+    (logits.mean() + ggdr.penalty(feats).mean()).backward()
+    assert all(p.grad is None for p in G.parameters())
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in ggdr.parameters())
+    assert D.e8[0].weight.grad.abs().sum() > 0
+
+
+def test_attaching_changes_neither_network_nor_random_state():
+    G, D = ToyG(), ToyD()
+    D.e4.eval()
+    before = {k: v.clone() for k, v in D.state_dict().items()}
+    modes = [m.training for m in D.modules()]
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    ggdr = attach(G, D)
+    torch.manual_seed(1)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert D.state_dict().keys() == before.keys()
+    assert all(torch.equal(D.state_dict()[k], v) for k, v in before.items())
+    assert [m.training for m in D.modules()] == modes
+    assert not any(m._forward_hooks for net in (G, D) for m in net.modules())
+    assert not set(map(id, ggdr.parameters())) & set(map(id, D.parameters()))
+
+
+def test_weight_zero_leaves_gradients_of_d_as_without_ggdr_and_still_trains_the_decoder():
+    torch.manual_seed(0)
+    G, D = ToyG(), ToyD()
+    plain = d_step(None, G, D)
+    probe = attach(G, D, weight=0)
+    for got, expected in zip(d_step(probe, G, D), plain, strict=True):
+        assert torch.equal(got, expected)
+    assert all(p.grad.abs().sum() > 0 for p in probe.parameters())
+    guided = d_step(attach(G, D, weight=10), G, D)
+    assert not torch.allclose(guided[0], plain[0])
+
+
+def test_penalty_is_weight_times_distance():
+    torch.manual_seed(0)
+    G, D = ToyG(), ToyD().eval()
+    ggdr = attach(G, D, weight=7)
+    with ggdr.watch() as feats:
+        D(G(torch.randn(3, 4)).detach())
+    torch.testing.assert_close(ggdr.penalty(feats), 7 * ggdr.distance(feats))
+    assert ggdr.penalty(feats).shape == (3,)
+
+
+def test_training_the_discriminator_with_ggdr_lowers_the_cosine_distance():
+    torch.manual_seed(0)
+    G, D = ToyG(), ToyD()
+    ggdr = attach(G, D)
+    optimizer = torch.optim.Adam([*D.parameters(), *ggdr.parameters()], 0.01)
+    history = []
+    for _ in range(60):
+        with ggdr.watch() as feats:
+            D(G(torch.randn(8, 4)).detach())
+        loss = ggdr.penalty(feats).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        history.append(loss.item() / 10)
+    assert history[0] > 0.7 and sum(history[-5:]) / 5 < 0.5 * history[0]
+
+
+def test_hooks_are_gone_after_an_exception():
+    G, D = ToyG(), ToyD()
+    ggdr = attach(G, D)
+    with pytest.raises(ZeroDivisionError), ggdr.watch():
+        G(torch.randn(1, 4))
+        raise ZeroDivisionError
+    assert not any(m._forward_hooks for net in (G, D) for m in net.modules())
+    d_step(ggdr, G, D)  # and the next block works
+
+
+def test_warp_is_applied_to_the_target_only():
+    torch.manual_seed(0)
+    G, D = ToyG(), ToyD().eval()
+    ggdr = attach(G, D)
+    with ggdr.watch() as feats:
+        D(G(torch.randn(3, 4)).detach())
+    flipped = ggdr.distance(feats, warp=lambda x: x.flip(3))
+    pred = ggdr.decoder(feats.encoder)["mid"]
+    torch.testing.assert_close(flipped, cosine_distance_loss(pred, feats.guides["mid"].flip(3)))
+    assert not torch.allclose(flipped, ggdr.distance(feats))
+
+
+def test_several_guides_share_one_decoder():
+    G, D = ToyG(), ToyD()
+    ggdr = attach(G, D, guide=["mid", "top"])
+    assert list(ggdr.decoder._modules) == ["b8_dec", "b16_dec"]
+    with ggdr.watch() as feats:
+        D(G(torch.randn(2, 4)).detach())
+    pred = ggdr.decoder(feats.encoder)
+    assert pred["mid"].shape == (2, 5, 8, 8) and pred["top"].shape == (2, 3, 16, 16)
+    each = [cosine_distance_loss(pred[name], feats.guides[name]) for name in ("mid", "top")]
+    torch.testing.assert_close(ggdr.distance(feats), (each[0] + each[1]) / 2)
+
+
+def test_half_precision_features_are_compared_in_float32():
+    decoder = FeatureDecoder({"e": (3, 4, 4)}, {"g": (2, 8, 8)})
+    pred = decoder({"e": torch.randn(1, 3, 4, 4).half()})["g"]
+    assert pred.dtype == torch.float32
+    assert cosine_distance_loss(pred, torch.randn(1, 2, 8, 8).half()).dtype == torch.float32
+
+
+def test_state_round_trips():
+    G, D = ToyG(), ToyD()
+    one, two = attach(G, D), attach(G, D)
+    two.load_state_dict(one.state_dict())
+    with one.watch() as feats:
+        D(G(torch.randn(2, 4)).detach())
+    assert torch.equal(one.distance(feats), two.distance(feats))
+
+
+def test_cosine_distance_ignores_positive_scale_and_is_two_for_opposite_vectors():
+    x = torch.randn(2, 5, 4, 4)
+    torch.testing.assert_close(cosine_distance_loss(3 * x, x), torch.zeros(2), atol=1e-6, rtol=0)
+    torch.testing.assert_close(cosine_distance_loss(-x, x), torch.full([2], 2.0))
+    with pytest.raises(ValueError, match="differ in shape"):
+        cosine_distance_loss(x, x[:1])
+
+
+def test_mistakes_say_what_to_do():
+    G, D = ToyG(), ToyD()
+    with pytest.raises(ValueError, match="ToyG has no layer 'synthesis.b8'; it has low, mid, mid.conv"):
+        attach(G, D, guide="synthesis.b8")
+    with pytest.raises(ValueError, match="weight must not be negative, got -1"):
+        attach(G, D, weight=-1)
+    with pytest.raises(RuntimeError, match="'out' returned no"):
+        attach(G, D, encoder=["e4", "out"])
+    with pytest.raises(RuntimeError, match="'e8' did not run"):
+        attach(G, D, probe=lambda: G(torch.zeros(1, 4)))
+    with pytest.raises(ValueError, match="guide 'mid' of 8x8 pixels is not a power of two times"):
+        attach(G, D, encoder=["e8"])
+    with pytest.raises(ValueError, match="are both 8x8"):
+        attach(G, D, encoder=["e4", "e8.0", "e8.1"])
+    ggdr = attach(G, D)
+    with pytest.raises(RuntimeError, match="ran twice inside one watch block"), ggdr.watch():
+        D(torch.zeros(2, 3, 16, 16))
+        D(torch.zeros(2, 3, 16, 16))
+    with ggdr.watch() as feats:
+        D(G(torch.zeros(3, 4))[:2])
+    with pytest.raises(ValueError, match="G ran on 3 images and D on 2"):
+        ggdr.penalty(feats)
+
+
+def test_an_in_place_activation_over_a_tapped_tensor_is_noticed():
+    G, D = ToyG(), ToyD(inplace=True)
+    ggdr = attach(G, D, guide="top", encoder=["e8", "e4"], probe=lambda: _without_inplace(G, D))
+    with ggdr.watch() as feats:
+        D(G(torch.zeros(2, 4)).detach())
+    with pytest.raises(RuntimeError, match="output of layer 'e8' was changed in place"):
+        ggdr.penalty(feats)
+
+
+def _without_inplace(G, D):
+    D.act.inplace = False
+    D(G(torch.zeros(2, 4)))
+    D.act.inplace = True
