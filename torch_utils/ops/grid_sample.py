@@ -1,0 +1,74 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""Bilinear sampling of images at given positions, differentiable any number of times in the image.
+
+The backward pass of `torch.nn.functional.grid_sample` has no derivative of its own. For a fixed grid,
+sampling is linear in the image, so the derivative of its adjoint is sampling again: two autograd functions
+that call each other are enough.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_PADDING_MODES = {"zeros": 0, "border": 1}  # the numbering of torch's grid_sampler_2d_backward
+
+
+def grid_sample(x: Tensor, grid: Tensor, *, padding_mode: str = "zeros") -> Tensor:
+    """Samples `x` bilinearly at the positions of `grid`, with align_corners false.
+
+    Args:
+        x:            [N, C, H, W] float32 or float64, in any memory format.
+        grid:         [N, h, w, 2] of the same type: x and y, where -1 and 1 are the outer edges of `x`. It is
+                      a constant, and receives no gradient.
+        padding_mode: what lies outside: "zeros", or "border" for the nearest pixel.
+
+    Returns:
+        [N, C, h, w] of the type of `x`.
+
+    Raises:
+        ValueError: a shape or the padding mode is not one of the above.
+    """
+    if padding_mode not in _PADDING_MODES:
+        raise ValueError(f"padding_mode must be one of {list(_PADDING_MODES)}, got {padding_mode!r}")
+    if x.ndim != 4:
+        raise ValueError(f"x must be [N, C, H, W], got shape {tuple(x.shape)}")
+    if grid.ndim != 4 or grid.shape[0] != x.shape[0] or grid.shape[3] != 2:
+        raise ValueError(f"grid must be [{x.shape[0]}, h, w, 2], got shape {tuple(grid.shape)}")
+    return _GridSample.apply(x, grid.detach(), padding_mode)
+
+
+class _GridSample(torch.autograd.Function):
+    """Image to samples."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, grid: Tensor, padding_mode: str) -> Tensor:
+        ctx.save_for_backward(grid)
+        ctx.x_shape, ctx.padding_mode = x.shape, padding_mode
+        return F.grid_sample(x, grid, mode="bilinear", padding_mode=padding_mode, align_corners=False)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+        (grid,) = ctx.saved_tensors
+        return _GridSampleAdjoint.apply(grad_outputs[0], grid, ctx.x_shape, ctx.padding_mode), None, None
+
+
+class _GridSampleAdjoint(torch.autograd.Function):
+    """Samples to image: adds each sample to the pixels it was read from."""
+
+    @staticmethod
+    def forward(ctx: Any, grad: Tensor, grid: Tensor, x_shape: torch.Size, padding_mode: str) -> Tensor:
+        ctx.save_for_backward(grid)
+        ctx.padding_mode = padding_mode
+        x = grad.new_zeros(()).expand(x_shape)  # only its shape counts: the gradient in x does not depend on x
+        mode = _PADDING_MODES[padding_mode]
+        return torch.ops.aten.grid_sampler_2d_backward(grad, x, grid, 0, mode, False, (True, False))[0]
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:
+        (grid,) = ctx.saved_tensors
+        return _GridSample.apply(grad_outputs[0], grid, ctx.padding_mode), None, None, None
