@@ -1,0 +1,220 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""`ggdr curves`: training curves of one run, or of several overlaid, as a picture."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class Panel(NamedTuple):
+    """One plot: title, axis label, and each curve's key in stats.jsonl with its name in the legend."""
+
+    title: str
+    ylabel: str
+    curves: tuple[tuple[str, str], ...]
+
+
+PANELS = (
+    Panel("Losses", "loss", (("loss/D", "D"), ("loss/G", "G"))),
+    Panel("Discriminator scores", "mean logit", (("score/real", "real"), ("score/fake", "fake"))),
+    Panel("GGDR cosine distance", "1 − cosine similarity", (("ggdr/distance", "GGDR"),)),
+    Panel("ADA probability", "augmentation p", (("ada/p", "p"),)),
+    Panel("Training time", "seconds per kimg", (("time/sec_per_kimg", "time"),)),
+)
+# Okabe and Ito's palette, told apart with every kind of colour vision; black comes last, yellow is left out.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
+SMOOTH_FRACTION = 0.01  # of the run's length: half-life of the moving average, to either side
+FORMATS = (".png", ".pdf", ".svg")
+
+
+@click.command(no_args_is_help=True, context_settings={"show_default": True})
+@click.argument("run_dirs", metavar="RUN_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    metavar="FILE",
+    default="curves.png",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Picture to write: .png, .pdf or .svg.",
+)
+@click.option(
+    "--label",
+    "labels",
+    metavar="NAME",
+    multiple=True,
+    show_default="the folders' names",
+    help="Name in the legend, once for each run in order.",
+)
+@click.option("--smooth", is_flag=True, help="Draw a moving average over the raw curves.")
+def main(run_dirs: tuple[Path, ...], out: Path, labels: tuple[str, ...], smooth: bool) -> None:
+    """Draw training curves from the stats.jsonl of one or more run folders.
+
+    Losses, D's scores, the GGDR cosine distance, ADA p and seconds per kimg, over kimg. Panels that no run
+    has numbers for are left out.
+
+    \b
+    Examples:
+      ggdr curves runs/00000-digits --out digits.png --smooth
+      ggdr curves runs/00001 runs/00002 --label "weight 0" --label "weight 10" --out ggdr.pdf
+    """
+    from torch_utils.runlog import read_stats
+
+    if labels and len(labels) != len(run_dirs):
+        raise click.BadParameter(
+            f"got {len(labels)} labels for {len(run_dirs)} runs, expected one each", param_hint="'--label'"
+        )
+    names = list(labels or _folder_names(run_dirs))
+    if len(set(names)) != len(names):
+        raise click.BadParameter(f"expected another label for each run, got {names}", param_hint="'--label'")
+    if out.suffix.lower() not in FORMATS:
+        raise click.BadParameter(f"{out}: expected a name ending in .png, .pdf or .svg", param_hint="'--out'")
+    try:
+        runs = {name: read_stats(run_dir) for name, run_dir in zip(names, run_dirs, strict=True)}
+        plot_runs(runs, out, smooth=smooth)
+    except ValueError as err:
+        raise click.BadParameter(str(err), param_hint="'RUN_DIR...'") from err
+    except OSError as err:
+        raise click.BadParameter(f"cannot write {out}: {err.strerror or err}", param_hint="'--out'") from err
+    click.echo(f"curves of {', '.join(names)} written to {out}")
+
+
+def plot_runs(runs: dict[str, list[dict]], path: str | Path, *, smooth: bool = False) -> None:
+    """Draw the training curves of several runs into one picture.
+
+    Args:
+        runs:   stats of each run (as `torch_utils.runlog.read_stats` returns them) by its name in the legend.
+                Each dict has `kimg`. A panel whose keys no run has is left out; null is a gap in the curve.
+        path:   the picture, .png, .pdf or .svg; appears whole or not at all.
+        smooth: draw a moving average over the raw curves.
+
+    Raises:
+        ValueError: no run holds any number to draw, or there are more than seven runs.
+        OSError: `path` cannot be written.
+    """
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from torch_utils.checkpoint import atomic_write
+
+    if len(runs) > len(COLORS):
+        raise ValueError(f"got {len(runs)} runs, expected {len(COLORS)} at most, told apart by colour")
+    panels = [
+        panel
+        for panel in PANELS
+        if any(_has_number(stats, key) for stats in runs.values() for key, _ in panel.curves)
+    ]
+    if not panels:
+        raise ValueError(f"nothing to draw: no run has a number for any curve yet (runs: {list(runs)})")
+    columns = _num_columns(len(panels))
+    rows = -(-len(panels) // columns)  # rounded up
+
+    style = {
+        "font.size": 9, "axes.titlesize": 10, "axes.titleweight": "bold", "axes.titlelocation": "left",
+        "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#666666",
+        "axes.grid": True, "grid.color": "#E3E3E3", "grid.linewidth": 0.7, "axes.axisbelow": True,
+        "xtick.color": "#444444", "ytick.color": "#444444", "legend.frameon": False, "svg.fonttype": "none",
+    }  # fmt: skip
+    with rc_context(style):
+        figure = Figure(figsize=(4.2 * columns, 2.9 * rows), dpi=160, layout="constrained")
+        FigureCanvasAgg(figure)  # no window system, whatever backend is configured
+        axes = figure.subplots(rows, columns, squeeze=False)
+        for ax in axes.flat[len(panels) :]:
+            ax.remove()
+        for ax, panel in zip(axes.flat, panels, strict=False):
+            _draw_panel(ax, panel, runs, smooth=smooth)
+        if len(runs) > 1:
+            handles = [
+                axes.flat[0].plot([], [], color=COLORS[i], linewidth=2.5, label=name)[0]
+                for i, name in enumerate(runs)
+            ]
+            figure.legend(handles=handles, loc="outside upper center", ncols=columns, fontsize=10)
+        elif runs:
+            figure.suptitle(next(iter(runs)), fontsize=11)
+        with atomic_write(Path(path)) as file:
+            figure.savefig(file, format=Path(path).suffix[1:].lower() or "png")
+
+
+def _draw_panel(ax: Axes, panel: Panel, runs: dict[str, list[dict]], *, smooth: bool) -> None:
+    """Draw one panel. One run: each curve has a colour. Several: each run has a colour, each curve dashes."""
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import MaxNLocator
+
+    handles = []
+    for j, (key, curve_name) in enumerate(panel.curves):
+        for i, stats in enumerate(runs.values()):
+            if not _has_number(stats, key):
+                continue
+            color = COLORS[i if len(runs) > 1 else j]
+            dashes = DASHES[j] if len(runs) > 1 else "-"
+            kimg, values = _series(stats, key)
+            # A run with one point has no line to show.
+            marker = {"marker": "o", "markersize": 3} if len(kimg) == 1 else {}
+            if smooth and len(kimg) > 2:
+                ax.plot(kimg, values, color=color, linewidth=0.7, alpha=0.25)
+                values = smoothed(kimg, values)
+            ax.plot(kimg, values, color=color, linestyle=dashes, linewidth=1.5, **marker)
+        legend_color = "#444444" if len(runs) > 1 else COLORS[j]
+        legend_dashes = DASHES[j] if len(runs) > 1 else "-"
+        handles.append(Line2D([], [], color=legend_color, linestyle=legend_dashes, label=curve_name))
+    if len(panel.curves) > 1:
+        ax.legend(handles=handles, loc="best", handlelength=2.4)
+    if panel.title == "ADA probability":
+        ax.set_ylim(bottom=0)
+    ax.set(title=panel.title, xlabel="kimg", ylabel=panel.ylabel)
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+    ax.margins(x=0.01)
+
+
+def _series(stats: list[dict], key: str) -> tuple[list[float], list[float]]:
+    """kimg and value of the lines that have `key`; null (not a finite number) is NaN, which leaves a gap."""
+    points = [(line["kimg"], line[key]) for line in stats if key in line]
+    return [kimg for kimg, _ in points], [math.nan if value is None else value for _, value in points]
+
+
+def _has_number(stats: list[dict], key: str) -> bool:
+    return any(line.get(key) is not None for line in stats)
+
+
+def smoothed(kimg: list[float], values: list[float]) -> list[float]:
+    """Average with weights that halve with every `SMOOTH_FRACTION` of the run, to both sides; gaps stay.
+
+    Both sides, since an average of the past alone trails behind a falling curve.
+    """
+    half_life = max((kimg[-1] - kimg[0]) * SMOOTH_FRACTION, 1e-9)
+    sums = [[0.0, 0.0] for _ in values]  # weighted sum of values, sum of weights
+    for order in (range(len(values)), range(len(values) - 1, -1, -1)):
+        total = weight = 0.0
+        last = kimg[order[0]]
+        for i in order:
+            decay = 0.5 ** (abs(kimg[i] - last) / half_life)
+            total, weight, last = total * decay, weight * decay, kimg[i]
+            if math.isfinite(values[i]):
+                # The point itself counts in both passes, half in each.
+                sums[i][0] += total + values[i] / 2
+                sums[i][1] += weight + 0.5
+                total, weight = total + values[i], weight + 1
+    return [total / weight if weight else math.nan for total, weight in sums]
+
+
+def _num_columns(num_panels: int) -> int:
+    """Two rows from four panels on, one below."""
+    return num_panels if num_panels < 4 else -(-num_panels // 2)
+
+
+def _folder_names(run_dirs: tuple[Path, ...]) -> list[str]:
+    """Last part of each path, or the whole path where that is ambiguous."""
+    names = [path.resolve().name for path in run_dirs]
+    return names if len(set(names)) == len(names) else [str(path) for path in run_dirs]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,400 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""What a run says about itself: log.txt, stats.jsonl, TensorBoard events, and the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from torch_utils.checkpoint import atomic_write
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+REFRESH_SECONDS = 0.5  # least time between two drawings of the progress bar
+RESERVED_KEYS = ("nimg", "kimg", "time")
+
+
+class RunLog:
+    """Log of one run; on any rank but the main one every method does nothing.
+
+    Args:
+        run_dir:    folder of log.txt, stats.jsonl and TensorBoard events, made if missing; None: only print.
+        total_nimg: length of the run in images.
+        start_nimg: images trained before this process; on resume call `truncate_after(start_nimg)` too.
+        is_main:    False on every rank but 0.
+        console:    where to print; None is standard output.
+
+    Raises:
+        OSError: here and in every method: a file cannot be written, e.g. since the disk is full. Names the
+            file. A line that did not fit is taken back, so that the file stays readable.
+
+    Used as a context manager, it closes the files and restores the terminal, also after an exception.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path | None,
+        *,
+        total_nimg: int,
+        start_nimg: int = 0,
+        is_main: bool = True,
+        console: Console | None = None,
+    ) -> None:
+        self._is_main = is_main
+        self._run_dir = run_dir if is_main else None
+        self._total_nimg = total_nimg
+        self._console = console or Console()
+        self._has_bar = self._console.is_terminal and not self._console.is_dumb_terminal
+        self._live: Live | None = None
+        self._log: _LineFile | None = None
+        self._stats: _LineFile | None = None
+        self._events: SummaryWriter | None = None
+        self._events_wanted = self._run_dir is not None
+        self._purge_step = start_nimg + 1 if start_nimg > 0 else None
+
+        # Clock: of the whole run, and of the last tick.
+        self._start_time = self._tick_time = time.monotonic()
+        self._start_nimg = self._tick_nimg = start_nimg
+        self._sec_per_kimg = math.nan
+        self._drawn_at = -math.inf
+
+        if self._run_dir is not None:
+            self._run_dir.mkdir(parents=True, exist_ok=True)
+            self._log = _LineFile(self._run_dir / "log.txt")
+            self._stats = _LineFile(self._run_dir / "stats.jsonl")
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        # What ended the run matters more than a log that cannot be closed.
+        with contextlib.suppress(*(() if exc is None else (OSError,))):
+            self.close()
+
+    def close(self) -> None:
+        """Stop the progress bar, restore the terminal, close the files; more than once is harmless."""
+        try:
+            if self._live is not None:
+                self._live.stop()
+        finally:
+            self._live = None
+            for file in (self._log, self._stats):
+                if file is not None:
+                    file.close()
+            events, self._events, self._events_wanted = self._events, None, False
+            if events is not None:
+                with self._naming_events():
+                    events.close()
+
+    def truncate_after(self, nimg: int) -> None:
+        """Drop what an earlier process logged beyond the state that it saved.
+
+        Lines of stats.jsonl with more than `nimg` images go, and so does a half-written last line;
+        TensorBoard is told to drop its events beyond `nimg`. log.txt keeps everything.
+
+        Raises:
+            ValueError: stats.jsonl holds a line that is no JSON object with `nimg`.
+        """
+        if self._run_dir is None:
+            return
+        self._purge_step = nimg + 1
+        path = self._run_dir / "stats.jsonl"
+        kept = [line for line, record in _stats_lines(path) if record["nimg"] <= nimg]
+        assert self._stats is not None
+        self._stats.close()
+        with atomic_write(path) as file:
+            file.write(b"".join(kept))
+        self._stats = _LineFile(path)
+
+    def info(self, msg: str) -> None:
+        """Write a message to log.txt (each line with date and time) and to the terminal."""
+        if self._is_main:
+            self._write_log(msg)
+            self._print(msg)
+
+    def scalars(self, nimg: int, values: Mapping[str, float]) -> None:
+        """Append one line to stats.jsonl: nimg, kimg, time (Unix time, seconds) and `values`.
+
+        Numbers that are not finite become null, since JSON has none of them. TensorBoard gets the same, with
+        `nimg` as its step.
+
+        Raises:
+            ValueError: a name in `values` is nimg, kimg or time.
+        """
+        for key in RESERVED_KEYS:
+            if key in values:
+                raise ValueError(f"scalar name {key!r} is reserved; got {sorted(values)}")
+        if self._stats is None:
+            return
+        numbers = {key: float(value) for key, value in values.items()}
+        record = {"nimg": nimg, "kimg": nimg / 1000, "time": round(time.time(), 3)}
+        record |= {key: number if math.isfinite(number) else None for key, number in numbers.items()}
+        self._stats.write(json.dumps(record, allow_nan=False))
+        with self._event_writer() as events:
+            if events is not None:
+                for key, number in numbers.items():
+                    events.add_scalar(key, number, global_step=nimg)
+                events.flush()
+
+    def image(self, name: str, grid: np.ndarray, nimg: int) -> None:
+        """Show a picture in TensorBoard; `grid` is [H, W, C] uint8, C = 1, 3 or 4."""
+        with self._event_writer() as events:
+            if events is not None:
+                events.add_image(name, grid, global_step=nimg, dataformats="HWC")
+                events.flush()
+
+    def progress(
+        self,
+        nimg: int,
+        *,
+        tick: int | None = None,
+        sec_per_kimg: float | None = None,
+        **fields: float | None,
+    ) -> None:
+        """Move the progress bar; with `tick` also write a status line.
+
+        On a terminal the bar shows kimg done and to do, sec/kimg, the time left, memory and `fields`; it is
+        drawn twice a second at most, so calling this every step costs nothing. The status line goes to
+        log.txt, and to standard output where that is no terminal:
+        `tick 3  kimg 12.0  time 5m 02s  sec/tick 100.1  sec/kimg 25.10  cpumem 1.2G  gpumem 0.0G  D 1.350`
+
+        Args:
+            nimg:         images so far.
+            tick:         number of the tick that ends here; None between ticks.
+            sec_per_kimg: the tick's, if the caller has a better clock; None: wall time from tick to tick.
+            fields:       shown under their names, in this order (augment, D, G, ggdr); None leaves one out.
+        """
+        if not self._is_main:
+            return
+        now = time.monotonic()
+        shown = {name: float(value) for name, value in fields.items() if value is not None}
+        if tick is not None:
+            sec_per_tick = now - self._tick_time
+            if sec_per_kimg is None and nimg > self._tick_nimg:
+                sec_per_kimg = sec_per_tick * 1000 / (nimg - self._tick_nimg)
+            self._sec_per_kimg = self._sec_per_kimg if sec_per_kimg is None else sec_per_kimg
+            self._tick_time, self._tick_nimg = now, nimg
+            line = status_line(tick, nimg, now - self._start_time, sec_per_tick, self._sec_per_kimg, shown)
+            self._write_log(line)
+            if not self._has_bar:
+                self._print(line)
+        if self._has_bar and (tick is not None or now - self._drawn_at >= REFRESH_SECONDS):
+            self._drawn_at = now
+            self._draw(nimg, shown)
+
+    def _draw(self, nimg: int, fields: Mapping[str, float]) -> None:
+        """Draw the two lines of the progress bar."""
+        rate = self._sec_per_kimg
+        if not math.isfinite(rate) and nimg > self._start_nimg:  # the first tick is not over yet
+            rate = (time.monotonic() - self._start_time) * 1000 / (nimg - self._start_nimg)
+        left = (self._total_nimg - nimg) / 1000 * rate
+        done = nimg / max(self._total_nimg, 1)
+        bar = Table.grid(padding=(0, 2), expand=True)
+        for ratio in (None, 1, None, None, None):
+            bar.add_column(ratio=ratio, no_wrap=True)
+        bar.add_row(
+            Text(f"kimg {nimg / 1000:.1f}/{self._total_nimg / 1000:.1f}", style="bold"),
+            ProgressBar(total=max(self._total_nimg, 1), completed=nimg),
+            Text(f"{done:4.0%}", style="cyan"),
+            Text(f"sec/kimg {format_rate(rate)}"),
+            Text(f"left {format_time(max(left, 0))}", style="green"),
+        )
+        parts = [*memory_fields().items(), *((name, f"{value:.3f}") for name, value in fields.items())]
+        status = Text(no_wrap=True, overflow="ellipsis")
+        for name, value in parts:
+            status.append(f"{name} ", style="dim").append(f"{value}  ")
+        with self._naming_output():
+            if self._live is None:
+                # No refresh thread: data loader workers fork, and a lock held at that moment would stay held.
+                self._live = Live(console=self._console, auto_refresh=False)
+                self._live.start()
+            self._live.update(Group(bar, status), refresh=True)
+
+    def _write_log(self, msg: str) -> None:
+        """Append to log.txt, each line with the time."""
+        if self._log is not None:
+            stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+            self._log.write("\n".join(f"{stamp}  {line}".rstrip() for line in (msg.splitlines() or [""])))
+
+    def _print(self, msg: str) -> None:
+        """Print as it is: no markup, no wrapping at the width of a pipe; above the bar where there is one."""
+        with self._naming_output():
+            self._console.print(msg, markup=False, highlight=False, emoji=False, soft_wrap=True)
+            if not self._has_bar:
+                self._console.file.flush()
+
+    @contextlib.contextmanager
+    def _event_writer(self) -> Iterator[SummaryWriter | None]:
+        """TensorBoard's writer, opened on first use; None where there is none."""
+        if self._events_wanted and self._events is None:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                self._events_wanted = False
+                self.info("tensorboard is not installed: no event files (stats.jsonl has the same numbers)")
+            else:
+                with self._naming_events():
+                    self._events = SummaryWriter(str(self._run_dir), purge_step=self._purge_step)
+        with self._naming_events():
+            yield self._events
+
+    @contextlib.contextmanager
+    def _naming_events(self) -> Iterator[None]:
+        """Name the event file in an OSError. Its writer is dead then: the next event opens a new file."""
+        try:
+            yield
+        except OSError as err:
+            folder, self._events = self._run_dir, None
+            raise _named(err, f"{folder}/events.out.tfevents.*") from err
+
+    @contextlib.contextmanager
+    def _naming_output(self) -> Iterator[None]:
+        """Name standard output in an OSError."""
+        try:
+            yield
+        except OSError as err:
+            raise _named(err, "<standard output>") from err
+
+
+def read_stats(run_dir: str | Path) -> list[dict]:
+    """Read a run's stats.jsonl, one dict a line; a last line that is only half written is left out.
+
+    Raises:
+        ValueError: the run has no stats.jsonl, or a line is no JSON object with a number `nimg`.
+    """
+    path = Path(run_dir) / "stats.jsonl"
+    if not path.is_file():
+        raise ValueError(f"{run_dir}: expected a run folder with a stats.jsonl, found none")
+    return [record for _, record in _stats_lines(path)]
+
+
+def status_line(
+    tick: int,
+    nimg: int,
+    seconds: float,
+    sec_per_tick: float,
+    sec_per_kimg: float,
+    fields: Mapping[str, float],
+) -> str:
+    """One line on a tick: counters, time since the start, speed, memory and `fields`."""
+    parts = {
+        "tick": f"{tick:<5d}",
+        "kimg": f"{nimg / 1000:<8.1f}",
+        "time": f"{format_time(seconds):<11s}",
+        "sec/tick": f"{sec_per_tick:<7.1f}",
+        "sec/kimg": f"{format_rate(sec_per_kimg):<7s}",
+        **{name: f"{value:<6s}" for name, value in memory_fields().items()},
+        **{name: f"{value:<7.3f}" for name, value in fields.items()},
+    }
+    return " ".join(f"{name} {value}" for name, value in parts.items()).rstrip()
+
+
+def format_time(seconds: float) -> str:
+    """`41s`, `5m 02s`, `1h 05m 02s`, `2d 01h 05m`; `?` if not finite."""
+    if not math.isfinite(seconds):
+        return "?"
+    minutes, secs = divmod(round(seconds), 60)
+    hours, mins = divmod(minutes, 60)
+    days, hrs = divmod(hours, 24)
+    if days:
+        return f"{days}d {hrs:02d}h {mins:02d}m"
+    if hours:
+        return f"{hours}h {mins:02d}m {secs:02d}s"
+    return f"{minutes}m {secs:02d}s" if minutes else f"{secs}s"
+
+
+def format_rate(sec_per_kimg: float) -> str:
+    """Seconds per thousand images, two decimals; `?` if not finite."""
+    return f"{sec_per_kimg:.2f}" if math.isfinite(sec_per_kimg) else "?"
+
+
+def memory_fields() -> dict[str, str]:
+    """This process's memory in GiB: resident now, and the peak of tensors on the GPU (0 without one)."""
+    gpu = 0
+    torch = sys.modules.get("torch")  # who has not imported it holds nothing on a GPU
+    if torch is not None and torch.cuda.is_available():
+        gpu = torch.cuda.max_memory_allocated()
+    return {"cpumem": f"{_resident_bytes() / 2**30:.1f}G", "gpumem": f"{gpu / 2**30:.1f}G"}
+
+
+def _resident_bytes() -> int:
+    """Resident memory; where the system has no /proc, its peak."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        try:
+            import resource
+        except ImportError:  # Windows
+            return 0
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, others KiB
+
+
+def _stats_lines(path: Path) -> Iterator[tuple[bytes, dict]]:
+    """Each line's bytes and what it says; a last line without its end is left out."""
+    data = path.read_bytes()
+    lines = data[: data.rfind(b"\n") + 1].splitlines(keepends=True)
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            valid = isinstance(record, dict) and isinstance(record.get("nimg"), (int, float))
+        except ValueError:
+            valid = False
+        if not valid:
+            text = line.decode(errors="replace").rstrip()
+            shown = text if len(text) <= 60 else text[:57] + "..."
+            raise ValueError(f"{path}, line {number}: expected a JSON object with 'nimg', got {shown!r}")
+        yield line, record
+
+
+def _named(err: OSError, name: str) -> OSError:
+    """The same error, naming the file."""
+    return OSError(err.errno, f"cannot write the log ({err.strerror or err})", name)
+
+
+class _LineFile:
+    """Appends lines, each whole or not at all, to a file that may end in half a line (which is cut off)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = open(path, "a+b", buffering=0)
+        if path.is_file():
+            self._file.seek(0)
+            data = self._file.read()
+            if not data.endswith(b"\n"):
+                self._file.truncate(data.rfind(b"\n") + 1)
+
+    def write(self, text: str) -> None:
+        """Append `text` and a line end."""
+        size = os.fstat(self._file.fileno()).st_size
+        data = memoryview(text.encode() + b"\n")
+        try:
+            while data:  # a disk about to be full takes a part
+                data = data[self._file.write(data) :]
+        except OSError as err:
+            with contextlib.suppress(OSError):  # a device, not a file
+                self._file.truncate(size)
+            raise _named(err, str(self.path)) from err
+
+    def close(self) -> None:
+        self._file.close()
