@@ -1,0 +1,296 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""StyleGAN2-ADA as the training loop sees it: four phases, a moving average, and a controller."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stylegan2.ada import AdaController
+from stylegan2.augment import AugmentPipe
+from stylegan2.config import LossConfig, OptimConfig
+from stylegan2.discriminator import Discriminator
+from stylegan2.generator import Generator
+from stylegan2.losses import (
+    fake_logistic_loss,
+    generator_logistic_loss,
+    mix_styles,
+    path_lengths,
+    r1_penalty,
+    real_logistic_loss,
+)
+from torch_utils.distributed import ProcessGroup
+from torch_utils.ema import ema_beta, update_ema
+from torch_utils.gan import Batch, Phase, PhaseOutput, Regularizer
+
+LabelSampler = Callable[[int, torch.Generator], Tensor]  # (n, generator) -> labels [n, c_dim] float32
+
+
+class StyleGAN2Task:
+    """Networks, optimisers and losses of one StyleGAN2-ADA run, with an optional regulariser on D's fakes.
+
+    All random numbers come from two generators, one on the CPU and one on the device, in the same state on every
+    process; see Phase.draw.
+    """
+
+    def __init__(
+        self,
+        G: Generator,
+        D: Discriminator,
+        *,
+        loss: LossConfig,
+        optim: OptimConfig,
+        sample_labels: LabelSampler,
+        augment: AugmentPipe | None = None,
+        ada: AdaController | None = None,
+        regularizer: Regularizer | None = None,
+        group: ProcessGroup | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.G, self.D = G.train(), D.train()
+        self.G_ema = copy.deepcopy(G).eval().requires_grad_(False)
+        self.loss, self.optim = loss, optim
+        self.sample_labels, self.augment, self.ada, self.regularizer = (
+            sample_labels,
+            augment,
+            ada,
+            regularizer,
+        )
+        self.group = group or ProcessGroup()
+        self.device = self.group.device
+        self.cpu_rng = torch.Generator("cpu").manual_seed(seed)
+        self.device_rng = torch.Generator(self.device).manual_seed(seed + 1)
+        self.pl_mean = torch.zeros([], device=self.device)
+        self._pl_sum = torch.zeros(2, device=self.device)  # sum and count of this iteration's path lengths
+        self._w_sum = torch.zeros(G.w_dim + 1, device=self.device)  # sum and count of this iteration's ws
+        self.phases = self._build_phases()
+
+    def _build_phases(self) -> list[Phase]:
+        """G, G_pl, D, D_r1, in the order in which an iteration runs them."""
+        o = self.optim
+        frozen = {id(p) for layer in freezable_layers(self.D)[: o.freeze_d] for p in layer.parameters()}
+        D_params = [p for p in self.D.parameters() if id(p) not in frozen]
+        D_extra = [] if self.regularizer is None else list(self.regularizer.parameters())
+        G_interval = o.G_reg_interval if self.loss.pl_weight > 0 else None
+        D_interval = o.D_reg_interval if self.loss.r1_gamma > 0 else None
+        G_opt = _lazy_adam(list(self.G.parameters()), o, G_interval)
+        D_opt = _lazy_adam(D_params + D_extra, o, D_interval)
+        phases = [Phase("G", list(self.G.parameters()), G_opt, self._draw_fake, self._G_losses)]
+        if G_interval is not None:
+            phases.append(Phase("G_pl", list(self.G.parameters()), G_opt, self._draw_pl, self._G_pl_losses, G_interval))
+        phases.append(Phase("D", D_params + D_extra, D_opt, self._draw_D, self._D_losses))
+        if D_interval is not None:
+            phases.append(Phase("D_r1", D_params, D_opt, self._draw_real, self._D_r1_losses, D_interval))
+        return phases
+
+    # Random numbers, for the batch of all processes.
+
+    def _draw_latents(self, n: int) -> dict[str, Any]:
+        """Latents, labels, style mixing and noise for n images."""
+        G, rng = self.G, self.device_rng
+        draws = {
+            "z": torch.randn([n, G.z_dim], device=self.device, generator=rng),
+            "c": self.sample_labels(n, self.cpu_rng).to(self.device, non_blocking=True),
+            "noise": G.synthesis.draw_noise(n, device=self.device, generator=rng),
+        }
+        if self.loss.style_mixing_prob > 0:
+            cutoff = torch.randint(1, G.num_ws, [n], generator=self.cpu_rng)
+            mixes = torch.rand([n], generator=self.cpu_rng) < self.loss.style_mixing_prob
+            draws["cutoff"] = torch.where(mixes, cutoff, G.num_ws).to(self.device, non_blocking=True)
+            draws["z_mix"] = torch.randn([n, G.z_dim], device=self.device, generator=rng)
+        return draws
+
+    def _draw_augment(self, n: int) -> Any:
+        """Augmentation parameters for n images, independent of p."""
+        return None if self.augment is None else self.augment.draw(n, generator=self.cpu_rng)
+
+    def _draw_fake(self, n: int, parts: int) -> dict[str, Any]:
+        return {**self._draw_latents(n), "fake_aug": self._draw_augment(n)}
+
+    def _draw_real(self, n: int, parts: int) -> dict[str, Any]:
+        return {"real_aug": self._draw_augment(n)}
+
+    def _draw_D(self, n: int, parts: int) -> dict[str, Any]:
+        return {**self._draw_fake(n, parts), **self._draw_real(n, parts)}
+
+    def _draw_pl(self, n: int, parts: int) -> dict[str, Any]:
+        """Path length regularisation works on part of the batch, but on at least one image a share."""
+        n = max(n // self.loss.pl_batch_shrink // parts, 1) * parts
+        size = [n, self.G.img_channels, self.G.img_resolution, self.G.img_resolution]
+        return {
+            **self._draw_latents(n),
+            "pl_noise": torch.randn(size, device=self.device, generator=self.device_rng),
+        }
+
+    # Forward passes.
+
+    def _run_G(self, draws: dict[str, Any], *, track_w: bool = False) -> tuple[Tensor, Tensor]:
+        """Images and the ws they came from."""
+        ws = self.G.mapping(draws["z"], draws["c"])
+        if track_w:
+            w = ws[:, 0].detach()
+            self._w_sum += torch.cat([w.sum(dim=0), w.new_tensor([len(w)])])
+        if "cutoff" in draws:
+            ws = mix_styles(ws, self.G.mapping(draws["z_mix"], draws["c"]), draws["cutoff"])
+        return self.G.synthesis(ws, noise=draws["noise"]), ws
+
+    def _augmentation(self, draws: Any) -> Any:
+        """One draw of the augmentation, or None."""
+        if self.augment is None:
+            return None
+        size = (self.G.img_channels, self.G.img_resolution, self.G.img_resolution)
+        return self.augment.augmentation(draws, size)
+
+    def _G_losses(self, batch: Batch) -> PhaseOutput:
+        img, _ = self._run_G(batch.draws, track_w=True)
+        aug = self._augmentation(batch.draws["fake_aug"])
+        logits = self.D(img if aug is None else aug(img), batch.draws["c"])
+        return PhaseOutput({"G": generator_logistic_loss(logits)}, {})
+
+    def _G_pl_losses(self, batch: Batch) -> PhaseOutput:
+        """Penalises path lengths that differ from their moving average as it stood before this iteration."""
+        img, ws = self._run_G(batch.draws)
+        lengths = path_lengths(img, ws, batch.draws["pl_noise"])
+        self._pl_sum += torch.stack([lengths.detach().sum(), lengths.new_tensor(len(lengths))])
+        penalty = (lengths - self.pl_mean).square() * self.loss.pl_weight
+        return PhaseOutput({"G_pl": penalty}, {"pl/length": lengths.detach()})
+
+    def _D_losses(self, batch: Batch) -> PhaseOutput:
+        draws, reg = batch.draws, self.regularizer
+        aug = self._augmentation(draws["fake_aug"])
+        with nullcontext() if reg is None else reg.watch() as feats:
+            with torch.no_grad():
+                img, _ = self._run_G(draws)
+                img = img if aug is None else aug(img)
+            fake_logits = self.D(img, draws["c"])
+        losses = {"D_fake": fake_logistic_loss(fake_logits)}
+        observed = {"score/fake": fake_logits, "sign/fake": fake_logits.sign()}
+        if reg is not None:
+            losses[reg.name] = reg.penalty(feats, warp=None if aug is None else aug.warp)
+            observed[f"{reg.name}/distance"] = losses[reg.name] / reg.gain
+
+        aug = self._augmentation(draws["real_aug"])
+        real_logits = self.D(batch.real_img if aug is None else aug(batch.real_img), batch.real_c)
+        losses["D_real"] = real_logistic_loss(real_logits)
+        observed |= {"score/real": real_logits, "sign/real": real_logits.sign()}
+        if self.ada is not None:
+            self.ada.observe(real_logits.detach())
+        return PhaseOutput(losses, {name: value.detach().flatten() for name, value in observed.items()})
+
+    def _D_r1_losses(self, batch: Batch) -> PhaseOutput:
+        real_img = batch.real_img.detach().requires_grad_()
+        aug = self._augmentation(batch.draws["real_aug"])
+        logits = self.D(real_img if aug is None else aug(real_img), batch.real_c)
+        return PhaseOutput({"D_r1": r1_penalty(logits, real_img, gamma=self.loss.r1_gamma)}, {})
+
+    # Between iterations.
+
+    @torch.no_grad()
+    def step_end(self, nimg: int, batch_size: int) -> dict[str, float]:
+        """Updates the mean w, the mean path length, the moving average of G, and p of the augmentation."""
+        o, report = self.optim, {}
+        w_sum = self.group.sum_(self._w_sum.clone())
+        self.G.mapping.w_avg.lerp_(w_sum[:-1] / w_sum[-1], 0.005)
+        self._w_sum.zero_()
+        if self.loss.pl_weight > 0:
+            pl_sum = self.group.sum_(self._pl_sum.clone())
+            # Without path lengths in this iteration (count 0) the mean stays.
+            mean = torch.where(pl_sum[1] > 0, pl_sum[0] / pl_sum[1].clamp(min=1), self.pl_mean)
+            self.pl_mean.lerp_(mean, self.loss.pl_decay)
+            self._pl_sum.zero_()
+        beta = ema_beta(batch_size, nimg, halflife_kimg=o.ema_halflife_kimg, rampup=o.ema_rampup)
+        update_ema(self.G_ema, self.G, beta)
+        if self.ada is not None:
+            self.augment.p = self.ada.update(batch_size, reduce=self.group.sum_)
+        if self.augment is not None:
+            report["ada/p"] = float(self.augment.p)
+        return report
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """Every trained parameter, each once."""
+        seen: dict[int, torch.nn.Parameter] = {id(p): p for phase in self.phases for p in phase.params}
+        return iter(seen.values())
+
+    @torch.no_grad()
+    def sample(self, z: Tensor, c: Tensor, *, batch: int = 32) -> Tensor:
+        """G_ema's images with constant noise: z [N, z_dim], c [N, c_dim] -> [N, C, H, W] float32 on the CPU."""
+        parts = zip(z.split(batch), c.split(batch), strict=True)
+        imgs = [self.G_ema(z.to(self.device), c.to(self.device), noise_mode="const").cpu() for z, c in parts]
+        return torch.cat(imgs)
+
+    def snapshot(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+        """State dicts of G, D, G_ema and the regulariser, and the settings that G and D are built from."""
+        networks = {"G": self.G.state_dict(), "D": self.D.state_dict(), "G_ema": self.G_ema.state_dict()}
+        if self.regularizer is not None:
+            networks[self.regularizer.name] = self.regularizer.state_dict()
+        return networks, {"G": asdict(self.G.config), "D": asdict(self.D.config)}
+
+    def state(self) -> dict[str, Any]:
+        """Everything that an exact resume needs."""
+        networks, _ = self.snapshot()
+        return {
+            "networks": networks,
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers()],
+            "augment_p": None if self.augment is None else float(self.augment.p),
+            "ada": None if self.ada is None else self.ada.state(),
+            "pl_mean": self.pl_mean,
+            "cpu_rng": self.cpu_rng.get_state(),
+            "device_rng": self.device_rng.get_state(),
+            "device_type": self.device.type,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Takes back what `state` gave; the device's random state only if the type of device is the same."""
+        self.load_networks(state["networks"])
+        for optimizer, saved in zip(self._optimizers(), state["optimizers"], strict=True):
+            # Rates and betas are this run's settings; only the moments are state.
+            groups = [
+                {**new, "params": old["params"]}
+                for old, new in zip(saved["param_groups"], optimizer.param_groups, strict=True)
+            ]
+            optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
+        if self.augment is not None and state["augment_p"] is not None:
+            self.augment.p = state["augment_p"]
+        if self.ada is not None and state["ada"] is not None:
+            self.ada.load_state(state["ada"])
+        self.pl_mean.copy_(state["pl_mean"])
+        self.cpu_rng.set_state(state["cpu_rng"])
+        if state["device_type"] == self.device.type:
+            self.device_rng.set_state(state["device_rng"])
+
+    def load_networks(self, networks: dict[str, dict[str, Tensor]]) -> None:
+        """Loads G, D, G_ema, and the regulariser where both sides have one."""
+        for name, net in (("G", self.G), ("D", self.D), ("G_ema", self.G_ema)):
+            net.load_state_dict(networks[name], strict=True)
+        if self.regularizer is not None and self.regularizer.name in networks:
+            self.regularizer.load_state_dict(networks[self.regularizer.name])
+
+    def _optimizers(self) -> list[torch.optim.Optimizer]:
+        return list({id(phase.optimizer): phase.optimizer for phase in self.phases}.values())
+
+
+def freezable_layers(D: Discriminator) -> list[torch.nn.Module]:
+    """Layers of D from the highest resolution down, in the order in which `--freezed N` freezes them.
+
+    Source: Mo et al. 2020, "Freeze the Discriminator", arXiv:2002.10964.
+    """
+    blocks = [getattr(D, f"b{res}") for res in D.resolutions]
+    names = ("fromrgb", "conv0", "conv1", "skip")
+    return [getattr(block, name) for block in blocks for name in names if hasattr(block, name)]
+
+
+def _lazy_adam(params: list[torch.nn.Parameter], o: OptimConfig, interval: int | None) -> torch.optim.Adam:
+    """Adam whose rate and betas make up for the extra steps of a phase that runs every `interval` iterations.
+
+    Source: Karras et al. 2020, arXiv:1912.04958, Appendix B ("Lazy regularization").
+    """
+    ratio = 1.0 if interval is None else interval / (interval + 1)
+    betas = (o.beta1**ratio, o.beta2**ratio)
+    return torch.optim.Adam(params, lr=o.lr * ratio, betas=betas, eps=o.eps, fused=True)

@@ -1,0 +1,62 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+
+# A network small enough that a training iteration takes milliseconds.
+TINY_RUN = ["--cfg", "demo", "--channel-base", "64", "--channel-max", "8", "--batch", "8", "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    """Tiny tensors do not profit from threads, and tests that run side by side suffer from them."""
+    torch.set_num_threads(1)
+
+
+def write_dataset(path: Path, *, num: int = 24, res: int = 16, channels: int = 3, classes: int = 3) -> Path:
+    """A dataset zip of smooth random colour gradients."""
+    rng = np.random.RandomState(0)
+    ramp = np.linspace(0, 1, res)
+    labels = []
+    with zipfile.ZipFile(path, "w") as file:
+        for i in range(num):
+            a, b, c = rng.rand(3, 1, 1, channels)
+            img = (a * ramp[:, None, None] + b * ramp[None, :, None] + c) / (a + b + c) * 255
+            buffer = BytesIO()
+            Image.fromarray(img.astype(np.uint8).squeeze()).save(buffer, "PNG")
+            name = f"00000/img{i:08d}.png"
+            file.writestr(name, buffer.getvalue())
+            labels.append([name, i % max(classes, 1)])
+        file.writestr("dataset.json", json.dumps({"labels": labels if classes else None}))
+    return path
+
+
+@pytest.fixture(scope="session")
+def dataset_zip(tmp_path_factory) -> Path:
+    """24 images of 16x16 RGB in 3 classes."""
+    return write_dataset(tmp_path_factory.mktemp("data") / "gradients.zip")
+
+
+def python(*args: object, **kwargs) -> subprocess.Popen:
+    """A Python process in the repository's root, with its output as text in one pipe."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **kwargs.pop("env", {})}
+    command = [sys.executable, *map(str, args)]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **kwargs
+    )

@@ -1,0 +1,103 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""Several processes that train as one, without wrapping any module.
+
+After backward one flat all-reduce averages the gradients of a phase. All ranks draw the same random numbers for
+the whole batch and use their interleaved share, so that the number of processes does not change the result.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ProcessGroup:
+    """This process' place among those that train together; a single process by default."""
+
+    rank: int = 0
+    world: int = 1
+    device: torch.device = torch.device("cpu")
+
+    @property
+    def is_main(self) -> bool:
+        """Rank 0 alone writes files and the terminal."""
+        return self.rank == 0
+
+    def sum_(self, tensor: Tensor) -> Tensor:
+        """Sums a tensor over all ranks, in place."""
+        if self.world > 1:
+            torch.distributed.all_reduce(tensor)
+        return tensor
+
+    def any(self, flag: bool) -> bool:
+        """Whether `flag` is set on at least one rank."""
+        if self.world == 1:
+            return flag
+        return bool(self.sum_(torch.tensor([float(flag)], device=self.device)).item() > 0)
+
+    def barrier(self) -> None:
+        """Waits for all ranks."""
+        self.any(False)
+
+    def broadcast_(self, tensors: Iterable[Tensor]) -> None:
+        """Gives every rank the tensors of rank 0, in place."""
+        if self.world > 1:
+            with torch.no_grad():
+                for tensor in tensors:
+                    torch.distributed.broadcast(tensor, src=0)
+
+    def average_gradients_(self, params: Sequence[torch.nn.Parameter], *, check: bool) -> None:
+        """Averages the gradients over the ranks in one flat all-reduce, in place.
+
+        Args:
+            params: those of one phase, in the same order on every rank.
+            check:  first compare which of them have gradients (one more small message).
+
+        Raises:
+            RuntimeError: ranks hold gradients for different parameters.
+        """
+        if self.world == 1:
+            return
+        if check:
+            has_grad = torch.tensor(
+                [p.grad is not None for p in params], dtype=torch.float32, device=self.device
+            )
+            if not torch.equal(self.sum_(has_grad.clone()), has_grad * self.world):
+                raise RuntimeError(f"rank {self.rank}: ranks hold gradients for different parameters")
+        grads = [p.grad for p in params if p.grad is not None]
+        flat = self.sum_(torch.cat([g.reshape(-1) for g in grads])) / self.world
+        for grad, mean in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
+            grad.copy_(mean.reshape(grad.shape))
+
+
+def init_process_group(device: str) -> ProcessGroup:
+    """Joins the processes that torchrun started; a single process where it did not.
+
+    Args:
+        device: "cpu", "cuda", or "cuda:N" (a single process); with torchrun "cuda" takes GPU LOCAL_RANK.
+
+    Raises:
+        ValueError: the device is not there.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    kind = torch.device(device)
+    if kind.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {device!r} asked for, but torch {torch.__version__} sees no CUDA GPU")
+    if world == 1:
+        return ProcessGroup(device=kind)
+    rank, local_rank = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
+    if kind.type == "cuda":
+        if local_rank >= torch.cuda.device_count():
+            raise ValueError(
+                f"process {local_rank} of this machine has no GPU; it has {torch.cuda.device_count()}"
+            )
+        kind = torch.device("cuda", local_rank)
+        torch.cuda.set_device(kind)
+    torch.distributed.init_process_group("nccl" if kind.type == "cuda" else "gloo")
+    return ProcessGroup(rank, world, kind)

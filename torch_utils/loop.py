@@ -1,0 +1,266 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""The training loop: runs a host's phases, and saves, reports and stops at the right moments."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from torch_utils.distributed import ProcessGroup
+from torch_utils.gan import Batch, GANTask, Phase, part
+
+DEVICE_CHECK_STEPS = 16  # iterations between looks at numbers that are still on a GPU
+STATE_SECONDS = 600  # the state is saved at ticks that end this long after the last save
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How long, in what pieces, and how often to report. All counts in images are of all processes together."""
+
+    total_nimg: int
+    batch: int
+    batch_gpu: int  # images in one forward of one process; the rest is accumulated
+    tick_nimg: int
+    snap_ticks: int
+
+
+class TrainLog(Protocol):
+    """Where the loop reports; see torch_utils.runlog.RunLog."""
+
+    def info(self, msg: str) -> None: ...
+    def scalars(self, nimg: int, values: Mapping[str, float]) -> None: ...
+    def progress(
+        self, nimg: int, *, tick: int | None = None, sec_per_kimg: float | None = None, **fields: float
+    ) -> None: ...
+
+
+class NonFiniteError(RuntimeError):
+    """A loss or gradient became NaN or infinite."""
+
+
+class StatsSum:
+    """Sums and counts of reported values since the last tick, kept on the device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._sums: dict[str, Tensor] = {}
+
+    def add(self, name: str, values: Tensor) -> None:
+        """Adds values of any shape, without gradient."""
+        moments = torch.stack([values.float().sum(), values.new_tensor(values.numel(), dtype=torch.float32)])
+        self._sums[name] = self._sums[name] + moments if name in self._sums else moments
+
+    def means(self, group: ProcessGroup) -> dict[str, float]:
+        """Mean of each value over all ranks; every rank must have added the same names."""
+        if not self._sums:
+            return {}
+        table = group.sum_(torch.stack([self._sums[name] for name in sorted(self._sums)]))
+        means = (table[:, 0] / table[:, 1]).tolist()
+        return dict(zip(sorted(self._sums), means, strict=True))
+
+    def latest(self, name: str) -> float:
+        """Mean of one value on this rank so far; NaN if it was not added yet."""
+        sums = self._sums.get(name)
+        return float("nan") if sums is None else (sums[0] / sums[1]).item()
+
+    def clear(self) -> None:
+        self._sums.clear()
+
+    def state(self) -> dict[str, Tensor]:
+        return dict(self._sums)
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        self._sums = {name: value.to(self.device) for name, value in state.items()}
+
+
+class PhaseRunner:
+    """Runs one iteration's phases: forward and backward in parts, average, check, step."""
+
+    def __init__(self, task: GANTask, config: LoopConfig, group: ProcessGroup, stats: StatsSum) -> None:
+        self.task, self.config, self.group, self.stats = task, config, group, stats
+        self.rounds = config.batch // group.world // config.batch_gpu
+        if config.batch_gpu * self.rounds * group.world != config.batch:
+            raise ValueError(
+                f"batch {config.batch} does not split into {group.world} process(es) x a whole number of "
+                f"batch-gpu {config.batch_gpu}"
+            )
+        self._checked_gradients: set[str] = set()
+        self._unread: list[tuple[str, int, Tensor]] = []
+        for p in task.parameters():
+            p.requires_grad_(False)
+
+    def run(self, phase: Phase, real_img: Tensor, real_c: Tensor, nimg: int) -> None:
+        """One optimiser step of `phase` on this rank's share of the batch, real_img [batch/world, C, H, W]."""
+        draws = phase.draw(self.config.batch, self.group.world * self.rounds)
+        draws = part(draws, slice(self.group.rank, None, self.group.world))
+        for p in phase.params:
+            p.requires_grad_(True)
+        phase.optimizer.zero_grad(set_to_none=True)
+        terms: list[Tensor] = []
+        for i in range(self.rounds):
+            share = slice(i, None, self.rounds)
+            out = phase.losses(Batch(real_img[share], real_c[share], part(draws, share)))
+            loss = torch.stack([term.mean() for term in out.losses.values()]).sum()
+            (loss * (phase.interval / self.rounds)).backward()
+            terms.append(loss.detach())
+            for name, term in out.losses.items():
+                self.stats.add(f"loss_term/{name}", term.detach())
+            for name, value in out.observed.items():
+                self.stats.add(name, value)
+        for p in phase.params:
+            p.requires_grad_(False)
+        self.group.average_gradients_(phase.params, check=phase.name not in self._checked_gradients)
+        self._checked_gradients.add(phase.name)
+        total = torch.stack(terms).mean()
+        grads = [p.grad for p in phase.params if p.grad is not None]
+        grad_norm = torch.stack(torch._foreach_norm(grads)).norm()
+        self.stats.add(f"loss/{phase.name}", total)
+        self.stats.add(f"grad_norm/{phase.name}", grad_norm)
+        self._unread.append((phase.name, nimg, torch.stack([total, grad_norm])))
+        if self.group.device.type == "cpu":
+            self.check_finite()
+        phase.optimizer.step()
+
+    def check_finite(self) -> None:
+        """Raises NonFiniteError for the first phase since the last check whose loss or gradient was not finite."""
+        unread, self._unread = self._unread, []
+        if not unread:
+            return
+        # Summed over ranks, so that every rank stops.
+        values = self.group.sum_(torch.stack([value for _, _, value in unread])).tolist()
+        for (name, nimg, _), (loss, grad_norm) in zip(unread, values, strict=True):
+            for what, value in (("loss", loss), ("gradient norm", grad_norm)):
+                if not abs(value) < float("inf"):
+                    raise NonFiniteError(f"{what} of phase {name} became {value} at {nimg} images")
+
+
+def train(
+    task: GANTask,
+    batches: Iterator[tuple[Tensor, Tensor]],
+    config: LoopConfig,
+    *,
+    log: TrainLog,
+    save_state: Callable[[dict[str, Any]], None],
+    on_snapshot: Callable[[int], None],
+    group: ProcessGroup | None = None,
+    resume: Mapping[str, Any] | None = None,
+) -> int:
+    """Trains until `config.total_nimg` images, or until SIGINT or SIGTERM.
+
+    Args:
+        task:        the host.
+        batches:     this rank's shares of real batches: img [batch/world, C, H, W] in [-1, 1], c [batch/world, c_dim],
+                     starting where `resume` stopped.
+        log:         what it reports goes here.
+        save_state:  called with the loop's and the task's state, to be given back as `resume`.
+        on_snapshot: called with nimg at the start, every `snap_ticks` ticks, and at the end.
+        resume:      a state that `save_state` was given; the task has to be given its part by the caller.
+
+    Returns:
+        The number of images trained on in all, below `total_nimg` if a signal ended the run.
+
+    Raises:
+        NonFiniteError: a loss or gradient is NaN or infinite; nothing is saved then.
+    """
+    group = group or ProcessGroup()
+    stats = StatsSum(group.device)
+    runner = PhaseRunner(task, config, group, stats)
+    nimg = step = tick = tick_start = 0
+    if resume is not None:
+        nimg, step, tick, tick_start = (resume[key] for key in ("nimg", "step", "tick", "tick_start"))
+        stats.load_state(resume["stats"])
+
+    def save() -> None:
+        runner.check_finite()
+        counters = {"nimg": nimg, "step": step, "tick": tick, "tick_start": tick_start}
+        save_state({**counters, "stats": stats.state(), "task": task.state()})
+
+    if resume is None:
+        on_snapshot(0)
+    saved_time = tick_time = time.monotonic()
+    resumed_nimg = nimg
+    report: dict[str, float] = {}
+    with _stop_signals() as stop:
+        while nimg < config.total_nimg:
+            real_img, real_c = next(batches)
+            for phase in task.phases:
+                if step % phase.interval == 0:
+                    runner.run(phase, real_img, real_c, nimg)
+            nimg += config.batch
+            step += 1
+            report = task.step_end(nimg, config.batch)
+            # A look at the device makes it wait, so on a GPU it is taken only now and then.
+            if group.device.type == "cpu" or step % DEVICE_CHECK_STEPS == 0:
+                runner.check_finite()
+                log.progress(nimg, **_headline(stats, report))
+                if group.any(stop.signal is not None):
+                    reason = stop.signal or "a signal to another process"
+                    log.info(f"stopped by {reason} at {nimg / 1000:.1f} kimg; saving the training state")
+                    save()
+                    return nimg
+
+            done = nimg >= config.total_nimg
+            if nimg < tick_start + config.tick_nimg and not done:
+                continue
+            runner.check_finite()
+            now = time.monotonic()
+            tick += 1
+            means = stats.means(group)
+            report["time/sec_per_kimg"] = (now - tick_time) * 1000 / (nimg - max(tick_start, resumed_nimg))
+            log.scalars(nimg, {**means, **report})
+            rate = report["time/sec_per_kimg"]
+            log.progress(nimg, tick=tick, sec_per_kimg=rate, **_headline(stats, report))
+            stats.clear()
+            tick_start = nimg
+            if done or tick % config.snap_ticks == 0:
+                on_snapshot(nimg)
+            if done or tick % config.snap_ticks == 0 or group.any(now - saved_time > STATE_SECONDS):
+                save()
+                saved_time = time.monotonic()
+            tick_time = time.monotonic()
+    return nimg
+
+
+def _headline(stats: StatsSum, report: Mapping[str, float]) -> dict[str, float]:
+    """The few values of the progress line."""
+    fields = {"D": stats.latest("loss/D"), "G": stats.latest("loss/G"), "ggdr": stats.latest("ggdr/distance")}
+    fields["augment"] = report.get("ada/p", float("nan"))
+    return {name: value for name, value in fields.items() if value == value}
+
+
+@dataclass
+class _Stop:
+    """The name of the signal that asked to stop, if one did."""
+
+    signal: str | None = None
+
+
+@contextmanager
+def _stop_signals() -> Iterator[_Stop]:
+    """Notes the first SIGINT or SIGTERM instead of ending the process; the second one acts as usual."""
+    stop = _Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def handle(number: int, frame: object) -> None:
+        stop.signal = signal.Signals(number).name
+        signal.signal(number, previous[number])
+
+    for number in previous:
+        signal.signal(number, handle)
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
