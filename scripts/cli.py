@@ -1,0 +1,51 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""The `ggdr` command. Sub-commands are imported when they run, so that help is instant."""
+
+from __future__ import annotations
+
+import importlib
+from importlib import metadata
+
+import click
+
+COMMANDS = {
+    "dataset": "Convert images to the dataset format.",
+    "train": "Train StyleGAN2-ADA with GGDR.",
+    "generate": "Make images with a trained generator.",
+    "curves": "Plot losses and scores of one or several runs.",
+}
+
+
+class LazyGroup(click.Group):
+    """Finds the command NAME as `main` in the module scripts.NAME."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        return importlib.import_module(f"scripts.{cmd_name}").main
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@click.version_option(metadata.version("ggdr"), prog_name="ggdr")
+def main() -> None:
+    """StyleGAN2-ADA with generator-guided discriminator regularisation (GGDR).
+
+    \b
+    Examples:
+      ggdr dataset digits digits.zip
+      ggdr train --data digits.zip --outdir runs/digits --cfg demo
+    """
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,253 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""One training run: builds the task from its options, and keeps the run folder."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ggdr import GGDR
+from scripts.training_options import GGDROptions, TrainingOptions
+from stylegan2.ada import AdaController
+from stylegan2.augment import PIPES, AugmentPipe
+from stylegan2.discriminator import Discriminator
+from stylegan2.generator import Generator
+from stylegan2.task import StyleGAN2Task
+from torch_utils.checkpoint import Snapshot, SnapshotError, atomic_write, save_snapshot, save_state
+from torch_utils.data import ImageDataset, ImageLoader
+from torch_utils.distributed import ProcessGroup
+from torch_utils.images import from_u8, grid_classes, grid_size, make_grid, save_image
+from torch_utils.loop import train
+from torch_utils.runlog import RunLog
+
+OPTIONS_FILE = "training_options.json"
+STATE_FILE = "training-state.pt"
+HALF_DTYPES = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def build_ggdr(G: Generator, D: Discriminator, options: GGDROptions, device: torch.device) -> GGDR:
+    """GGDR on StyleGAN2's synthesis blocks and discriminator blocks."""
+
+    def probe() -> None:
+        c = torch.zeros([1, G.c_dim], device=device)
+        D(G(torch.zeros([1, G.z_dim], device=device), c, noise_mode="none"), c)
+
+    return GGDR(
+        G,
+        D,
+        guide=[f"synthesis.b{res}" for res in options.guide_res],
+        encoder=[f"b{res}" for res in D.resolutions],
+        probe=probe,
+        weight=options.weight,
+    )
+
+
+def build_task(options: TrainingOptions, dataset: ImageDataset, group: ProcessGroup) -> StyleGAN2Task:
+    """Freshly initialised networks, losses and optimisers; the same on every process."""
+    half_dtype, device = HALF_DTYPES[options.precision], group.device
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        # channels_last: what convolution kernels like best, on CPUs and GPUs alike.
+        G = Generator(options.G, half_dtype=half_dtype).to(device, memory_format=torch.channels_last)
+        D = Discriminator(options.D, half_dtype=half_dtype).to(device, memory_format=torch.channels_last)
+        regularizer = None if options.ggdr is None else build_ggdr(G, D, options.ggdr, device)
+    a = options.augment
+    task = StyleGAN2Task(
+        G,
+        D,
+        loss=options.loss,
+        optim=options.optim,
+        sample_labels=dataset.random_labels,
+        augment=None if a.mode == "noaug" else AugmentPipe(PIPES[a.pipe], a.p),
+        ada=AdaController(a.p, target=a.target, speed_kimg=a.speed_kimg) if a.mode == "ada" else None,
+        regularizer=regularizer,
+        group=group,
+        seed=options.seed,
+    )
+    group.broadcast_([*task.parameters(), *G.buffers(), *D.buffers(), *task.G_ema.buffers()])
+    return task
+
+
+def load_snapshot_into(task: StyleGAN2Task, snapshot: Snapshot) -> None:
+    """Starts from the weights of a snapshot (transfer learning).
+
+    Raises:
+        SnapshotError: it is of another architecture or size; says in which settings.
+    """
+    _, config = task.snapshot()
+    # These change neither names nor shapes.
+    free = {"num_half_res", "conv_clamp", "mbstd_group_size"}
+    for net in ("G", "D"):
+        theirs, ours = snapshot.config.get(net), config[net]
+        if not isinstance(theirs, Mapping):
+            raise SnapshotError(f"{snapshot.path}: has no settings of {net}; is it a StyleGAN2 snapshot?")
+        differing = [key for key in ours if key not in free and theirs.get(key) != ours[key]]
+        if differing:
+            table = ", ".join(f"{key} {theirs.get(key)} (this run: {ours[key]})" for key in differing)
+            raise SnapshotError(f"{snapshot.path}: {net} is of another architecture: {table}")
+    try:
+        task.load_networks(snapshot.networks)
+    except (KeyError, RuntimeError) as error:
+        raise SnapshotError(f"{snapshot.path}: weights do not fit: {error}") from error
+
+
+@dataclass
+class RunFolder:
+    """The files of one run; on ranks other than 0 nothing is written."""
+
+    path: Path
+    is_main: bool = True
+
+    @property
+    def state_path(self) -> Path:
+        return self.path / STATE_FILE
+
+    def create(self, options: TrainingOptions, command: Mapping[str, Any], history: list[str]) -> None:
+        """Makes the folder and training_options.json: settings, command line, versions, where it resumed from."""
+        if not self.is_main:
+            return
+        record = {
+            **options.to_json(),
+            "command": dict(command),
+            "history": history,
+            "versions": {
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "numpy": np.__version__,
+            },
+        }
+        self.path.mkdir(parents=True, exist_ok=True)
+        with atomic_write(self.path / OPTIONS_FILE) as file:
+            file.write((json.dumps(record, indent=2) + "\n").encode())
+
+    def read_options(self) -> dict[str, Any]:
+        """What `create` wrote; raises SnapshotError if it is missing or damaged."""
+        path = self.path / OPTIONS_FILE
+        try:
+            return json.loads(path.read_text())
+        except (OSError, json.JSONDecodeError) as error:
+            raise SnapshotError(f"{path}: not readable: {error}") from error
+
+
+class Samples:
+    """The pictures of a run: reals.png once, fakesKKKKKK.png of fixed latents at each snapshot."""
+
+    def __init__(self, task: StyleGAN2Task, dataset: ImageDataset, seed: int) -> None:
+        self.task, self.dataset, self.seed = task, dataset, seed
+        self.grid = grid_size(dataset.resolution, dataset.num_raw, num_classes=dataset.c_dim)
+        n = self.grid.num_images
+        rng = torch.Generator().manual_seed(seed)
+        self.z = torch.randn([n, task.G.z_dim], generator=rng)
+        self.c = torch.zeros([n, dataset.c_dim])
+        self.row_labels = None
+        if dataset.label_counts is not None and dataset.c_dim > 0:
+            rows = grid_classes(self.grid, dataset.c_dim)
+            self.c[torch.arange(n), torch.tensor(rows).repeat_interleave(self.grid.columns)] = 1
+            self.row_labels = [dataset.classes[i] if dataset.classes else str(i) for i in rows]
+        elif dataset.c_dim > 0:
+            self.c = dataset.random_labels(n, rng)
+
+    def reals(self) -> np.ndarray:
+        """Real images on the same grid as the fakes, rows by class if there are labels."""
+        n, rng = self.grid.num_images, np.random.RandomState(self.seed)
+        order = rng.permutation(self.dataset.num_raw)
+        if self.row_labels is not None:
+            labels = self.dataset.labels(order).argmax(axis=1)
+            rows = self.c.argmax(dim=1)[:: self.grid.columns].tolist()
+            picks = [np.resize(order[labels == k], self.grid.columns) for k in rows if (labels == k).any()]
+            order = np.concatenate(picks)
+        images = torch.from_numpy(self.dataset.images_u8(order[:n]))
+        labels = self.row_labels if len(images) == n else None
+        return make_grid(images, self.grid.columns, scale=self.grid.scale, row_labels=labels)
+
+    def fakes(self) -> np.ndarray:
+        """The averaged generator's images of the fixed latents."""
+        img = self.task.sample(self.z, self.c)
+        return make_grid(img, self.grid.columns, scale=self.grid.scale, row_labels=self.row_labels)
+
+
+def run(
+    options: TrainingOptions,
+    dataset: ImageDataset,
+    task: StyleGAN2Task,
+    folder: RunFolder,
+    *,
+    group: ProcessGroup,
+    resume: Mapping[str, Any] | None,
+    notes: list[str],
+) -> int:
+    """Trains, writing into the run folder; returns the images trained on in all.
+
+    Raises what `torch_utils.loop.train` raises, DataError for a damaged image, and OSError where a file cannot be
+    written; the last saved state stays as it was.
+    """
+    start_nimg = 0 if resume is None else resume["nimg"]
+    if group.device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+    samples = Samples(task, dataset, options.seed)
+    with RunLog(
+        folder.path, total_nimg=options.loop.total_nimg, start_nimg=start_nimg, is_main=group.is_main
+    ) as log:
+        if resume is not None:
+            log.truncate_after(start_nimg)
+        for note in notes:
+            log.info(note)
+
+        def on_snapshot(nimg: int) -> None:
+            if not group.is_main:
+                return
+            if nimg == 0:
+                save_image(samples.reals(), folder.path / "reals.png")
+            fakes, name = samples.fakes(), f"{nimg // 1000:06d}"
+            save_image(fakes, folder.path / f"fakes{name}.png")
+            log.image("fakes", fakes, nimg)
+            if nimg > 0:
+                networks, config = task.snapshot()
+                config |= {"nimg": nimg, "training": options.to_json()}
+                save_snapshot(folder.path / f"network-snapshot-{name}.safetensors", networks, config)
+
+        def save(state: dict[str, Any]) -> None:
+            if group.is_main:
+                save_state(folder.state_path, {**state, "options": options.to_json()})
+            group.barrier()
+
+        loader = ImageLoader(
+            dataset,
+            options.loop.batch,
+            rank=group.rank,
+            world=group.world,
+            start_position=start_nimg,
+            seed=options.seed,
+            num_workers=options.data.workers,
+            device=group.device,
+        )
+        nimg = train(
+            task,
+            _floats(iter(loader)),
+            options.loop,
+            log=log,
+            save_state=save,
+            on_snapshot=on_snapshot,
+            group=group,
+            resume=resume,
+        )
+        if nimg >= options.loop.total_nimg:
+            log.info(f"done: {nimg / 1000:.1f} kimg; results in {folder.path}")
+        else:
+            log.info(f"saved; go on with: ggdr train --outdir {folder.path} --resume latest")
+        return nimg
+
+
+def _floats(batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """uint8 batches of the loader as float32 in [-1, 1]."""
+    for images_u8, c in batches:
+        yield from_u8(images_u8).contiguous(memory_format=torch.channels_last), c
