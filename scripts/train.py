@@ -259,7 +259,7 @@ def start(command: Mapping[str, Any], plan: ResumePlan) -> None:
             table = "; ".join(f"{name} {old} -> {new}" for name, (old, new) in changes.items())
             if blocking(changes):
                 raise CliError(f"--resume: {plan.state_path} was trained with other settings: {table}")
-            notes.append(f"resuming {plan.state_path} at {resume['nimg'] / 1000:.1f} kimg")
+            notes.append(f"resuming {plan.state_path} at {resume['counters']['nimg'] / 1000:.1f} kimg")
             notes += [f"settings that differ from the resumed run: {table}"] if changes else []
         snapshot = None if plan.snapshot_path is None else load_snapshot(plan.snapshot_path)
         if command["dry_run"]:

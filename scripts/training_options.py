@@ -12,6 +12,7 @@ from stylegan2.config import DiscriminatorConfig, GeneratorConfig, LossConfig, O
 from torch_utils.loop import LoopConfig
 
 GGDR_MAX_RES = 64
+FP16_MAX_SKIPS = 8  # gradients in float16 overflow now and then; eight times in a row is no accident
 
 
 class OptionError(ValueError):
@@ -80,9 +81,7 @@ class TrainingOptions:
 FIXED_FIELDS = ("G", "D", "ggdr.guide_res", "data.use_labels")
 
 
-def differences(
-    old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
-) -> dict[str, tuple[Any, Any]]:
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
     """Leaves in which two nests of settings differ, as {"loop.batch": (old, new)}."""
     found: dict[str, tuple[Any, Any]] = {}
     for key in sorted({*old, *new}):
@@ -149,23 +148,18 @@ def resolve(
         "channel_max": p.channel_max,
     }
     mbstd = min(p.mbstd, batch_gpu)
+    precision = _precision(get("precision"), device_type)
     if batch_gpu % mbstd:
-        raise OptionError(
-            "--batch-gpu", f"{batch_gpu} is not a multiple of the minibatch-std group size {mbstd}"
-        )
+        raise OptionError("--batch-gpu", f"{batch_gpu} is not a multiple of the minibatch-std group size {mbstd}")
     return TrainingOptions(
         cfg=get("cfg"),
         data=DataOptions(
             str(get("data")), c_dim > 0, get("mirror"), get("subset"), num_images, fingerprint, get("workers")
         ),
-        G=GeneratorConfig(
-            **size, z_dim=p.latent_dim, w_dim=p.latent_dim, mapping_num_layers=p.mapping_layers
-        ),
+        G=GeneratorConfig(**size, z_dim=p.latent_dim, w_dim=p.latent_dim, mapping_num_layers=p.mapping_layers),
         D=DiscriminatorConfig(**size, architecture=p.d_architecture, mbstd_group_size=mbstd),
         loss=LossConfig(p.gamma, style_mixing_prob=p.style_mixing_prob, pl_weight=p.pl_weight),
-        optim=OptimConfig(
-            p.lr, ema_halflife_kimg=p.ema_kimg, ema_rampup=p.ema_rampup, freeze_d=get("freezed")
-        ),
+        optim=OptimConfig(p.lr, ema_halflife_kimg=p.ema_kimg, ema_rampup=p.ema_rampup, freeze_d=get("freezed")),
         augment=_augment(command, p.ada_speed_kimg),
         ggdr=_ggdr(command, resolution),
         loop=LoopConfig(
@@ -174,8 +168,9 @@ def resolve(
             batch_gpu=batch_gpu,
             tick_nimg=round(p.tick_kimg * 1000),
             snap_ticks=p.snap_ticks,
+            max_skips=FP16_MAX_SKIPS if precision == "fp16" else 0,
         ),
-        precision=_precision(get("precision"), device_type),
+        precision=precision,
         num_processes=num_processes,
         seed=get("seed"),
     )
@@ -212,9 +207,7 @@ def _ggdr(command: Mapping[str, Any], resolution: int) -> GGDROptions | None:
     allowed = [2**i for i in range(3, resolution.bit_length())]
     for res in guide_res:
         if res not in allowed:
-            raise OptionError(
-                "--ggdr-res", f"{res} is not among the feature maps {', '.join(map(str, allowed))}"
-            )
+            raise OptionError("--ggdr-res", f"{res} is not among the feature maps {', '.join(map(str, allowed))}")
     return GGDROptions(tuple(sorted(set(guide_res))), command["ggdr_weight"])
 
 

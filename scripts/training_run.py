@@ -190,13 +190,11 @@ def run(
     Raises what `torch_utils.loop.train` raises, DataError for a damaged image, and OSError where a file cannot be
     written; the last saved state stays as it was.
     """
-    start_nimg = 0 if resume is None else resume["nimg"]
+    start_nimg = 0 if resume is None else resume["counters"]["nimg"]
     if group.device.type == "cuda":
         torch.backends.cudnn.benchmark = True
     samples = Samples(task, dataset, options.seed)
-    with RunLog(
-        folder.path, total_nimg=options.loop.total_nimg, start_nimg=start_nimg, is_main=group.is_main
-    ) as log:
+    with RunLog(folder.path, total_nimg=options.loop.total_nimg, start_nimg=start_nimg, is_main=group.is_main) as log:
         if resume is not None:
             log.truncate_after(start_nimg)
         for note in notes:

@@ -238,7 +238,6 @@ class StyleGAN2Task:
         return {
             "networks": networks,
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers()],
-            "augment_p": None if self.augment is None else float(self.augment.p),
             "ada": None if self.ada is None else self.ada.state(),
             "pl_mean": self.pl_mean,
             "cpu_rng": self.cpu_rng.get_state(),
@@ -256,10 +255,9 @@ class StyleGAN2Task:
                 for old, new in zip(saved["param_groups"], optimizer.param_groups, strict=True)
             ]
             optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
-        if self.augment is not None and state["augment_p"] is not None:
-            self.augment.p = state["augment_p"]
         if self.ada is not None and state["ada"] is not None:
             self.ada.load_state(state["ada"])
+            self.augment.p = self.ada.p
         self.pl_mean.copy_(state["pl_mean"])
         self.cpu_rng.set_state(state["cpu_rng"])
         if state["device_type"] == self.device.type:

@@ -44,7 +44,8 @@ def test_two_processes_give_what_one_gives_on_the_joined_batch(dataset_zip, tmp_
     # A run of two processes goes on as one, and says so.
     process = python("-m", "scripts.train", "--outdir", tmp_path / "two", "--resume", "latest", "--kimg", 0.04)
     output = process.communicate()[0]
-    assert "num_processes 2 -> 1" in output and load_state(tmp_path / "two" / "training-state.pt")["nimg"] == 40
+    assert "num_processes 2 -> 1" in output, output
+    assert load_state(tmp_path / "two" / "training-state.pt")["counters"]["nimg"] == 40
 
 
 def test_an_error_on_one_rank_ends_all(dataset_zip, tmp_path):

@@ -159,14 +159,34 @@ def test_frozen_layers_keep_their_weights_and_the_rest_learns():
     assert {"b16.skip", "b8.conv0", "b4.out"} <= changed
 
 
-def test_a_nan_stops_with_phase_and_position_before_the_optimiser_steps():
+def test_a_nan_leaves_weights_and_moments_alone_and_stops_with_phase_and_position():
     task = make_task()
+    run_phase(task, "G")
+    G_opt = task.phases[0].optimizer
     with torch.no_grad():
         task.D.b4.out.bias.fill_(float("nan"))
-    before = [p.clone() for p in task.G.parameters()]
-    with pytest.raises(NonFiniteError, match="loss of phase G became nan at 0 images"):
-        run_phase(task, "G")
-    assert all(torch.equal(a, b) for a, b in zip(before, task.G.parameters(), strict=True))
+    before = copy.deepcopy([list(task.G.parameters()), list(G_opt.state_dict()["state"].values())])
+    runner = PhaseRunner(task, LoopConfig(1000, BATCH, BATCH, 100, 1), ProcessGroup(), StatsSum(torch.device("cpu")))
+    runner.run(task.phases[0], *reals(), 1234)
+    with pytest.raises(NonFiniteError, match="loss of phase G became nan at 1234 images"):
+        runner.check_finite()
+    assert all(torch.equal(a, b) for a, b in zip(before[0], task.G.parameters(), strict=True))
+    for a, b in zip(before[1], G_opt.state_dict()["state"].values(), strict=True):
+        assert torch.equal(a["exp_avg_sq"], b["exp_avg_sq"]) and a["step"] == b["step"]
+
+
+def test_steps_with_an_overflow_are_left_out_as_often_as_allowed():
+    task = make_task()
+    config = LoopConfig(1000, BATCH, BATCH, 100, 1, max_skips=2)
+    runner = PhaseRunner(task, config, ProcessGroup(), StatsSum(torch.device("cpu")))
+    bias = task.D.b4.out.bias.detach()
+    for value in (float("inf"), float("inf"), 0, float("inf"), float("inf")):
+        bias.fill_(value)
+        runner.run(task.phases[0], *reals(), 0)
+        runner.check_finite()
+    runner.run(task.phases[0], *reals(), 0)
+    with pytest.raises(NonFiniteError):
+        runner.check_finite()
 
 
 def test_a_batch_that_does_not_split_is_refused():

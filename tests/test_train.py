@@ -81,6 +81,7 @@ def test_the_snapshot_generates(finished_run):
 
 def test_resuming_is_bit_for_bit_what_an_uninterrupted_run_gives(finished_run, dataset_zip, tmp_path):
     train(dataset_zip, tmp_path / "run", "--snap", 1, kimg=0.032)
+    assert read_stats(tmp_path / "run")[-1]["nimg"] == 32
     output = ggdr_train("--outdir", tmp_path / "run", "--resume", "latest", "--kimg", 0.064)
     assert "at 0.0 kimg" in output and "loop.total_nimg 32 -> 64" in output
     assert_same_weights(finished_run, tmp_path / "run")
@@ -107,7 +108,7 @@ def test_a_killed_run_goes_on_exactly(dataset_zip, tmp_path, number):
     time.sleep(0.1)  # into the next tick
     process.send_signal(number)
     output = process.communicate(timeout=60)[0]
-    nimg = load_state(state)["nimg"]
+    nimg = load_state(state)["counters"]["nimg"]
     if number == signal.SIGKILL:
         assert process.returncode == -signal.SIGKILL and nimg % 80 == 0
     else:

@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import torch
@@ -31,6 +32,17 @@ class LoopConfig:
     batch_gpu: int  # images in one forward of one process; the rest is accumulated
     tick_nimg: int
     snap_ticks: int
+    max_skips: int = 0  # optimiser steps in a row that a phase may leave out for a gradient that is not finite
+
+
+@dataclass
+class Counters:
+    """Where a run is."""
+
+    nimg: int = 0
+    step: int = 0
+    tick: int = 0
+    tick_start: int = 0  # nimg
 
 
 class TrainLog(Protocol):
@@ -75,11 +87,13 @@ class StatsSum:
     def clear(self) -> None:
         self._sums.clear()
 
-    def state(self) -> dict[str, Tensor]:
-        return dict(self._sums)
+    def state(self, group: ProcessGroup) -> dict[str, Tensor]:
+        """The sums over all ranks; to be called on all."""
+        return {name: group.sum_(self._sums[name].clone()) for name in sorted(self._sums)}
 
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        self._sums = {name: value.to(self.device) for name, value in state.items()}
+    def load_state(self, state: Mapping[str, Tensor], group: ProcessGroup) -> None:
+        """Rank 0 goes on with the sums of all, the others from zero, so that the sum over ranks is right."""
+        self._sums = {name: value.to(self.device) * float(group.is_main) for name, value in state.items()}
 
 
 class PhaseRunner:
@@ -95,6 +109,7 @@ class PhaseRunner:
             )
         self._checked_gradients: set[str] = set()
         self._unread: list[tuple[str, int, Tensor]] = []
+        self._skips: dict[str, int] = {}
         for p in task.parameters():
             p.requires_grad_(False)
 
@@ -126,21 +141,29 @@ class PhaseRunner:
         self.stats.add(f"loss/{phase.name}", total)
         self.stats.add(f"grad_norm/{phase.name}", grad_norm)
         self._unread.append((phase.name, nimg, torch.stack([total, grad_norm])))
-        if self.group.device.type == "cpu":
-            self.check_finite()
+        # The fused optimisers leave parameters and moments alone where this is 1, without asking the host.
+        phase.optimizer.found_inf = grad_norm.isfinite().logical_not().float()
         phase.optimizer.step()
 
     def check_finite(self) -> None:
-        """Raises NonFiniteError for the first phase since the last check whose loss or gradient was not finite."""
+        """Looks at the losses and gradients since the last check.
+
+        Raises:
+            NonFiniteError: one was NaN or infinite, more often in a row than `max_skips` allows.
+        """
         unread, self._unread = self._unread, []
         if not unread:
             return
         # Summed over ranks, so that every rank stops.
         values = self.group.sum_(torch.stack([value for _, _, value in unread])).tolist()
         for (name, nimg, _), (loss, grad_norm) in zip(unread, values, strict=True):
-            for what, value in (("loss", loss), ("gradient norm", grad_norm)):
-                if not abs(value) < float("inf"):
-                    raise NonFiniteError(f"{what} of phase {name} became {value} at {nimg} images")
+            if math.isfinite(loss) and math.isfinite(grad_norm):
+                self._skips[name] = 0
+                continue
+            self._skips[name] = self._skips.get(name, 0) + 1
+            if self._skips[name] > self.config.max_skips:
+                what, value = ("gradient norm", grad_norm) if math.isfinite(loss) else ("loss", loss)
+                raise NonFiniteError(f"{what} of phase {name} became {value} at {nimg} images")
 
 
 def train(
@@ -174,60 +197,59 @@ def train(
     group = group or ProcessGroup()
     stats = StatsSum(group.device)
     runner = PhaseRunner(task, config, group, stats)
-    nimg = step = tick = tick_start = 0
+    at = Counters()
     if resume is not None:
-        nimg, step, tick, tick_start = (resume[key] for key in ("nimg", "step", "tick", "tick_start"))
-        stats.load_state(resume["stats"])
+        at = Counters(**resume["counters"])
+        stats.load_state(resume["stats"], group)
+    else:
+        on_snapshot(0)
 
     def save() -> None:
-        runner.check_finite()
-        counters = {"nimg": nimg, "step": step, "tick": tick, "tick_start": tick_start}
-        save_state({**counters, "stats": stats.state(), "task": task.state()})
+        save_state({"counters": asdict(at), "stats": stats.state(group), "task": task.state()})
 
-    if resume is None:
-        on_snapshot(0)
     saved_time = tick_time = time.monotonic()
-    resumed_nimg = nimg
-    report: dict[str, float] = {}
+    timed_from = at.nimg
     with _stop_signals() as stop:
-        while nimg < config.total_nimg:
+        while at.nimg < config.total_nimg:
             real_img, real_c = next(batches)
             for phase in task.phases:
-                if step % phase.interval == 0:
-                    runner.run(phase, real_img, real_c, nimg)
-            nimg += config.batch
-            step += 1
-            report = task.step_end(nimg, config.batch)
-            # A look at the device makes it wait, so on a GPU it is taken only now and then.
-            if group.device.type == "cpu" or step % DEVICE_CHECK_STEPS == 0:
-                runner.check_finite()
-                log.progress(nimg, **_headline(stats, report))
-                if group.any(stop.signal is not None):
-                    reason = stop.signal or "a signal to another process"
-                    log.info(f"stopped by {reason} at {nimg / 1000:.1f} kimg; saving the training state")
-                    save()
-                    return nimg
+                if at.step % phase.interval == 0:
+                    runner.run(phase, real_img, real_c, at.nimg)
+            at.nimg += config.batch
+            at.step += 1
+            report = task.step_end(at.nimg, config.batch)
 
-            done = nimg >= config.total_nimg
-            if nimg < tick_start + config.tick_nimg and not done:
+            # A look at the device makes it wait, so on a GPU it is taken only now and then.
+            tick_ends = at.nimg >= min(at.tick_start + config.tick_nimg, config.total_nimg)
+            if not (tick_ends or group.device.type == "cpu" or at.step % DEVICE_CHECK_STEPS == 0):
                 continue
             runner.check_finite()
-            now = time.monotonic()
-            tick += 1
-            means = stats.means(group)
-            report["time/sec_per_kimg"] = (now - tick_time) * 1000 / (nimg - max(tick_start, resumed_nimg))
-            log.scalars(nimg, {**means, **report})
-            rate = report["time/sec_per_kimg"]
-            log.progress(nimg, tick=tick, sec_per_kimg=rate, **_headline(stats, report))
-            stats.clear()
-            tick_start = nimg
-            if done or tick % config.snap_ticks == 0:
-                on_snapshot(nimg)
-            if done or tick % config.snap_ticks == 0 or group.any(now - saved_time > STATE_SECONDS):
-                save()
-                saved_time = time.monotonic()
-            tick_time = time.monotonic()
-    return nimg
+            is_saved = False
+            if tick_ends:
+                now = time.monotonic()
+                rate = (now - tick_time) * 1000 / (at.nimg - timed_from)
+                at.tick += 1
+                log.scalars(at.nimg, {**stats.means(group), **report, "time/sec_per_kimg": rate})
+                log.progress(at.nimg, tick=at.tick, sec_per_kimg=rate, **_headline(stats, report))
+                stats.clear()
+                at.tick_start = timed_from = at.nimg
+                snap = at.tick % config.snap_ticks == 0 or at.nimg >= config.total_nimg
+                if snap:
+                    on_snapshot(at.nimg)
+                if snap or group.any(now - saved_time > STATE_SECONDS):
+                    save()
+                    is_saved, saved_time = True, time.monotonic()
+                tick_time = time.monotonic()
+            else:
+                log.progress(at.nimg, **_headline(stats, report))
+
+            if group.any(stop.signal is not None) and at.nimg < config.total_nimg:
+                reason = stop.signal or "a signal to another process"
+                log.info(f"stopped by {reason} at {at.nimg / 1000:.1f} kimg; saving the training state")
+                if not is_saved:
+                    save()
+                break
+    return at.nimg
 
 
 def _headline(stats: StatsSum, report: Mapping[str, float]) -> dict[str, float]:
