@@ -41,7 +41,7 @@ class Batch:
 class PhaseOutput(NamedTuple):
     """What one forward of a phase gives: terms to minimise, and values only to report."""
 
-    losses: Losses
+    losses: Losses  # terms named after the phase ("D_real" in "D") make up its reported loss
     observed: dict[str, Tensor]  # each [N], without gradient
 
 

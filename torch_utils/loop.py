@@ -120,14 +120,18 @@ class PhaseRunner:
         for p in phase.params:
             p.requires_grad_(True)
         phase.optimizer.zero_grad(set_to_none=True)
-        terms: list[Tensor] = []
+        total = torch.zeros([], device=self.group.device)
         for i in range(self.rounds):
             share = slice(i, None, self.rounds)
             out = phase.losses(Batch(real_img[share], real_c[share], part(draws, share)))
-            loss = torch.stack([term.mean() for term in out.losses.values()]).sum()
+            terms = {name: term.mean() for name, term in out.losses.items()}
+            loss = torch.stack(list(terms.values())).sum()
             (loss * (phase.interval / self.rounds)).backward()
-            terms.append(loss.detach())
-            for name, term in out.losses.items():
+            total += loss.detach() / self.rounds
+            # The phase's own terms add up to its reported loss; a regulariser's stands for itself.
+            own = [term for name, term in terms.items() if name.startswith(phase.name)]
+            self.stats.add(f"loss/{phase.name}", torch.stack(own).sum().detach())
+            for name, term in terms.items():
                 self.stats.add(f"loss_term/{name}", term.detach())
             for name, value in out.observed.items():
                 self.stats.add(name, value)
@@ -135,10 +139,8 @@ class PhaseRunner:
             p.requires_grad_(False)
         self.group.average_gradients_(phase.params, check=phase.name not in self._checked_gradients)
         self._checked_gradients.add(phase.name)
-        total = torch.stack(terms).mean()
         grads = [p.grad for p in phase.params if p.grad is not None]
         grad_norm = torch.stack(torch._foreach_norm(grads)).norm()
-        self.stats.add(f"loss/{phase.name}", total)
         self.stats.add(f"grad_norm/{phase.name}", grad_norm)
         self._unread.append((phase.name, nimg, torch.stack([total, grad_norm])))
         # The fused optimisers leave parameters and moments alone where this is 1, without asking the host.

@@ -224,7 +224,7 @@ class RunLog:
             status.append(f"{name} ", style="dim").append(f"{value}  ")
         with self._naming_output():
             if self._live is None:
-                # No refresh thread: data loader workers fork, and a lock held at that moment would stay held.
+                # No refresh thread: `progress` is called often enough.
                 self._live = Live(console=self._console, auto_refresh=False)
                 self._live.start()
             self._live.update(Group(bar, status), refresh=True)
