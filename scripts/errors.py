@@ -21,10 +21,11 @@ def cli_errors() -> Iterator[None]:
     """Turns the errors that a user can mend into messages; all others keep their traceback."""
     from torch_utils.checkpoint import SnapshotError
     from torch_utils.image_files import DataError
+    from torch_utils.workers import WorkerDied
 
     try:
         yield
-    except (DataError, SnapshotError) as error:
+    except (DataError, SnapshotError, WorkerDied) as error:
         raise CliError(str(error)) from error
     except OSError as error:
         where = "" if error.filename is None else f"{error.filename}: "

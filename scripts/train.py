@@ -19,6 +19,8 @@ from stylegan2.config import PRESET_NAMES
 # Options that say where a run lives and how this process runs it, not what it computes.
 PER_PROCESS = ("outdir", "resume", "dry_run", "device")
 
+EXIT_STOPPED = 130  # ended by a signal before its time, all saved; what shells report for Ctrl-C
+
 
 @dataclass
 class ResumePlan:
@@ -166,8 +168,8 @@ class ResumePlan:
 def main(ctx: click.Context, **command: Any) -> None:
     """Train StyleGAN2-ADA with GGDR on a dataset.
 
-    Ctrl-C and SIGTERM save the state first. After any end, even kill -9, `--resume latest` goes on from the last
-    saved state. Several GPUs: start with torchrun, as below.
+    Ctrl-C and SIGTERM save the state first (exit code 130). After any end, even kill -9, `--resume latest` goes on
+    from the last saved state. Several GPUs: start with torchrun, as below.
 
     \b
     Examples:
@@ -278,7 +280,7 @@ def start(command: Mapping[str, Any], plan: ResumePlan) -> None:
         if group.is_main:
             notes.append(_summary(options, dataset, group))
         try:
-            run(options, dataset, task, folder, group=group, resume=resume, notes=notes)
+            nimg = run(options, dataset, task, folder, group=group, resume=resume, notes=notes)
         except NonFiniteError as error:
             saved = folder.state_path
             last = (
@@ -289,6 +291,8 @@ def start(command: Mapping[str, Any], plan: ResumePlan) -> None:
             raise CliError(
                 f"{error}; {last}. If it happens again: --precision fp32 or bf16, a larger --gamma, a smaller --lr"
             ) from error
+        if nimg < options.loop.total_nimg:
+            raise click.exceptions.Exit(EXIT_STOPPED)
     except OptionError as error:
         raise click.BadParameter(error.message, param_hint=error.option) from error
     finally:

@@ -1,0 +1,34 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+# `make demo` and `make test` do all the set-up that a fresh machine needs.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: demo test clean
+
+demo: $(READY)
+	@mkdir -p demo
+	@test -f demo/digits.zip || $(BIN)/ggdr dataset digits demo/digits.zip --channels 1
+	$(BIN)/ggdr train --data demo/digits.zip --outdir demo/run --cfg demo --resume latest
+	$(BIN)/ggdr curves demo/run --out demo/curves.png
+	$(BIN)/ggdr generate --network demo/run/network-snapshot-000020.safetensors --seeds 0-63 --trunc 0.8 --grid 8x8 \
+	  --outdir demo
+	@echo
+	@echo "Real images:          demo/run/reals.png"
+	@echo "Samples, step by step: demo/run/fakes000000.png ... fakes000020.png"
+	@echo "64 new samples:       demo/grid.png"
+	@echo "Losses and the GGDR distance: demo/curves.png"
+
+test: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+clean:
+	rm -rf .venv demo build dist *.egg-info
