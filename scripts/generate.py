@@ -98,8 +98,9 @@ def generate_images(
             ws = G.mapping(
                 z.to(device), c.to(device), truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff
             )
-            img = G.synthesis(ws, noise=noise, noise_mode=noise_mode)
-            yield batch, to_u8(img).cpu(), ws.cpu()
+            images_u8 = to_u8(G.synthesis(ws, noise=noise, noise_mode=noise_mode)).cpu()
+        # Outside: a generator that pauses inside would leave its caller in inference mode.
+        yield batch, images_u8, ws.cpu()
 
 
 @click.command(no_args_is_help=True, context_settings={"show_default": True})

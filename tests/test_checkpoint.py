@@ -59,7 +59,7 @@ def test_truncated_and_foreign_files_are_named(tmp_path, kind):
     path = tmp_path / "f"
     SAVE[kind](path, torch.randn(1000))
     whole = path.read_bytes()
-    contents = [whole[: len(whole) // 2], b"", b"\x89PNG\r\n\x1a\n" * 9, pickle.dumps({"a": 1}), whole[:9]]
+    contents = [whole[: len(whole) // 2], b"", b"\x89PNG\r\n\x1a\n" * 9, pickle.dumps({"a": 1}, protocol=2), whole[:9]]
     for content in contents:
         path.write_bytes(content)
         with pytest.raises(SnapshotError, match=str(path)):

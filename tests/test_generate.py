@@ -122,6 +122,12 @@ def test_global_random_state_neither_matters_nor_moves():
     assert torch.equal(images_of(G, [0, 1], noise_mode="random"), first)
 
 
+def test_a_caller_that_stops_halfway_is_not_left_in_inference_mode():
+    images = generate_images(tiny_generator(), [0, 1], device="cpu", batch_size=1)
+    next(images)
+    assert not torch.is_inference_mode_enabled()
+
+
 def test_latent_is_the_first_draw_of_the_seed_on_the_cpu():
     G = tiny_generator()
     z = torch.randn([6], generator=torch.Generator("cpu").manual_seed(42))
