@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import importlib
-from importlib import metadata
 
 import click
 
@@ -36,7 +35,7 @@ class LazyGroup(click.Group):
 @click.command(
     cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
-@click.version_option(metadata.version("ggdr"), prog_name="ggdr")
+@click.version_option(package_name="ggdr", prog_name="ggdr")
 def main() -> None:
     """StyleGAN2-ADA with generator-guided discriminator regularisation (GGDR).
 

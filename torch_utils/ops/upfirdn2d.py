@@ -65,10 +65,14 @@ def upfirdn2d(
     width = x.shape[3] * up_x + pad[0] + pad[1]
     if height < f.shape[0] or width < f.shape[-1]:
         raise ValueError(f"x {tuple(x.shape)} padded to {height}x{width} is smaller than filter {tuple(f.shape)}")
-    x = _insert_zeros(x, up_x, up_y, pad)
+    if up_x == up_y == 1 and pad[0] == pad[1] >= 0 and pad[2] == pad[3] >= 0:
+        conv_pad = (pad[2], pad[0])  # the convolution pads by itself, without a copy
+    else:
+        x, conv_pad = _insert_zeros(x, up_x, up_y, pad), (0, 0)
     if f.ndim == 2:
-        return _filter(x, f * gain, down_x, down_y)
-    return _filter(_filter(x, f[None, :] * gain, down_x, 1), f[:, None], 1, down_y)
+        return _filter(x, f * gain, (down_y, down_x), conv_pad)
+    x = _filter(x, f[None, :] * gain, (1, down_x), (0, conv_pad[1]))
+    return _filter(x, f[:, None], (down_y, 1), (conv_pad[0], 0))
 
 
 def upsample2d(x: Tensor, f: Tensor, *, up: int = 2, gain: float = 1.0) -> Tensor:
@@ -109,7 +113,7 @@ def _insert_zeros(x: Tensor, up_x: int, up_y: int, pad: tuple[int, int, int, int
     return F.pad(x, pad) if any(pad) else x
 
 
-def _filter(x: Tensor, f: Tensor, down_x: int, down_y: int) -> Tensor:
-    """Correlates every channel with one [fh, fw] filter."""
+def _filter(x: Tensor, f: Tensor, down: tuple[int, int], padding: tuple[int, int]) -> Tensor:
+    """Correlates every channel with one [fh, fw] filter; down and zero padding are (y, x)."""
     weight = f.to(x.dtype)[None, None].expand(x.shape[1], 1, *f.shape)
-    return F.conv2d(x, weight, stride=(down_y, down_x), groups=x.shape[1])
+    return F.conv2d(x, weight, stride=down, padding=padding, groups=x.shape[1])
