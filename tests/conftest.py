@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import zipfile
@@ -53,10 +54,33 @@ def dataset_zip(tmp_path_factory) -> Path:
     return write_dataset(tmp_path_factory.mktemp("data") / "gradients.zip")
 
 
-def python(*args: object, **kwargs) -> subprocess.Popen:
-    """A Python process in the repository's root, with its output as text in one pipe."""
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **kwargs.pop("env", {})}
-    command = [sys.executable, *map(str, args)]
-    return subprocess.Popen(
-        command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **kwargs
+_started: list[subprocess.Popen] = []
+
+
+def python(*args: object) -> subprocess.Popen:
+    """A Python process in the repository's root and a process group of its own, with its output in one pipe.
+
+    Ctrl-C has its usual meaning in it, also where the tests run in the background and ignore it.
+    """
+    process = subprocess.Popen(
+        [sys.executable, *map(str, args)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+    _started.append(process)
+    return process
+
+
+@pytest.fixture(autouse=True)
+def _no_process_outlives_its_test():
+    yield
+    while _started:
+        process = _started.pop()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()

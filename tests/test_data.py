@@ -10,8 +10,6 @@ import json
 import os
 import pickle
 import signal
-import subprocess
-import sys
 import time
 import zipfile
 from pathlib import Path
@@ -21,6 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.conftest import python
 from torch_utils.data import DataError, ImageDataset, ImageLoader, batch_indices
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (10, 16, 16, 3), dtype=np.uint8)
@@ -398,14 +397,7 @@ def test_workers_end_with_the_main_process_and_leave_ctrl_c_to_it(tmp_path, stop
     path = write(tmp_path / "set.zip", our_files())
     script = tmp_path / "train.py"
     script.write_text(TRAINING)
-    process = subprocess.Popen(
-        [sys.executable, script, path],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        text=True,
-    )
+    process = python(script, path)
     workers = process.stdout.readline().split()
     assert len(workers) == 2 and all(map(is_running, workers))
     os.killpg(process.pid, getattr(signal, stop))

@@ -11,8 +11,6 @@ import os
 import pickle
 import signal
 import struct
-import subprocess
-import sys
 import tarfile
 import time
 import zipfile
@@ -24,6 +22,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from scripts.dataset import main
+from tests.conftest import python
 from torch_utils.conversion import Conversion, encode_png
 from torch_utils.data import ImageDataset
 from torch_utils.image_files import DataError, load_image
@@ -480,8 +479,7 @@ def test_killed_conversion_leaves_dest_as_it_was(tmp_path, dest, stop):
     run(source, tmp_path / dest)
     before = ImageDataset(tmp_path / dest).fingerprint()
     os.mkfifo(source / "z.png")  # reading it waits forever
-    command = [sys.executable, "-m", "scripts.dataset", str(source), str(tmp_path / dest), "--overwrite"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = python("-m", "scripts.dataset", source, tmp_path / dest, "--overwrite")
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob(".*.partial")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
