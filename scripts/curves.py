@@ -108,9 +108,7 @@ def plot_runs(runs: dict[str, list[dict]], path: str | Path, *, smooth: bool = F
     if len(runs) > len(COLORS):
         raise ValueError(f"got {len(runs)} runs, expected {len(COLORS)} at most, told apart by colour")
     panels = [
-        panel
-        for panel in PANELS
-        if any(_has_number(stats, key) for stats in runs.values() for key, _ in panel.curves)
+        panel for panel in PANELS if any(_has_number(stats, key) for stats in runs.values() for key, _ in panel.curves)
     ]
     if not panels:
         raise ValueError(f"nothing to draw: no run has a number for any curve yet (runs: {list(runs)})")
@@ -133,8 +131,7 @@ def plot_runs(runs: dict[str, list[dict]], path: str | Path, *, smooth: bool = F
             _draw_panel(ax, panel, runs, smooth=smooth)
         if len(runs) > 1:
             handles = [
-                axes.flat[0].plot([], [], color=COLORS[i], linewidth=2.5, label=name)[0]
-                for i, name in enumerate(runs)
+                axes.flat[0].plot([], [], color=COLORS[i], linewidth=2.5, label=name)[0] for i, name in enumerate(runs)
             ]
             figure.legend(handles=handles, loc="outside upper center", ncols=columns, fontsize=10)
         elif runs:

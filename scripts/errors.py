@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -28,5 +29,21 @@ def cli_errors() -> Iterator[None]:
     except (DataError, SnapshotError, WorkerDied) as error:
         raise CliError(str(error)) from error
     except OSError as error:
-        where = "" if error.filename is None else f"{error.filename}: "
-        raise CliError(f"{where}{error.strerror or error}") from error
+        raise CliError(os_error_text(error)) from error
+
+
+def os_error_text(error: OSError) -> str:
+    """The file's name and what is wrong with it."""
+    where = "" if error.filename is None else f"{error.filename}: "
+    return f"{where}{error.strerror or error}"
+
+
+@contextmanager
+def first_process_speaks() -> Iterator[None]:
+    """For errors that all processes of torchrun run into alike: only the first one shows them."""
+    try:
+        yield
+    except click.ClickException:
+        if os.environ.get("RANK", "0") != "0":
+            raise click.exceptions.Exit(CliError.exit_code) from None
+        raise

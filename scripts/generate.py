@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from scripts.parameters import FiniteFloat
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -123,7 +125,7 @@ def generate_images(
     "--trunc",
     "truncation_psi",
     metavar="PSI",
-    type=float,
+    type=FiniteFloat(),
     default=1.0,
     help="Truncation: w is pulled towards its mean; 1 leaves it, 0 is the mean.",
 )
@@ -220,9 +222,7 @@ def main(
             "--trunc-cutoff",
         )
     if file_format == "jpg" and G.img_channels == 4:
-        raise _bad(
-            "a JPEG has no alpha and the network makes 4 channels: expected png, webp or npz", "--format"
-        )
+        raise _bad("a JPEG has no alpha and the network makes 4 channels: expected png, webp or npz", "--format")
     _make_folder(outdir)
 
     batches = generate_images(
@@ -238,9 +238,7 @@ def main(
     try:
         written = _write(batches, outdir, len(seed_list), columns_rows, file_format, save_w)
     except torch.cuda.OutOfMemoryError as err:
-        raise _bad(
-            f"{batch_size} images at once do not fit the GPU's memory: expected fewer", "--batch"
-        ) from err
+        raise _bad(f"{batch_size} images at once do not fit the GPU's memory: expected fewer", "--batch") from err
     except OSError as err:
         raise _bad(f"cannot write to {outdir}: {err.strerror or err}", "--outdir") from err
     click.echo(f"{len(seed_list)} images written to {written}")
@@ -331,9 +329,7 @@ def _check_class(network: Path, G: Generator, class_idx: int | None) -> None:
         raise _bad(f"{network} is unconditional: expected no class, got {class_idx}", "--class")
     if G.c_dim > 0 and (class_idx is None or class_idx >= G.c_dim):
         got = "none" if class_idx is None else class_idx
-        raise _bad(
-            f"{network} has {G.c_dim} classes: expected one of 0 to {G.c_dim - 1}, got {got}", "--class"
-        )
+        raise _bad(f"{network} has {G.c_dim} classes: expected one of 0 to {G.c_dim - 1}, got {got}", "--class")
 
 
 def _make_folder(outdir: Path) -> None:

@@ -6,15 +6,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from scripts.errors import CliError, cli_errors
+from scripts.errors import CliError, cli_errors, first_process_speaks, os_error_text
+from scripts.parameters import Device, FiniteFloat
 from stylegan2.config import PRESET_NAMES
+
+if TYPE_CHECKING:
+    from scripts.resuming import ResumePlan
+    from scripts.run_folder import RunFolder
+    from scripts.training_options import TrainingOptions
+    from torch_utils.checkpoint import Snapshot
+    from torch_utils.data import ImageDataset
+    from torch_utils.distributed import ProcessGroup
 
 # Options that say where a run lives and how this process runs it, not what it computes.
 PER_PROCESS = ("outdir", "resume", "dry_run", "device")
@@ -22,17 +32,15 @@ PER_PROCESS = ("outdir", "resume", "dry_run", "device")
 EXIT_STOPPED = 130  # ended by a signal before its time, all saved; what shells report for Ctrl-C
 
 
-@dataclass
-class ResumePlan:
-    """Where weights come from: nowhere, a training state (exact resume), or a snapshot (transfer learning)."""
-
-    state_path: Path | None = None
-    snapshot_path: Path | None = None
-    stored: dict[str, Any] = field(default_factory=dict)  # training_options.json of the resumed run
-    note: str | None = None
+EXAMPLES = """\b
+Examples:
+  ggdr train --data ffhq256.zip --outdir runs/ffhq --cfg paper256 --mirror
+  torchrun --nproc-per-node 8 -m scripts.train --data ffhq256.zip --outdir runs/ffhq --cfg paper256 --mirror
+  ggdr train --outdir runs/ffhq --resume latest
+"""
 
 
-@click.command(context_settings={"show_default": True, "max_content_width": 110})
+@click.command(epilog=EXAMPLES, context_settings={"show_default": True, "max_content_width": 110})
 @click.option(
     "--outdir",
     metavar="DIR",
@@ -49,7 +57,7 @@ class ResumePlan:
 @click.option("--cfg", type=click.Choice(PRESET_NAMES), default="auto", help="Preset of settings.")
 @click.option(
     "--kimg",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteFloat(min=0, min_open=True),
     metavar="KIMG",
     help="Length of training in thousands of real images shown to D.  [default: from --cfg]",
 )
@@ -76,7 +84,7 @@ class ResumePlan:
 )
 @click.option(
     "--ggdr-weight",
-    type=click.FloatRange(min=0),
+    type=FiniteFloat(min=0),
     default=10.0,
     metavar="FLOAT",
     help="Weight of the cosine distance; 0 only measures it: the decoder learns, D is trained as without.",
@@ -91,13 +99,13 @@ class ResumePlan:
 )
 @click.option(
     "--gamma",
-    type=click.FloatRange(min=0),
+    type=FiniteFloat(min=0),
     metavar="FLOAT",
     help="Weight of R1; 0 turns it off.  [default: from --cfg]",
 )
 @click.option(
     "--lr",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteFloat(min=0, min_open=True),
     metavar="FLOAT",
     help="Adam's learning rate, of G and D.  [default: from --cfg]",
 )
@@ -107,14 +115,14 @@ class ResumePlan:
     metavar="N",
     help="Feature maps at resolution r: min(channel base / r, channel max).  [default: from --cfg]",
 )
-@click.option("--channel-max", type=click.IntRange(min=1), metavar="N", help="See there.  [default: from --cfg]")
-@click.option("--aug", type=click.Choice(["ada", "fixed", "noaug"]), default="ada", help="Augmentation of D's images.")
 @click.option(
-    "--p", type=click.FloatRange(0, 1), metavar="FLOAT", help="Probability of augmentation, with --aug fixed."
+    "--channel-max", type=click.IntRange(min=1), metavar="N", help="See --channel-base.  [default: from --cfg]"
 )
+@click.option("--aug", type=click.Choice(["ada", "fixed", "noaug"]), default="ada", help="Augmentation of D's images.")
+@click.option("--p", type=FiniteFloat(0, 1), metavar="FLOAT", help="Probability of augmentation, with --aug fixed.")
 @click.option(
     "--target",
-    type=click.FloatRange(-1, 1, min_open=True, max_open=True),
+    type=FiniteFloat(-1, 1, min_open=True, max_open=True),
     metavar="FLOAT",
     help="Mean sign of D(real) that ADA holds.  [default: 0.6]",
 )
@@ -143,10 +151,10 @@ class ResumePlan:
     default="auto",
     help="Type of the four highest resolutions; auto: fp16 on a GPU, fp32 on a CPU.",
 )
-@click.option("--device", default="auto", metavar="auto|cpu|cuda", help="auto: a GPU if there is one.")
+@click.option("--device", type=Device(), default="auto", metavar="auto|cpu|cuda", help="auto: a GPU if there is one.")
 @click.option(
     "--tick",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteFloat(min=0, min_open=True),
     metavar="KIMG",
     help="Report every so many thousand images.  [default: from --cfg]",
 )
@@ -156,7 +164,7 @@ class ResumePlan:
     metavar="TICKS",
     help="Save samples, a snapshot and the state every so many ticks.  [default: from --cfg]",
 )
-@click.option("--seed", type=int, default=0, metavar="INT", help="Of everything random.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 2), default=0, metavar="INT", help="Of everything random.")
 @click.option(
     "--workers",
     type=click.IntRange(min=0),
@@ -170,78 +178,83 @@ def main(ctx: click.Context, **command: Any) -> None:
 
     Ctrl-C and SIGTERM save the state first (exit code 130). After any end, even kill -9, `--resume latest` goes on
     from the last saved state. Several GPUs: start with torchrun, as below.
-
-    \b
-    Examples:
-      ggdr train --data ffhq256.zip --outdir runs/ffhq --cfg paper256 --mirror
-      torchrun --nproc-per-node 8 -m scripts.train --data ffhq256.zip --outdir runs/ffhq --cfg paper256 --mirror
-      ggdr train --outdir runs/ffhq --resume latest
     """
-    with cli_errors():
+    with first_process_speaks(), cli_errors():
+        from scripts.resuming import plan_resume
+
         plan = plan_resume(command["outdir"], command["resume"])
         given = {k: v for k, v in command.items() if ctx.get_parameter_source(k) is not ParameterSource.DEFAULT}
         stored = {k: v for k, v in plan.stored.get("command", {}).items() if k in command and k not in PER_PROCESS}
+        if "aug" in given:
+            stored = {k: v for k, v in stored.items() if k not in ("p", "target")}
         command = {**command, **stored, **given}
         if command["data"] is None:
             raise click.UsageError("Missing option '--data': the dataset to train on.", ctx)
-        start(command, plan)
+        command["data"] = Path(command["data"]).absolute()
+        if "data" in stored and "data" not in given and not command["data"].exists():
+            raise CliError(f"--data: {command['data']}, which the resumed run was trained on, is gone; name it anew")
+        group = join_processes(command["device"])
+        prepared = prepare(command, plan, group)
+        settings = json.dumps(prepared.options.to_json(), indent=2)
+        # Also a barrier: after it the run folder may change.
+        if not group.agrees(f"{settings} {prepared.start_nimg}"):
+            raise CliError("--outdir, --data: processes found different things there; all need the same files")
+    if command["dry_run"]:
+        if group.is_main:
+            click.echo(settings)
+        group.leave()
+        return
+    with cli_errors():
+        finished = train(command, plan, prepared, group)
+    group.leave()
+    if not finished:
+        ctx.exit(EXIT_STOPPED)
 
 
-def plan_resume(outdir: Path, resume: str | None) -> ResumePlan:
-    """Looks at --outdir and --resume, without writing anything.
+@dataclass
+class Prepared:
+    """A run that can start: nothing is written yet."""
 
-    Raises:
-        CliError: --outdir holds a run already, or --resume names nothing to resume from.
-    """
-    from scripts.training_run import OPTIONS_FILE, STATE_FILE, RunFolder
+    options: TrainingOptions
+    dataset: ImageDataset
+    resume: dict[str, Any] | None
+    snapshot: Snapshot | None
+    notes: list[str]
 
-    has_run = (outdir / OPTIONS_FILE).exists() or (outdir / STATE_FILE).exists()
-    if resume == "latest":
-        if not has_run:
-            return ResumePlan(note=f"no run in {outdir} to resume; starting from scratch")
-        if not (outdir / STATE_FILE).exists():
-            stored = RunFolder(outdir).read_options()
-            return ResumePlan(stored=stored, note=f"the run in {outdir} saved no state yet; starting it again")
-        return ResumePlan(outdir / STATE_FILE, stored=RunFolder(outdir).read_options())
-    if has_run:
-        raise CliError(f"--outdir: {outdir} already holds a run; go on with --resume latest, or name another folder")
-    if resume is None:
-        return ResumePlan()
-    path = Path(resume)
-    if path.is_dir() or path.suffix == ".pt":
-        folder = path if path.is_dir() else path.parent
-        state = path / STATE_FILE if path.is_dir() else path
-        if not state.exists():
-            raise CliError(f"--resume: {path} holds no {STATE_FILE} to resume from")
-        return ResumePlan(state, stored=RunFolder(folder).read_options(), note=f"going on from {state}")
-    return ResumePlan(snapshot_path=path, note=f"starting from the weights of {path}")
+    @property
+    def start_nimg(self) -> int:
+        return 0 if self.resume is None else self.resume["counters"]["nimg"]
 
 
-def start(command: Mapping[str, Any], plan: ResumePlan) -> None:
-    """Resolves the settings, builds the run and trains."""
+def join_processes(device: str) -> ProcessGroup:
+    """The processes that torchrun started, or this one alone; CliError if the device is not there."""
     import torch
 
-    from scripts.training_options import OptionError, blocking, differences, resolve
-    from scripts.training_run import RunFolder, build_task, load_snapshot_into, run
-    from torch_utils.checkpoint import load_snapshot, load_state
-    from torch_utils.data import ImageDataset
     from torch_utils.distributed import init_process_group
-    from torch_utils.loop import NonFiniteError
 
-    device = command["device"]
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        group = init_process_group(device)
+        return init_process_group(device)
     except (ValueError, RuntimeError) as error:
         raise CliError(f"--device: {error}") from error
+
+
+def prepare(command: Mapping[str, Any], plan: ResumePlan, group: ProcessGroup) -> Prepared:
+    """Opens the data, resolves the settings, and reads what is resumed."""
+    from scripts.resuming import load_resumed
+    from scripts.training_options import OptionError, resolve
+    from torch_utils.checkpoint import load_snapshot
+    from torch_utils.data import ImageDataset
+
+    dataset = ImageDataset(
+        command["data"],
+        use_labels=command["cond"],
+        mirror=command["mirror"],
+        max_images=command["subset"],
+        seed=command["seed"],
+    )
     try:
-        dataset = ImageDataset(
-            command["data"],
-            use_labels=command["cond"],
-            mirror=command["mirror"],
-            max_images=command["subset"],
-            seed=command["seed"],
-        )
         options = resolve(
             command,
             resolution=dataset.resolution,
@@ -251,56 +264,66 @@ def start(command: Mapping[str, Any], plan: ResumePlan) -> None:
             fingerprint=dataset.fingerprint(),
             num_processes=group.world,
             device_type=group.device.type,
-            transfer=plan.snapshot_path is not None,
+            init_snapshot=plan.init_snapshot,
         )
-        notes = [] if plan.note is None else [plan.note]
-        resume = None
-        if plan.state_path is not None:
-            resume = load_state(plan.state_path)
-            changes = differences(resume["options"], json.loads(json.dumps(options.to_json())))
-            table = "; ".join(f"{name} {old} -> {new}" for name, (old, new) in changes.items())
-            if blocking(changes):
-                raise CliError(f"--resume: {plan.state_path} was trained with other settings: {table}")
-            notes.append(f"resuming {plan.state_path} at {resume['counters']['nimg'] / 1000:.1f} kimg")
-            notes += [f"settings that differ from the resumed run: {table}"] if changes else []
-        snapshot = None if plan.snapshot_path is None else load_snapshot(plan.snapshot_path)
-        if command["dry_run"]:
-            if group.is_main:
-                click.echo(json.dumps(options.to_json(), indent=2))
-            return
-
-        task = build_task(options, dataset, group)
-        if resume is not None:
-            task.load_state(resume["task"])
-        if snapshot is not None:
-            load_snapshot_into(task, snapshot)
-        folder = RunFolder(command["outdir"], group.is_main)
-        history = [*plan.stored.get("history", []), *notes]
-        folder.create(options, {k: str(v) if isinstance(v, Path) else v for k, v in command.items()}, history)
-        if group.is_main:
-            notes.append(_summary(options, dataset, group))
-        try:
-            nimg = run(options, dataset, task, folder, group=group, resume=resume, notes=notes)
-        except NonFiniteError as error:
-            saved = folder.state_path
-            last = (
-                f"the last good state is {saved}; go on from it with --resume latest"
-                if saved.exists()
-                else ("no state was saved before")
-            )
-            raise CliError(
-                f"{error}; {last}. If it happens again: --precision fp32 or bf16, a larger --gamma, a smaller --lr"
-            ) from error
-        if nimg < options.loop.total_nimg:
-            raise click.exceptions.Exit(EXIT_STOPPED)
     except OptionError as error:
         raise click.BadParameter(error.message, param_hint=error.option) from error
-    finally:
-        if group.world > 1:
-            torch.distributed.destroy_process_group()
+    notes = [] if plan.note is None else [plan.note]
+    if plan.state_path is not None:
+        resume, resume_notes = load_resumed(plan.state_path, options, group.device.type)
+        return Prepared(options, dataset, resume, None, notes + resume_notes)
+    snapshot = None if plan.init_snapshot is None else load_snapshot(plan.init_snapshot)
+    return Prepared(options, dataset, None, snapshot, notes)
 
 
-def _summary(options: Any, dataset: Any, group: Any) -> str:
+def train(command: Mapping[str, Any], plan: ResumePlan, prepared: Prepared, group: ProcessGroup) -> bool:
+    """Builds the run and trains; whether it came to its end.
+
+    Raises:
+        CliError: training cannot go on; names the last good state.
+    """
+    from scripts.run_folder import RunFolder
+    from scripts.training_run import build_task, load_snapshot_into, run
+    from torch_utils.checkpoint import save_state
+    from torch_utils.image_files import DataError
+    from torch_utils.loop import NonFiniteError
+    from torch_utils.workers import WorkerDied
+
+    options, notes = prepared.options, prepared.notes
+    task = build_task(options, prepared.dataset, group)
+    if prepared.resume is not None:
+        task.load_state(prepared.resume["task"])
+    if prepared.snapshot is not None:
+        notes += load_snapshot_into(task, prepared.snapshot)
+    folder = RunFolder(command["outdir"])
+    with folder.locked() if group.is_main else nullcontext():
+        if group.is_main:
+            # With the batch as it was resolved, which `auto` takes from the number of processes.
+            stored = {**command, "batch": options.loop.batch}
+            folder.write_options(options.to_json(), stored, [*plan.stored.get("history", []), *notes])
+            if prepared.resume is not None and not folder.state_path.exists():
+                save_state(folder.state_path, prepared.resume)  # a fork: from now on it resumes by itself
+            notes.append(_summary(options, prepared.dataset, group))
+        try:
+            nimg = run(options, prepared.dataset, task, folder, group=group, resume=prepared.resume, notes=notes)
+        except NonFiniteError as error:
+            advice = "If it happens again: --precision fp32 or bf16, a larger --gamma, a smaller --lr"
+            raise CliError(f"{error}; {_last_state(folder)}. {advice}") from error
+        except (DataError, WorkerDied) as error:
+            raise CliError(f"{error}; {_last_state(folder)}") from error
+        except OSError as error:
+            raise CliError(f"{os_error_text(error)}; {_last_state(folder)}") from error
+    return nimg >= options.loop.total_nimg
+
+
+def _last_state(folder: RunFolder) -> str:
+    """Where to go on from after an error."""
+    if folder.state_path.exists():
+        return f"the last good state is {folder.state_path}; go on from it with --resume latest"
+    return "no state was saved before"
+
+
+def _summary(options: TrainingOptions, dataset: ImageDataset, group: ProcessGroup) -> str:
     """One line that says what is about to be trained."""
     o = options
     guide = (

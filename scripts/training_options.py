@@ -12,6 +12,7 @@ from stylegan2.config import DiscriminatorConfig, GeneratorConfig, LossConfig, O
 from torch_utils.loop import LoopConfig
 
 GGDR_MAX_RES = 64
+HALF_CLAMP = 256.0  # bound on activations in half precision
 FP16_MAX_SKIPS = 8  # gradients in float16 overflow now and then; eight times in a row is no accident
 
 
@@ -71,6 +72,7 @@ class TrainingOptions:
     precision: str  # "fp32", "fp16" or "bf16"
     num_processes: int
     seed: int
+    init_snapshot: str | None  # transfer learning
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts, lists, numbers and strings."""
@@ -78,7 +80,10 @@ class TrainingOptions:
 
 
 # What a resumed run may not change: the state would not fit.
-FIXED_FIELDS = ("G", "D", "ggdr.guide_res", "data.use_labels")
+FIXED_PARTS = ("G", "D")
+FIXED_FIELDS = ("ggdr", "ggdr.guide_res", "optim.freeze_d")
+# Settings of G and D that change no name or shape of a parameter.
+FREE_NETWORK_FIELDS = ("num_half_res", "conv_clamp", "mbstd_group_size")
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
@@ -89,13 +94,18 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             found |= differences(a, b, f"{prefix}{key}.")
         elif _plain(a) != _plain(b):
-            found[prefix + key] = (a, b)
+            found[prefix + key] = (_plain(a), _plain(b))
     return found
 
 
-def blocking(changes: Mapping[str, tuple[Any, Any]]) -> list[str]:
+def blocking(changes: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
     """Those of `differences` that an exact resume cannot bridge."""
-    return [name for name in changes if any(name == f or name.startswith(f + ".") for f in FIXED_FIELDS)]
+    found = {}
+    for name, change in changes.items():
+        part, _, field = name.partition(".")
+        if name in FIXED_FIELDS or (part in FIXED_PARTS and field not in FREE_NETWORK_FIELDS):
+            found[name] = change
+    return found
 
 
 def _plain(value: Any) -> Any:
@@ -112,13 +122,13 @@ def resolve(
     fingerprint: str,
     num_processes: int,
     device_type: str,
-    transfer: bool,
+    init_snapshot: str | None,
 ) -> TrainingOptions:
     """Fills in what the command line leaves open.
 
     Args:
-        command:   the options of `ggdr train` by parameter name; None where not given.
-        transfer:  whether the weights start from a snapshot (faster ADA, no EMA ramp-up).
+        command:       the options of `ggdr train` by parameter name; None where not given.
+        init_snapshot: the snapshot that the weights come from (faster ADA, no EMA ramp-up), or None.
 
     Raises:
         OptionError: a value that cannot be used, with the option's name.
@@ -136,9 +146,10 @@ def resolve(
         "snap_ticks": get("snap"),
     }
     p = replace(p, **{name: value for name, value in overrides.items() if value is not None})
-    if transfer:
+    if init_snapshot is not None:
         p = replace(p, ema_rampup=None, ada_speed_kimg=100.0)
 
+    precision = _precision(get("precision"), device_type)
     batch_gpu = _batch_gpu(p.batch, get("batch_gpu"), num_processes)
     size = {
         "img_resolution": resolution,
@@ -146,15 +157,20 @@ def resolve(
         "c_dim": c_dim,
         "channel_base": p.channel_base,
         "channel_max": p.channel_max,
+        "conv_clamp": None if precision == "fp32" else HALF_CLAMP,
     }
+    if p.channel_base < resolution:
+        raise OptionError("--channel-base", f"{p.channel_base} leaves no feature maps at {resolution}x{resolution}")
     mbstd = min(p.mbstd, batch_gpu)
-    precision = _precision(get("precision"), device_type)
     if batch_gpu % mbstd:
-        raise OptionError("--batch-gpu", f"{batch_gpu} is not a multiple of the minibatch-std group size {mbstd}")
+        option = "--batch" if get("batch_gpu") is None else "--batch-gpu"
+        raise OptionError(
+            option, f"{batch_gpu} images in a forward are not a multiple of minibatch-std's group, {mbstd}"
+        )
     return TrainingOptions(
         cfg=get("cfg"),
         data=DataOptions(
-            str(get("data")), c_dim > 0, get("mirror"), get("subset"), num_images, fingerprint, get("workers")
+            str(get("data")), c_dim > 0, get("mirror"), get("subset"), num_images, fingerprint[:16], get("workers")
         ),
         G=GeneratorConfig(**size, z_dim=p.latent_dim, w_dim=p.latent_dim, mapping_num_layers=p.mapping_layers),
         D=DiscriminatorConfig(**size, architecture=p.d_architecture, mbstd_group_size=mbstd),
@@ -173,6 +189,7 @@ def resolve(
         precision=precision,
         num_processes=num_processes,
         seed=get("seed"),
+        init_snapshot=init_snapshot,
     )
 
 
@@ -202,6 +219,8 @@ def _augment(command: Mapping[str, Any], speed_kimg: float) -> AugmentOptions:
 def _ggdr(command: Mapping[str, Any], resolution: int) -> GGDROptions | None:
     """Guides from 8 up to the image's own resolution."""
     if not command["ggdr"]:
+        if command.get("ggdr_res"):
+            raise OptionError("--ggdr-res", "needs --ggdr, got --no-ggdr")
         return None
     guide_res = tuple(command.get("ggdr_res") or ()) or (max(min(GGDR_MAX_RES, resolution // 4), 8),)
     allowed = [2**i for i in range(3, resolution.bit_length())]

@@ -4,11 +4,7 @@
 
 from __future__ import annotations
 
-import json
-import platform
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,21 +12,20 @@ import torch
 from torch import Tensor
 
 from ggdr import GGDR
-from scripts.training_options import GGDROptions, TrainingOptions
+from scripts.run_folder import RunFolder
+from scripts.training_options import FREE_NETWORK_FIELDS, GGDROptions, TrainingOptions
 from stylegan2.ada import AdaController
 from stylegan2.augment import PIPES, AugmentPipe
 from stylegan2.discriminator import Discriminator
 from stylegan2.generator import Generator
 from stylegan2.task import StyleGAN2Task
-from torch_utils.checkpoint import Snapshot, SnapshotError, atomic_write, save_snapshot, save_state
+from torch_utils.checkpoint import Snapshot, SnapshotError, save_snapshot, save_state
 from torch_utils.data import ImageDataset, ImageLoader
 from torch_utils.distributed import ProcessGroup
 from torch_utils.images import from_u8, grid_classes, grid_size, make_grid, save_image
-from torch_utils.loop import train
+from torch_utils.loop import LoopConfig, train
 from torch_utils.runlog import RunLog
 
-OPTIONS_FILE = "training_options.json"
-STATE_FILE = "training-state.pt"
 HALF_DTYPES = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -73,69 +68,40 @@ def build_task(options: TrainingOptions, dataset: ImageDataset, group: ProcessGr
         group=group,
         seed=options.seed,
     )
-    group.broadcast_([*task.parameters(), *G.buffers(), *D.buffers(), *task.G_ema.buffers()])
+    networks = [G, D, task.G_ema]
+    group.broadcast_([*(x for net in networks for x in net.state_dict().values()), *task.parameters()])
     return task
 
 
-def load_snapshot_into(task: StyleGAN2Task, snapshot: Snapshot) -> None:
-    """Starts from the weights of a snapshot (transfer learning).
+def load_snapshot_into(task: StyleGAN2Task, snapshot: Snapshot) -> list[str]:
+    """Starts from the weights of a snapshot (transfer learning); returns what to tell about it.
 
     Raises:
         SnapshotError: it is of another architecture or size; says in which settings.
     """
     _, config = task.snapshot()
-    # These change neither names nor shapes.
-    free = {"num_half_res", "conv_clamp", "mbstd_group_size"}
     for net in ("G", "D"):
         theirs, ours = snapshot.config.get(net), config[net]
         if not isinstance(theirs, Mapping):
             raise SnapshotError(f"{snapshot.path}: has no settings of {net}; is it a StyleGAN2 snapshot?")
-        differing = [key for key in ours if key not in free and theirs.get(key) != ours[key]]
+        differing = [key for key in ours if key not in FREE_NETWORK_FIELDS and theirs.get(key) != ours[key]]
         if differing:
             table = ", ".join(f"{key} {theirs.get(key)} (this run: {ours[key]})" for key in differing)
             raise SnapshotError(f"{snapshot.path}: {net} is of another architecture: {table}")
+    networks, reg = dict(snapshot.networks), task.regularizer
+    notes = []
+    if reg is not None and _shapes(networks.get(reg.name, {})) != _shapes(reg.state_dict()):
+        networks[reg.name] = reg.state_dict()
+        notes.append(f"{snapshot.path} has no {reg.name} decoder like this run's; it starts untrained")
     try:
-        task.load_networks(snapshot.networks)
+        task.load_networks(networks)
     except (KeyError, RuntimeError) as error:
         raise SnapshotError(f"{snapshot.path}: weights do not fit: {error}") from error
+    return notes
 
 
-@dataclass
-class RunFolder:
-    """The files of one run; on ranks other than 0 nothing is written."""
-
-    path: Path
-    is_main: bool = True
-
-    @property
-    def state_path(self) -> Path:
-        return self.path / STATE_FILE
-
-    def create(self, options: TrainingOptions, command: Mapping[str, Any], history: list[str]) -> None:
-        """Makes the folder and training_options.json: settings, command line, versions, where it resumed from."""
-        if not self.is_main:
-            return
-        record = {
-            **options.to_json(),
-            "command": dict(command),
-            "history": history,
-            "versions": {
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "numpy": np.__version__,
-            },
-        }
-        self.path.mkdir(parents=True, exist_ok=True)
-        with atomic_write(self.path / OPTIONS_FILE) as file:
-            file.write((json.dumps(record, indent=2) + "\n").encode())
-
-    def read_options(self) -> dict[str, Any]:
-        """What `create` wrote; raises SnapshotError if it is missing or damaged."""
-        path = self.path / OPTIONS_FILE
-        try:
-            return json.loads(path.read_text())
-        except (OSError, json.JSONDecodeError) as error:
-            raise SnapshotError(f"{path}: not readable: {error}") from error
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in state.items()}
 
 
 class Samples:
@@ -158,7 +124,7 @@ class Samples:
 
     def reals(self) -> np.ndarray:
         """Real images on the same grid as the fakes, rows by class if there are labels."""
-        n, rng = self.grid.num_images, np.random.RandomState(self.seed)
+        n, rng = self.grid.num_images, np.random.default_rng(self.seed)
         order = rng.permutation(self.dataset.num_raw)
         if self.row_labels is not None:
             labels = self.dataset.labels(order).argmax(axis=1)
@@ -193,19 +159,24 @@ def run(
     start_nimg = 0 if resume is None else resume["counters"]["nimg"]
     if group.device.type == "cuda":
         torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.allow_tf32 = options.precision != "fp32"
     samples = Samples(task, dataset, options.seed)
     with RunLog(folder.path, total_nimg=options.loop.total_nimg, start_nimg=start_nimg, is_main=group.is_main) as log:
-        if resume is not None:
+        # What an earlier process reported after the state that it saved, or without saving any, is void.
+        try:
             log.truncate_after(start_nimg)
+        except ValueError as error:
+            raise SnapshotError(f"{error}; mend or remove that file") from error
         for note in notes:
             log.info(note)
+
+        if group.is_main and not (folder.path / "reals.png").exists():
+            save_image(samples.reals(), folder.path / "reals.png")
 
         def on_snapshot(nimg: int) -> None:
             if not group.is_main:
                 return
-            if nimg == 0:
-                save_image(samples.reals(), folder.path / "reals.png")
-            fakes, name = samples.fakes(), f"{nimg // 1000:06d}"
+            fakes, name = samples.fakes(), kimg_name(nimg, options.loop)
             save_image(fakes, folder.path / f"fakes{name}.png")
             log.image("fakes", fakes, nimg)
             if nimg > 0:
@@ -243,6 +214,13 @@ def run(
         else:
             log.info(f"saved; go on with: ggdr train --outdir {folder.path} --resume latest")
         return nimg
+
+
+def kimg_name(nimg: int, loop: LoopConfig) -> str:
+    """KKKKKK of file names; with three decimals in runs whose snapshots are less than 1 kimg apart."""
+    if min(loop.tick_nimg * loop.snap_ticks, loop.total_nimg) >= 1000:
+        return f"{nimg // 1000:06d}"
+    return f"{nimg / 1000:010.3f}"
 
 
 def _floats(batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -14,12 +14,15 @@ def _check_network(config: GeneratorConfig | DiscriminatorConfig) -> None:
     res = config.img_resolution
     if res < 8 or res & (res - 1):
         raise ValueError(f"img_resolution must be a power of two from 8 up, got {res}")
+    if config.channel_base < res or config.channel_max < 1:
+        raise ValueError(
+            f"channel_base {config.channel_base} and channel_max {config.channel_max} leave no feature maps at "
+            f"{res}x{res}; expected at least {res} and 1"
+        )
     if config.img_channels not in (1, 3, 4):
         raise ValueError(f"img_channels must be 1, 3 or 4, got {config.img_channels}")
     if config.architecture not in ARCHITECTURES:
-        raise ValueError(
-            f"architecture must be one of {', '.join(ARCHITECTURES)}, got {config.architecture!r}"
-        )
+        raise ValueError(f"architecture must be one of {', '.join(ARCHITECTURES)}, got {config.architecture!r}")
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class GeneratorConfig:
     channel_base: int = 32768
     channel_max: int = 512
     num_half_res: int = 4
-    conv_clamp: float = 256.0
+    conv_clamp: float | None = None  # bound on activations; 256 with float16
 
     __post_init__ = _check_network
 
@@ -59,7 +62,7 @@ class DiscriminatorConfig:
     mbstd_group_size: int | None = 4
     mbstd_num_channels: int = 1
     num_half_res: int = 4
-    conv_clamp: float = 256.0
+    conv_clamp: float | None = None  # bound on activations; 256 with float16
 
     __post_init__ = _check_network
 

@@ -21,12 +21,10 @@ from torch_utils.ops.upfirdn2d import downsample2d, setup_filter
 class DiscriminatorBlock(nn.Module):
     """The layers of one resolution; returns (x [N, Cout, res/2, res/2], img [N, 3, res/2, res/2] or None)."""
 
-    def __init__(
-        self, res: int, config: DiscriminatorConfig, *, conv_clamp: float | None, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, res: int, config: DiscriminatorConfig, *, dtype: torch.dtype) -> None:
         super().__init__()
         self.res, self.architecture, self.dtype = res, config.architecture, dtype
-        is_first = res == config.img_resolution
+        is_first, conv_clamp = res == config.img_resolution, config.conv_clamp
         width, out_channels = config.channels(res), config.channels(res // 2)
         self.register_buffer("resample_filter", setup_filter([1, 3, 3, 1]))
         if is_first or config.architecture == "skip":
@@ -53,7 +51,7 @@ class DiscriminatorBlock(nn.Module):
 class DiscriminatorEpilogue(nn.Module):
     """4x4 features to logits: x [N, C, 4, 4], img (skip architecture only), cmap [N, cmap_dim] -> [N, 1] float32."""
 
-    def __init__(self, config: DiscriminatorConfig, *, cmap_dim: int, conv_clamp: float | None) -> None:
+    def __init__(self, config: DiscriminatorConfig, *, cmap_dim: int) -> None:
         super().__init__()
         self.mbstd_group_size, self.cmap_dim = config.mbstd_group_size, cmap_dim
         self.mbstd_num_channels = config.mbstd_num_channels
@@ -61,7 +59,7 @@ class DiscriminatorEpilogue(nn.Module):
         if config.architecture == "skip":
             self.fromrgb = Conv2dLayer(config.img_channels, width, 1, act="lrelu")
         in_channels = width + self.mbstd_num_channels
-        self.conv = Conv2dLayer(in_channels, width, 3, act="lrelu", conv_clamp=conv_clamp)
+        self.conv = Conv2dLayer(in_channels, width, 3, act="lrelu", conv_clamp=config.conv_clamp)
         self.fc = FullyConnectedLayer(width * 4 * 4, width, act="lrelu")
         self.out = FullyConnectedLayer(width, cmap_dim if cmap_dim > 0 else 1)
 
@@ -85,17 +83,14 @@ class Discriminator(nn.Module):
         super().__init__()
         self.config = config
         self.resolutions = [2**i for i in range(int(math.log2(config.img_resolution)), 2, -1)]
-        half_from = (
-            config.img_resolution >> (config.num_half_res - 1) if config.num_half_res > 0 else math.inf
-        )
-        clamp = config.conv_clamp if half_dtype is not None else None
+        half_from = config.img_resolution >> (config.num_half_res - 1) if config.num_half_res > 0 else math.inf
         for res in self.resolutions:
             dtype = half_dtype if half_dtype is not None and res >= max(half_from, 8) else torch.float32
-            setattr(self, f"b{res}", DiscriminatorBlock(res, config, conv_clamp=clamp, dtype=dtype))
+            setattr(self, f"b{res}", DiscriminatorBlock(res, config, dtype=dtype))
         cmap_dim = config.channels(4) if config.c_dim > 0 else 0
         if cmap_dim > 0:
             self.mapping = MappingNetwork(0, config.c_dim, cmap_dim, None)
-        self.b4 = DiscriminatorEpilogue(config, cmap_dim=cmap_dim, conv_clamp=clamp)
+        self.b4 = DiscriminatorEpilogue(config, cmap_dim=cmap_dim)
 
     def forward(self, img: Tensor, c: Tensor | None = None) -> Tensor:
         """Raises ValueError if `img` has another size or number of channels than the network."""

@@ -79,12 +79,11 @@ class SynthesisBlock(nn.Module):
         res: int,
         config: GeneratorConfig,
         *,
-        conv_clamp: float | None,
         dtype: torch.dtype,
     ) -> None:
         super().__init__()
         self.res, self.architecture, self.dtype = res, config.architecture, dtype
-        w_dim = config.w_dim
+        w_dim, conv_clamp = config.w_dim, config.conv_clamp
         self.register_buffer("resample_filter", setup_filter([1, 3, 3, 1]))
         if in_channels == 0:
             self.const = nn.Parameter(torch.randn(out_channels, res, res))
@@ -132,16 +131,11 @@ class SynthesisNetwork(nn.Module):
     def __init__(self, config: GeneratorConfig, *, half_dtype: torch.dtype | None = None) -> None:
         super().__init__()
         self.resolutions = [2**i for i in range(2, int(math.log2(config.img_resolution)) + 1)]
-        half_from = (
-            config.img_resolution >> (config.num_half_res - 1) if config.num_half_res > 0 else math.inf
-        )
+        half_from = config.img_resolution >> (config.num_half_res - 1) if config.num_half_res > 0 else math.inf
         in_channels = 0
         for res in self.resolutions:
             dtype = half_dtype if half_dtype is not None and res >= max(half_from, 8) else torch.float32
-            clamp = config.conv_clamp if half_dtype is not None else None
-            block = SynthesisBlock(
-                in_channels, config.channels(res), res, config, conv_clamp=clamp, dtype=dtype
-            )
+            block = SynthesisBlock(in_channels, config.channels(res), res, config, dtype=dtype)
             setattr(self, f"b{res}", block)
             in_channels = config.channels(res)
 

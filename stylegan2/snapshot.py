@@ -24,9 +24,7 @@ def config_from_snapshot(snapshot: Snapshot, key: str, config_type: type[Config]
     try:
         return config_type(**stored)
     except (TypeError, ValueError) as error:
-        raise SnapshotError(
-            f"{snapshot.path}: settings of {key} do not describe a StyleGAN2: {error}"
-        ) from error
+        raise SnapshotError(f"{snapshot.path}: settings of {key} do not describe a StyleGAN2: {error}") from error
 
 
 def load_generator(path: str | os.PathLike, device: torch.device | str = "cpu") -> Generator:
@@ -40,9 +38,7 @@ def load_generator(path: str | os.PathLike, device: torch.device | str = "cpu") 
         SnapshotError: the file is missing, damaged, or no StyleGAN2 snapshot.
     """
     snapshot = load_snapshot(path)
-    return _restored(
-        Generator(config_from_snapshot(snapshot, "G", GeneratorConfig)), snapshot, "G_ema", device
-    )
+    return _restored(Generator(config_from_snapshot(snapshot, "G", GeneratorConfig)), snapshot, "G_ema", device)
 
 
 def load_discriminator(path: str | os.PathLike, device: torch.device | str = "cpu") -> Discriminator:
@@ -62,7 +58,5 @@ def _restored(net: Net, snapshot: Snapshot, key: str, device: torch.device | str
     try:
         net.load_state_dict(snapshot.networks[key], strict=True)
     except RuntimeError as error:
-        raise SnapshotError(
-            f"{snapshot.path}: weights of {key} do not fit their settings: {error}"
-        ) from error
+        raise SnapshotError(f"{snapshot.path}: weights of {key} do not fit their settings: {error}") from error
     return net.to(device).eval().requires_grad_(False)

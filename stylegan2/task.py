@@ -68,15 +68,17 @@ class StyleGAN2Task:
         self.cpu_rng = torch.Generator("cpu").manual_seed(seed)
         self.device_rng = torch.Generator(self.device).manual_seed(seed + 1)
         self.pl_mean = torch.zeros([], device=self.device)
-        self._pl_sum = torch.zeros(2, device=self.device)  # sum and count of this iteration's path lengths
-        self._w_sum = torch.zeros(G.w_dim + 1, device=self.device)  # sum and count of this iteration's ws
+        # Of this iteration, on this rank: sum and number of path lengths, sum of ws.
+        self._pl_sum, self._pl_count = torch.zeros([], device=self.device), 0
+        self._w_sum = torch.zeros([G.w_dim], device=self.device)
         self.phases = self._build_phases()
 
     def _build_phases(self) -> list[Phase]:
         """G, G_pl, D, D_r1, in the order in which an iteration runs them."""
         o = self.optim
-        frozen = {id(p) for layer in freezable_layers(self.D)[: o.freeze_d] for p in layer.parameters()}
-        D_params = [p for p in self.D.parameters() if id(p) not in frozen]
+        for layer in freezable_layers(self.D)[: o.freeze_d]:
+            layer.requires_grad_(False)
+        D_params = [p for p in self.D.parameters() if p.requires_grad]
         D_extra = [] if self.regularizer is None else list(self.regularizer.parameters())
         G_interval = o.G_reg_interval if self.loss.pl_weight > 0 else None
         D_interval = o.D_reg_interval if self.loss.r1_gamma > 0 else None
@@ -135,8 +137,7 @@ class StyleGAN2Task:
         """Images and the ws they came from."""
         ws = self.G.mapping(draws["z"], draws["c"])
         if track_w:
-            w = ws[:, 0].detach()
-            self._w_sum += torch.cat([w.sum(dim=0), w.new_tensor([len(w)])])
+            self._w_sum += ws[:, 0].detach().sum(dim=0)
         if "cutoff" in draws:
             ws = mix_styles(ws, self.G.mapping(draws["z_mix"], draws["c"]), draws["cutoff"])
         return self.G.synthesis(ws, noise=draws["noise"]), ws
@@ -158,7 +159,8 @@ class StyleGAN2Task:
         """Penalises path lengths that differ from their moving average as it stood before this iteration."""
         img, ws = self._run_G(batch.draws)
         lengths = path_lengths(img, ws, batch.draws["pl_noise"])
-        self._pl_sum += torch.stack([lengths.detach().sum(), lengths.new_tensor(len(lengths))])
+        self._pl_sum += lengths.detach().sum()
+        self._pl_count += len(lengths)
         penalty = (lengths - self.pl_mean).square() * self.loss.pl_weight
         return PhaseOutput({"G_pl": penalty}, {"pl/length": lengths.detach()})
 
@@ -196,15 +198,14 @@ class StyleGAN2Task:
     def step_end(self, nimg: int, batch_size: int) -> dict[str, float]:
         """Updates the mean w, the mean path length, the moving average of G, and p of the augmentation."""
         o, report = self.optim, {}
-        w_sum = self.group.sum_(self._w_sum.clone())
-        self.G.mapping.w_avg.lerp_(w_sum[:-1] / w_sum[-1], 0.005)
+        self.G.mapping.w_avg.lerp_(self.group.sum_(self._w_sum) / batch_size, 0.005)
         self._w_sum.zero_()
-        if self.loss.pl_weight > 0:
-            pl_sum = self.group.sum_(self._pl_sum.clone())
-            # Without path lengths in this iteration (count 0) the mean stays.
-            mean = torch.where(pl_sum[1] > 0, pl_sum[0] / pl_sum[1].clamp(min=1), self.pl_mean)
-            self.pl_mean.lerp_(mean, self.loss.pl_decay)
+        if self._pl_count > 0:
+            mean = self.group.sum_(self._pl_sum) / (self._pl_count * self.group.world)
+            # Where a float16 gradient overflowed, the mean stays, as the weights do.
+            self.pl_mean.lerp_(torch.where(mean.isfinite(), mean, self.pl_mean), self.loss.pl_decay)
             self._pl_sum.zero_()
+            self._pl_count = 0
         beta = ema_beta(batch_size, nimg, halflife_kimg=o.ema_halflife_kimg, rampup=o.ema_rampup)
         update_ema(self.G_ema, self.G, beta)
         if self.ada is not None:
@@ -264,10 +265,10 @@ class StyleGAN2Task:
             self.device_rng.set_state(state["device_rng"])
 
     def load_networks(self, networks: dict[str, dict[str, Tensor]]) -> None:
-        """Loads G, D, G_ema, and the regulariser where both sides have one."""
+        """Loads G, D, G_ema, and the regulariser where there is one; all must be in `networks` and fit."""
         for name, net in (("G", self.G), ("D", self.D), ("G_ema", self.G_ema)):
             net.load_state_dict(networks[name], strict=True)
-        if self.regularizer is not None and self.regularizer.name in networks:
+        if self.regularizer is not None:
             self.regularizer.load_state_dict(networks[self.regularizer.name])
 
     def _optimizers(self) -> list[torch.optim.Optimizer]:

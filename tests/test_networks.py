@@ -156,12 +156,39 @@ def test_wrong_shapes_are_named():
         Discriminator(DiscriminatorConfig(16, **TINY))(torch.randn(2, 3, 8, 8))
     with pytest.raises(ValueError, match="power of two from 8 up, got 48"):
         GeneratorConfig(48)
+    with pytest.raises(ValueError, match="channel_base 8 .* no feature maps at 16x16"):
+        GeneratorConfig(16, channel_base=8)
+
+
+def test_activations_are_clamped_in_any_precision():
+    G = tiny_generator(conv_clamp=0.01)
+    with torch.no_grad():
+        assert G(torch.randn(2, 8)).abs().max() <= 0.01 * 5  # toRGB of four resolutions, upsampled and added
 
 
 def test_a_copied_generator_gives_the_same_images():
     G = tiny_generator()
     z = torch.randn(2, 8)
     assert torch.equal(copy.deepcopy(G)(z, noise_mode="const"), G(z, noise_mode="const"))
+
+
+@pytest.mark.parametrize(
+    "name,row",
+    [
+        ("stylegan2", (25000, 32, 4, 32768, 0.002, 10, 10, None, 8)),
+        ("paper256", (25000, 64, 8, 16384, 0.0025, 1, 20, None, 8)),
+        ("paper512", (25000, 64, 8, 32768, 0.0025, 0.5, 20, None, 8)),
+        ("paper1024", (25000, 32, 4, 32768, 0.002, 2, 10, None, 8)),
+        ("cifar", (100000, 64, 32, 32768, 0.0025, 0.01, 500, 0.05, 2)),
+    ],
+)
+def test_presets_are_the_published_settings(name, row):
+    p = preset(name, img_resolution=256)
+    columns = (p.kimg, p.batch, p.mbstd, p.channel_base, p.lr, p.gamma, p.ema_kimg, p.ema_rampup, p.mapping_layers)
+    assert columns == row
+    is_cifar = name == "cifar"
+    assert (p.pl_weight, p.style_mixing_prob) == ((0, 0) if is_cifar else (2, 0.9))
+    assert p.d_architecture == ("orig" if is_cifar else "resnet") and p.channel_max == p.latent_dim == 512
 
 
 def test_auto_preset_follows_its_formulas():

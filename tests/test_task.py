@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import copy
 import math
+from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
@@ -168,7 +170,7 @@ def test_a_nan_leaves_weights_and_moments_alone_and_stops_with_phase_and_positio
     before = copy.deepcopy([list(task.G.parameters()), list(G_opt.state_dict()["state"].values())])
     runner = PhaseRunner(task, LoopConfig(1000, BATCH, BATCH, 100, 1), ProcessGroup(), StatsSum(torch.device("cpu")))
     runner.run(task.phases[0], *reals(), 1234)
-    with pytest.raises(NonFiniteError, match="loss of phase G became nan at 1234 images"):
+    with pytest.raises(NonFiniteError, match="loss of phase G became nan in step 154, at 1234 images"):
         runner.check_finite()
     assert all(torch.equal(a, b) for a, b in zip(before[0], task.G.parameters(), strict=True))
     for a, b in zip(before[1], G_opt.state_dict()["state"].values(), strict=True):
@@ -199,8 +201,8 @@ def test_step_end_moves_averages_and_controller():
     assert task.augment.p == 0.5
     for name in ("G", "G_pl", "D"):
         _, stats = run_phase(task, name)
-    w_mean = task._w_sum[:-1] / task._w_sum[-1]
-    pl_mean = task._pl_sum[0] / task._pl_sum[1]
+    w_mean = task._w_sum / BATCH
+    pl_mean = task._pl_sum / task._pl_count
     before = [p.clone() for p in task.G_ema.parameters()]
     assert task.step_end(BATCH, BATCH)["ada/p"] == 0.5  # ADA acts every fourth step
     torch.testing.assert_close(task.G.mapping.w_avg, 0.005 * w_mean)
@@ -215,16 +217,80 @@ def test_step_end_moves_averages_and_controller():
     assert task.augment.p == pytest.approx(0.5 + math.copysign(BATCH * 4 / 500e3, task.ada.mean_sign - 0.6))
 
 
+def test_an_overflow_in_path_lengths_leaves_their_mean_alone():
+    task = make_task()
+    run_phase(task, "G_pl")
+    task.step_end(BATCH, BATCH)
+    before = task.pl_mean.clone()
+    run_phase(task, "G_pl")
+    task._pl_sum.fill_(float("inf"))
+    task.step_end(2 * BATCH, BATCH)
+    assert before > 0 and torch.equal(task.pl_mean, before)
+
+
+def test_the_features_are_warped_by_the_very_draw_of_their_images():
+    task = make_task()
+    task.augment = AugmentPipe(replace(PIPES["blit"], rotate90=0, xint=0), 1.0)  # flips or not, nothing else
+    seen = {}
+
+    def penalty(feats, warp=None):
+        seen["warp"] = warp
+        return torch.zeros(BATCH)
+
+    class Recorder(torch.nn.Module):
+        def forward(self, img, c):
+            seen.setdefault("imgs", []).append(img)
+            return img.mean(dim=[1, 2, 3])[:, None]
+
+    task.regularizer.penalty = penalty
+    task.regularizer.watch = nullcontext
+    task.D = Recorder()
+    phase = next(p for p in task.phases if p.name == "D")
+    draws = phase.draw(BATCH, 1)
+    img, _ = task._run_G(draws)
+    ramp = torch.linspace(-1, 1, 8).expand(BATCH, 1, 8, 8)
+    phase.losses(Batch(*reals(), draws))
+    flips = seen["warp"](ramp)[:, 0, 0, 0] > 0
+    assert 0 < flips.sum() < BATCH
+    expected = torch.where(flips[:, None, None, None], img.flip(3), img)
+    assert (seen["imgs"][0] - expected).abs().mean() < 0.1 * (img - img.flip(3)).abs().mean()
+
+
+@pytest.mark.parametrize("name", ["D", "D_r1"])
+def test_reals_are_augmented_where_the_discriminator_sees_them(name):
+    losses = []
+    for p in (0.0, 1.0):
+        task = make_task()
+        task.augment.p = p
+        phase = next(ph for ph in task.phases if ph.name == name)
+        losses.append(phase.losses(Batch(*reals(), phase.draw(BATCH, 1))).losses)
+    key = {"D": "D_real", "D_r1": "D_r1"}[name]
+    assert not torch.allclose(losses[0][key], losses[1][key])
+
+
+def test_path_lengths_are_held_to_their_mean():
+    task = make_task()
+    phase = next(p for p in task.phases if p.name == "G_pl")
+    draws = phase.draw(BATCH, 1)
+    lengths = phase.losses(Batch(*reals(), draws)).observed["pl/length"]
+    task.pl_mean.fill_(lengths[0].item())
+    penalty = phase.losses(Batch(*reals(), draws)).losses["G_pl"]
+    torch.testing.assert_close(penalty, 2 * (lengths - lengths[0]).square())
+
+
 def test_state_round_trips_to_the_same_next_step():
     one, two = make_task(seed=1), make_task(seed=2)
-    for name in ("G", "D"):
+    one.ada.load_state({**one.ada.state(), "p": 0.25})
+    for name in ("G", "G_pl", "D"):
         run_phase(one, name)
     one.step_end(BATCH, BATCH)
+    assert one.pl_mean > 0 and one.augment.p == 0.25
     two.load_state(copy.deepcopy(one.state()))  # as a file would: the optimisers keep what they are given
     for task in (one, two):
         for name in ("G", "G_pl", "D", "D_r1"):
             run_phase(task, name)
         task.step_end(2 * BATCH, BATCH)
+    assert two.augment.p == 0.25 and torch.equal(one.pl_mean, two.pl_mean)
     a, b = one.snapshot()[0], two.snapshot()[0]
     for net in a:
         assert all(torch.equal(a[net][k], b[net][k]) for k in a[net]), net

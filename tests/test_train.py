@@ -13,6 +13,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
+from scripts.run_folder import RunFolder
 from scripts.training_options import blocking, differences
 from scripts.training_run import Samples
 from stylegan2 import load_generator
@@ -62,21 +63,21 @@ def test_a_run_folder_holds_what_the_readme_promises(finished_run):
     names = {p.name for p in finished_run.iterdir()}
     expected = {"training_options.json", "log.txt", "stats.jsonl", "reals.png", "training-state.pt"}
     assert expected <= names
-    assert {"fakes000000.png", "network-snapshot-000000.safetensors"} <= names
+    assert {"fakes000000.000.png", "fakes000000.064.png", "network-snapshot-000000.064.safetensors"} <= names
     assert any(name.startswith("events.out.tfevents") for name in names)
     stats = read_stats(finished_run)
     assert [line["nimg"] for line in stats] == [32, 64]
     keys = "loss/G loss/D loss/D_r1 score/real score/fake sign/real sign/fake ggdr/distance ada/p grad_norm/G"
     assert set(keys.split()) <= stats[0].keys()
-    assert Image.open(finished_run / "reals.png").size == Image.open(finished_run / "fakes000000.png").size
+    assert Image.open(finished_run / "reals.png").size == Image.open(finished_run / "fakes000000.064.png").size
     options = json.loads((finished_run / "training_options.json").read_text())
     assert options["G"]["img_resolution"] == 16 and options["command"]["cfg"] == "demo"
 
 
 def test_the_snapshot_generates(finished_run):
-    G = load_generator(finished_run / "network-snapshot-000000.safetensors")
+    G = load_generator(finished_run / "network-snapshot-000000.064.safetensors")
     assert G(torch.randn(2, G.z_dim)).shape == (2, 3, 16, 16)
-    assert "b8_dec.weight" in load_snapshot(finished_run / "network-snapshot-000000.safetensors").networks["ggdr"]
+    assert "b8_dec.weight" in load_snapshot(finished_run / "network-snapshot-000000.064.safetensors").networks["ggdr"]
 
 
 def test_resuming_is_bit_for_bit_what_an_uninterrupted_run_gives(finished_run, dataset_zip, tmp_path):
@@ -97,7 +98,7 @@ def test_a_run_can_be_continued_in_another_folder(finished_run, dataset_zip, tmp
     assert (tmp_path / "run" / "training-state.pt").read_bytes() == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
 def test_a_killed_run_goes_on_exactly(dataset_zip, tmp_path, number):
     args = ["--data", dataset_zip, *TINY_RUN, "--tick", 0.08, "--snap", 1, "--seed", 3]
     process = python("-m", "scripts.train", "--outdir", tmp_path / "run", *args, "--kimg", 1000)
@@ -132,7 +133,7 @@ def test_a_full_disk_while_saving_keeps_the_last_good_state(dataset_zip, tmp_pat
         patch.setattr("torch_utils.checkpoint.os.fsync", full_disk)
         ggdr_train("--outdir", tmp_path / "run", "--resume", "latest", "--kimg", 0.064, code=2)
     assert (tmp_path / "run" / "training-state.pt").read_bytes() == before
-    assert not list((tmp_path / "run").glob("*.partial")) and not list((tmp_path / "run").glob(".*"))
+    assert not list((tmp_path / "run").glob(".*.partial"))
     ggdr_train("--outdir", tmp_path / "run", "--resume", "latest", "--kimg", 0.064)
     train(dataset_zip, tmp_path / "whole")
     assert_same_weights(tmp_path / "run", tmp_path / "whole")
@@ -147,14 +148,74 @@ def test_a_nan_stops_the_run_and_names_phase_and_last_good_state(dataset_zip, tm
 
 
 def test_transfer_learning_starts_from_the_snapshots_weights(finished_run, dataset_zip, tmp_path):
-    snapshot = finished_run / "network-snapshot-000000.safetensors"
+    snapshot = finished_run / "network-snapshot-000000.064.safetensors"
     train(dataset_zip, tmp_path / "run", "--resume", snapshot, "--lr", 1e-30, "--freezed", 2, kimg=0.008)
     options = json.loads((tmp_path / "run" / "training_options.json").read_text())
     assert options["augment"]["speed_kimg"] == 100 and options["optim"]["ema_rampup"] is None
+    # It stays a transfer run when it is resumed.
+    assert "differ" not in ggdr_train("--outdir", tmp_path / "run", "--resume", "latest")
     before, after = load_snapshot(snapshot).networks["G"], load_state(tmp_path / "run" / "training-state.pt")
     for name, value in before.items():
         if name != "mapping.w_avg":
             torch.testing.assert_close(after["task"]["networks"]["G"][name], value)
+
+
+def test_transfer_learning_with_another_guide_starts_a_new_decoder(finished_run, dataset_zip, tmp_path):
+    snapshot = finished_run / "network-snapshot-000000.064.safetensors"
+    output = train(dataset_zip, tmp_path / "run", "--resume", snapshot, "--ggdr-res", 16, kimg=0.008)
+    assert "it starts untrained" in output
+
+
+def test_a_run_without_a_state_is_started_again_as_it_was(finished_run, dataset_zip, tmp_path):
+    snapshot = finished_run / "network-snapshot-000000.064.safetensors"
+    train(dataset_zip, tmp_path / "run", "--resume", snapshot, "--lr", 1e-30)
+    for path in [*(tmp_path / "run").glob("network-*"), tmp_path / "run" / "training-state.pt"]:
+        path.unlink()  # as if killed before the first save
+    output = ggdr_train("--outdir", tmp_path / "run", "--resume", "latest")
+    assert "saved no state yet" in output
+    assert [line["nimg"] for line in read_stats(tmp_path / "run")] == [32, 64]
+    after = load_state(tmp_path / "run" / "training-state.pt")["task"]["networks"]["G"]
+    for name, value in load_snapshot(snapshot).networks["G"].items():
+        if name != "mapping.w_avg":
+            torch.testing.assert_close(after[name], value)
+
+
+def test_a_second_process_is_kept_out_of_the_folder(dataset_zip, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    with folder.locked():
+        output = train(dataset_zip, tmp_path / "run", code=2)
+    assert "being trained in by another process (pid" in output
+    train(dataset_zip, tmp_path / "run", kimg=0.008)
+
+
+def test_a_terminal_that_goes_away_does_not_stop_the_run(dataset_zip, tmp_path):
+    args = ["--data", dataset_zip, "--outdir", tmp_path / "run", *TINY_RUN, "--kimg", 0.08, "--tick", 0.008]
+    process = python("-m", "scripts.train", *args)
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=60) == 0
+    assert read_stats(tmp_path / "run")[-1]["nimg"] == 80
+
+
+def test_a_disk_that_fills_up_is_named_with_the_last_good_state(dataset_zip, tmp_path):
+    train(dataset_zip, tmp_path / "run", kimg=0.032)
+    before = (tmp_path / "run" / "training-state.pt").read_bytes()
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
+        "from scripts.train import main\n"
+        f"main(['--outdir', r'{tmp_path}/run', '--resume', 'latest', '--kimg', '0.064'])"
+    )
+    process = python("-c", code)
+    output = " ".join(process.communicate()[0].split())
+    assert process.returncode == 2 and "Traceback" not in output
+    assert "training-state.pt: File too large; the last good state is" in output
+    assert (tmp_path / "run" / "training-state.pt").read_bytes() == before
+
+
+def test_options_that_only_fit_another_mode_are_forgotten(dataset_zip, tmp_path):
+    train(dataset_zip, tmp_path / "run", "--aug", "fixed", "--p", 0.5, kimg=0.008)
+    ggdr_train("--outdir", tmp_path / "run", "--resume", "latest", "--aug", "ada", "--kimg", 0.016)
+    ggdr_train("--outdir", tmp_path / "run", "--resume", "latest", "--batch-gpu", 4, "--kimg", 0.024)
 
 
 def test_resume_latest_starts_a_run_that_is_not_there_yet(dataset_zip, tmp_path):
@@ -188,11 +249,11 @@ def test_options_train(dataset_zip, tmp_path, args):
 def test_grey_and_rgba_datasets_train(tmp_path, channels):
     data = write_dataset(tmp_path / "d.zip", channels=channels, classes=0)
     train(data, tmp_path / "run", kimg=0.008)
-    assert Image.open(tmp_path / "run" / "fakes000000.png").mode == {1: "L", 4: "RGBA"}[channels]
+    assert Image.open(tmp_path / "run" / "fakes000000.008.png").mode == {1: "L", 4: "RGBA"}[channels]
 
 
 def test_bad_input_is_named_without_traceback_and_nothing_is_written(dataset_zip, finished_run, tmp_path):
-    snapshot = finished_run / "network-snapshot-000000.safetensors"
+    snapshot = finished_run / "network-snapshot-000000.064.safetensors"
     notes = tmp_path / "notes.txt"
     notes.write_text("no snapshot")
     unlabelled = write_dataset(tmp_path / "unlabelled.zip", classes=0)
@@ -212,7 +273,13 @@ def test_bad_input_is_named_without_traceback_and_nothing_is_written(dataset_zip
         (dataset_zip, ["--aug", "fixed"], "fixed needs --p"),
         (dataset_zip, ["--p", 0.5], "needs --aug fixed"),
         (dataset_zip, ["--precision", "fp16"], "fp16 needs a GPU"),
-        (dataset_zip, ["--device", "tpu"], "--device"),
+        (dataset_zip, ["--device", "tpu"], "'tpu' is none of auto, cpu, cuda"),
+        (dataset_zip, ["--channel-base", 8], "8 leaves no feature maps at 16x16"),
+        (dataset_zip, ["--seed", -1], "--seed"),
+        (dataset_zip, ["--lr", "nan"], "nan is not a finite number"),
+        (dataset_zip, ["--gamma", "inf"], "inf is not a finite number"),
+        (dataset_zip, ["--no-ggdr", "--ggdr-res", 8], "needs --ggdr"),
+        (dataset_zip, ["--batch", 6], "--batch: 6 images in a forward are not a multiple"),
     ]
     for data, args, message in cases:
         output = train(data, tmp_path / "run", *args, code=2)
@@ -235,12 +302,14 @@ def test_resuming_with_what_cannot_be_says_what_differs(finished_run, tmp_path):
     other = write_dataset(tmp_path / "other.zip", res=32)
     output = ggdr_train("--outdir", finished_run, "--resume", "latest", "--data", other, code=2)
     assert "G.img_resolution 16 -> 32" in output
+    for option, name in (["--no-ggdr"], "ggdr"), (["--freezed", 2], "optim.freeze_d 0 -> 2"):
+        assert f"another {name}" in ggdr_train("--outdir", finished_run, "--resume", "latest", *option, code=2)
 
 
 def test_differences_name_nested_settings():
     old, new = {"loop": {"batch": 8}, "G": {"w_dim": 4}}, {"loop": {"batch": 16}, "G": {"w_dim": 8}}
     changes = differences(old, new)
-    assert changes == {"loop.batch": (8, 16), "G.w_dim": (4, 8)} and blocking(changes) == ["G.w_dim"]
+    assert changes == {"loop.batch": (8, 16), "G.w_dim": (4, 8)} and list(blocking(changes)) == ["G.w_dim"]
 
 
 def test_rows_of_a_conditional_sample_grid_show_one_class_each(dataset_zip):

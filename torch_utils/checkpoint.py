@@ -8,9 +8,9 @@ of tensors and plain values, read with `weights_only=True`. Neither can carry co
 
 from __future__ import annotations
 
+import io
 import json
 import os
-import pickle
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -46,8 +46,10 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from error
         raise
     _sync_folder(path.parent)
 
@@ -118,8 +120,11 @@ def load_snapshot(path: str | os.PathLike) -> Snapshot:
 
 def save_state(path: str | os.PathLike, state: Mapping[str, Any]) -> None:
     """Writes the training state (tensors, numbers, strings, lists, dicts), atomically."""
+    # By way of memory, since torch's own writer hides why a write failed.
+    data = io.BytesIO()
+    torch.save({**state, "format": STATE_FORMAT}, data)
     with atomic_write(path) as file:
-        torch.save({"format": STATE_FORMAT, **state}, file)
+        file.write(data.getbuffer())
 
 
 def load_state(path: str | os.PathLike) -> dict[str, Any]:
@@ -133,11 +138,9 @@ def load_state(path: str | os.PathLike) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise SnapshotError(f"{path}: no such file; expected a training state") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # the unpickler raises nearly any type on damaged input
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SnapshotError(f"{path}: not a readable training state: {reason}") from error
     if not isinstance(state, dict) or state.get("format") != STATE_FORMAT:
-        raise SnapshotError(
-            f"{path}: not a training state of this project (expected format {STATE_FORMAT!r})"
-        )
+        raise SnapshotError(f"{path}: not a training state of this project (expected format {STATE_FORMAT!r})")
     return state

@@ -8,6 +8,7 @@ the whole batch and use their interleaved share, so that the number of processes
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -41,9 +42,22 @@ class ProcessGroup:
             return flag
         return bool(self.sum_(torch.tensor([float(flag)], device=self.device)).item() > 0)
 
+    def leave(self) -> None:
+        """Ends the communication, at an orderly end; after an error it could wait for the others for ever."""
+        if self.world > 1:
+            torch.distributed.destroy_process_group()
+
     def barrier(self) -> None:
         """Waits for all ranks."""
         self.any(False)
+
+    def agrees(self, text: str) -> bool:
+        """Whether all ranks hold the same text."""
+        number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+        extremes = torch.tensor([number, -number], device=self.device)
+        if self.world > 1:
+            torch.distributed.all_reduce(extremes, op=torch.distributed.ReduceOp.MAX)
+        return int(extremes[0]) == -int(extremes[1])
 
     def broadcast_(self, tensors: Iterable[Tensor]) -> None:
         """Gives every rank the tensors of rank 0, in place."""
@@ -65,9 +79,7 @@ class ProcessGroup:
         if self.world == 1:
             return
         if check:
-            has_grad = torch.tensor(
-                [p.grad is not None for p in params], dtype=torch.float32, device=self.device
-            )
+            has_grad = torch.tensor([p.grad is not None for p in params], dtype=torch.float32, device=self.device)
             if not torch.equal(self.sum_(has_grad.clone()), has_grad * self.world):
                 raise RuntimeError(f"rank {self.rank}: ranks hold gradients for different parameters")
         grads = [p.grad for p in params if p.grad is not None]
@@ -90,13 +102,16 @@ def init_process_group(device: str) -> ProcessGroup:
     if kind.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {device!r} asked for, but torch {torch.__version__} sees no CUDA GPU")
     if world == 1:
+        if kind.type == "cuda":
+            if (kind.index or 0) >= torch.cuda.device_count():
+                raise ValueError(f"device {device!r} asked for, but there are {torch.cuda.device_count()} GPUs")
+            kind = torch.device("cuda", kind.index or 0)
+            torch.cuda.set_device(kind)
         return ProcessGroup(device=kind)
     rank, local_rank = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
     if kind.type == "cuda":
         if local_rank >= torch.cuda.device_count():
-            raise ValueError(
-                f"process {local_rank} of this machine has no GPU; it has {torch.cuda.device_count()}"
-            )
+            raise ValueError(f"process {local_rank} of this machine has no GPU; it has {torch.cuda.device_count()}")
         kind = torch.device("cuda", local_rank)
         torch.cuda.set_device(kind)
     torch.distributed.init_process_group("nccl" if kind.type == "cuda" else "gloo")

@@ -34,6 +34,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+MAX_CLASSES = 2**16  # labels become one-hot vectors: a stray large number must not fill the memory
+
 
 class DataError(ValueError):
     """A dataset or source image is unusable; the message names the file, what it is and what was expected."""
@@ -74,7 +76,7 @@ class Container:
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
         if not self.path.exists():
-            raise DataError(f"{self.path}: no such file or folder")
+            raise DataError(f"{self.path}: no such file or folder; `ggdr dataset SOURCE DEST` makes datasets")
         self.is_zip = not self.path.is_dir()
         self._archive: zipfile.ZipFile | None = None
         self._archive_pid = -1
@@ -89,7 +91,10 @@ class Container:
             try:
                 self._archive = zipfile.ZipFile(self.path)
             except (OSError, EOFError, NotImplementedError, ValueError, zipfile.BadZipFile) as error:
-                raise DataError(f"{self.path}: no zip, or a corrupt or truncated one ({error})") from error
+                raise DataError(
+                    f"{self.path}: no zip, or a corrupt or truncated one ({error}); `ggdr dataset SOURCE DEST` makes "
+                    "datasets from other formats"
+                ) from error
             self._archive_pid = os.getpid()
         return self._archive
 
@@ -309,7 +314,10 @@ def _to_table(labels: list, names: Sequence[str], classes: object, where: str) -
     """Check the labels' types and make arrays of them."""
     if classes is not None and not (isinstance(classes, list) and all(isinstance(c, str) for c in classes)):
         raise DataError(f'{where}: "classes" must be a list of names; got {json.dumps(classes)[:80]}')
-    if all(type(label) is int and 0 <= label < 2**31 for label in labels):
+    if all(type(label) is int for label in labels):
+        for name, label in zip(names, labels, strict=True):
+            if not 0 <= label < MAX_CLASSES:
+                raise DataError(f"{where}: label of {name} is {label}; expected 0 to {MAX_CLASSES - 1}")
         return LabelTable(np.array(labels, dtype=np.int64), classes)
     width = len(labels[0]) if isinstance(labels[0], list) else 0
     for name, label in zip(names, labels, strict=True):

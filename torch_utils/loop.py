@@ -19,7 +19,7 @@ from torch import Tensor
 from torch_utils.distributed import ProcessGroup
 from torch_utils.gan import Batch, GANTask, Phase, part
 
-DEVICE_CHECK_STEPS = 16  # iterations between looks at numbers that are still on a GPU
+DEVICE_CHECK_STEPS = 4  # iterations between looks at numbers that are still on a GPU
 STATE_SECONDS = 600  # the state is saved at ticks that end this long after the last save
 
 
@@ -41,8 +41,6 @@ class Counters:
 
     nimg: int = 0
     step: int = 0
-    tick: int = 0
-    tick_start: int = 0  # nimg
 
 
 class TrainLog(Protocol):
@@ -60,40 +58,47 @@ class NonFiniteError(RuntimeError):
 
 
 class StatsSum:
-    """Sums and counts of reported values since the last tick, kept on the device."""
+    """Sums (on the device) and counts of reported values since the last tick."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, float] = {}
 
     def add(self, name: str, values: Tensor) -> None:
         """Adds values of any shape, without gradient."""
-        moments = torch.stack([values.float().sum(), values.new_tensor(values.numel(), dtype=torch.float32)])
-        self._sums[name] = self._sums[name] + moments if name in self._sums else moments
-
-    def means(self, group: ProcessGroup) -> dict[str, float]:
-        """Mean of each value over all ranks; every rank must have added the same names."""
-        if not self._sums:
-            return {}
-        table = group.sum_(torch.stack([self._sums[name] for name in sorted(self._sums)]))
-        means = (table[:, 0] / table[:, 1]).tolist()
-        return dict(zip(sorted(self._sums), means, strict=True))
-
-    def latest(self, name: str) -> float:
-        """Mean of one value on this rank so far; NaN if it was not added yet."""
-        sums = self._sums.get(name)
-        return float("nan") if sums is None else (sums[0] / sums[1]).item()
-
-    def clear(self) -> None:
-        self._sums.clear()
+        total = values.float().sum()
+        self._sums[name] = self._sums[name] + total if name in self._sums else total
+        self._counts[name] = self._counts.get(name, 0) + values.numel()
 
     def state(self, group: ProcessGroup) -> dict[str, Tensor]:
-        """The sums over all ranks; to be called on all."""
-        return {name: group.sum_(self._sums[name].clone()) for name in sorted(self._sums)}
+        """Sum and count of each value, [2] float64, over all ranks; to be called on all, with the same names."""
+        if not self._sums:
+            return {}
+        names = sorted(self._sums)
+        sums = torch.stack([self._sums[name] for name in names]).double()
+        counts = torch.tensor([self._counts[name] for name in names], dtype=torch.float64)
+        table = group.sum_(torch.stack([sums, counts.to(self.device)], dim=1)).cpu()
+        return {name: pair.clone() for name, pair in zip(names, table, strict=True)}
 
     def load_state(self, state: Mapping[str, Tensor], group: ProcessGroup) -> None:
         """Rank 0 goes on with the sums of all, the others from zero, so that the sum over ranks is right."""
-        self._sums = {name: value.to(self.device) * float(group.is_main) for name, value in state.items()}
+        share = float(group.is_main)
+        self._sums = {name: (pair[0] * share).float().to(self.device) for name, pair in state.items()}
+        self._counts = {name: pair[1].item() * share for name, pair in state.items()}
+
+    def means(self, group: ProcessGroup) -> dict[str, float]:
+        """Mean of each value over all ranks; to be called on all."""
+        return {name: (total / count).item() for name, (total, count) in self.state(group).items()}
+
+    def latest(self, name: str) -> float:
+        """Mean of one value on this rank so far; NaN if there is none."""
+        count = self._counts.get(name, 0)
+        return self._sums[name].item() / count if count else math.nan
+
+    def clear(self) -> None:
+        self._sums.clear()
+        self._counts.clear()
 
 
 class PhaseRunner:
@@ -165,7 +170,8 @@ class PhaseRunner:
             self._skips[name] = self._skips.get(name, 0) + 1
             if self._skips[name] > self.config.max_skips:
                 what, value = ("gradient norm", grad_norm) if math.isfinite(loss) else ("loss", loss)
-                raise NonFiniteError(f"{what} of phase {name} became {value} at {nimg} images")
+                step = nimg // self.config.batch
+                raise NonFiniteError(f"{what} of phase {name} became {value} in step {step}, at {nimg} images")
 
 
 def train(
@@ -179,7 +185,7 @@ def train(
     group: ProcessGroup | None = None,
     resume: Mapping[str, Any] | None = None,
 ) -> int:
-    """Trains until `config.total_nimg` images, or until SIGINT or SIGTERM.
+    """Trains until `config.total_nimg` images, or until SIGINT, SIGTERM or SIGHUP.
 
     Args:
         task:        the host.
@@ -222,36 +228,42 @@ def train(
             report = task.step_end(at.nimg, config.batch)
 
             # A look at the device makes it wait, so on a GPU it is taken only now and then.
-            tick_ends = at.nimg >= min(at.tick_start + config.tick_nimg, config.total_nimg)
-            if not (tick_ends or group.device.type == "cpu" or at.step % DEVICE_CHECK_STEPS == 0):
+            done = at.nimg >= config.total_nimg
+            tick_ends = done or _crossed(at.nimg, config.batch, config.tick_nimg)
+            looks = group.device.type == "cpu" or at.step % DEVICE_CHECK_STEPS == 0
+            if not (tick_ends or looks or (group.world == 1 and stop.signal)):
                 continue
             runner.check_finite()
             is_saved = False
             if tick_ends:
                 now = time.monotonic()
                 rate = (now - tick_time) * 1000 / (at.nimg - timed_from)
-                at.tick += 1
                 log.scalars(at.nimg, {**stats.means(group), **report, "time/sec_per_kimg": rate})
-                log.progress(at.nimg, tick=at.tick, sec_per_kimg=rate, **_headline(stats, report))
+                tick = -(-at.nimg // config.tick_nimg) if done else at.nimg // config.tick_nimg
+                log.progress(at.nimg, tick=tick, sec_per_kimg=rate, **_headline(stats, report))
                 stats.clear()
-                at.tick_start = timed_from = at.nimg
-                snap = at.tick % config.snap_ticks == 0 or at.nimg >= config.total_nimg
+                snap = done or _crossed(at.nimg, config.batch, config.tick_nimg * config.snap_ticks)
                 if snap:
                     on_snapshot(at.nimg)
                 if snap or group.any(now - saved_time > STATE_SECONDS):
                     save()
                     is_saved, saved_time = True, time.monotonic()
-                tick_time = time.monotonic()
+                tick_time, timed_from = time.monotonic(), at.nimg
             else:
                 log.progress(at.nimg, **_headline(stats, report))
 
-            if group.any(stop.signal is not None) and at.nimg < config.total_nimg:
+            if group.any(stop.signal is not None) and not done:
                 reason = stop.signal or "a signal to another process"
                 log.info(f"stopped by {reason} at {at.nimg / 1000:.1f} kimg; saving the training state")
                 if not is_saved:
                     save()
                 break
     return at.nimg
+
+
+def _crossed(nimg: int, batch: int, every: int) -> bool:
+    """Whether the last batch passed a multiple of `every` images: ticks lie on a fixed grid."""
+    return nimg // every > (nimg - batch) // every
 
 
 def _headline(stats: StatsSum, report: Mapping[str, float]) -> dict[str, float]:
@@ -270,12 +282,17 @@ class _Stop:
 
 @contextmanager
 def _stop_signals() -> Iterator[_Stop]:
-    """Notes the first SIGINT or SIGTERM instead of ending the process; the second one acts as usual."""
+    """Notes the first SIGINT, SIGTERM or SIGHUP instead of ending the process; the second one acts as usual.
+
+    A signal that is ignored (SIGHUP under nohup) stays so.
+    """
     stop = _Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    previous = {number: signal.getsignal(number) for number in numbers}
+    previous = {number: handler for number, handler in previous.items() if handler is not signal.SIG_IGN}
 
     def handle(number: int, frame: object) -> None:
         stop.signal = signal.Signals(number).name

@@ -31,6 +31,13 @@ REFRESH_SECONDS = 0.5  # least time between two drawings of the progress bar
 RESERVED_KEYS = ("nimg", "kimg", "time")
 
 
+class _Console(Console):
+    """A console that leaves it to RunLog what a broken pipe means; rich would end the program."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 class RunLog:
     """Log of one run; on any rank but the main one every method does nothing.
 
@@ -60,8 +67,9 @@ class RunLog:
         self._is_main = is_main
         self._run_dir = run_dir if is_main else None
         self._total_nimg = total_nimg
-        self._console = console or Console()
+        self._console = console or _Console()
         self._has_bar = self._console.is_terminal and not self._console.is_dumb_terminal
+        self._prints = is_main
         self._live: Live | None = None
         self._log: _LineFile | None = None
         self._stats: _LineFile | None = None
@@ -94,7 +102,8 @@ class RunLog:
         """Stop the progress bar, restore the terminal, close the files; more than once is harmless."""
         try:
             if self._live is not None:
-                self._live.stop()
+                with self._output():
+                    self._live.stop()
         finally:
             self._live = None
             for file in (self._log, self._stats):
@@ -174,7 +183,7 @@ class RunLog:
 
         On a terminal the bar shows kimg done and to do, sec/kimg, the time left, memory and `fields`; it is
         drawn twice a second at most, so calling this every step costs nothing. The status line goes to
-        log.txt, and to standard output where that is no terminal:
+        log.txt and to standard output, above the bar if there is one:
         `tick 3  kimg 12.0  time 5m 02s  sec/tick 100.1  sec/kimg 25.10  cpumem 1.2G  gpumem 0.0G  D 1.350`
 
         Args:
@@ -195,9 +204,8 @@ class RunLog:
             self._tick_time, self._tick_nimg = now, nimg
             line = status_line(tick, nimg, now - self._start_time, sec_per_tick, self._sec_per_kimg, shown)
             self._write_log(line)
-            if not self._has_bar:
-                self._print(line)
-        if self._has_bar and (tick is not None or now - self._drawn_at >= REFRESH_SECONDS):
+            self._print(line)
+        if self._has_bar and self._prints and (tick is not None or now - self._drawn_at >= REFRESH_SECONDS):
             self._drawn_at = now
             self._draw(nimg, shown)
 
@@ -207,13 +215,14 @@ class RunLog:
         if not math.isfinite(rate) and nimg > self._start_nimg:  # the first tick is not over yet
             rate = (time.monotonic() - self._start_time) * 1000 / (nimg - self._start_nimg)
         left = (self._total_nimg - nimg) / 1000 * rate
-        done = nimg / max(self._total_nimg, 1)
+        total = max(self._total_nimg, 1)
+        done = min(nimg / total, 1.0)
         bar = Table.grid(padding=(0, 2), expand=True)
         for ratio in (None, 1, None, None, None):
             bar.add_column(ratio=ratio, no_wrap=True)
         bar.add_row(
             Text(f"kimg {nimg / 1000:.1f}/{self._total_nimg / 1000:.1f}", style="bold"),
-            ProgressBar(total=max(self._total_nimg, 1), completed=nimg),
+            ProgressBar(total=total, completed=min(nimg, total)),
             Text(f"{done:4.0%}", style="cyan"),
             Text(f"sec/kimg {format_rate(rate)}"),
             Text(f"left {format_time(max(left, 0))}", style="green"),
@@ -222,10 +231,10 @@ class RunLog:
         status = Text(no_wrap=True, overflow="ellipsis")
         for name, value in parts:
             status.append(f"{name} ", style="dim").append(f"{value}  ")
-        with self._naming_output():
+        with self._output():
             if self._live is None:
                 # No refresh thread: `progress` is called often enough.
-                self._live = Live(console=self._console, auto_refresh=False)
+                self._live = Live(console=self._console, auto_refresh=False, transient=True)
                 self._live.start()
             self._live.update(Group(bar, status), refresh=True)
 
@@ -237,7 +246,9 @@ class RunLog:
 
     def _print(self, msg: str) -> None:
         """Print as it is: no markup, no wrapping at the width of a pipe; above the bar where there is one."""
-        with self._naming_output():
+        if not self._prints:
+            return
+        with self._output():
             self._console.print(msg, markup=False, highlight=False, emoji=False, soft_wrap=True)
             if not self._has_bar:
                 self._console.file.flush()
@@ -267,12 +278,14 @@ class RunLog:
             raise _named(err, f"{folder}/events.out.tfevents.*") from err
 
     @contextlib.contextmanager
-    def _naming_output(self) -> Iterator[None]:
-        """Name standard output in an OSError."""
+    def _output(self) -> Iterator[None]:
+        """Print inside. If that fails (Ctrl-C ended the `tee` behind us, say), the rest of the run is silent."""
         try:
             yield
-        except OSError as err:
-            raise _named(err, "<standard output>") from err
+        except OSError:
+            self._prints, self._live = False, None
+            with contextlib.suppress(OSError):  # what is still buffered must not fail later, at exit
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._console.file.fileno())
 
 
 def read_stats(run_dir: str | Path) -> list[dict]:
