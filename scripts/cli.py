@@ -32,16 +32,19 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+EXAMPLES = """\b
+Examples:
+  ggdr dataset digits digits.zip
+  ggdr train --data digits.zip --outdir runs/digits --cfg demo
+"""
+
+
+@click.command(
+    cls=LazyGroup, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(package_name="ggdr", prog_name="ggdr")
 def main() -> None:
-    """StyleGAN2-ADA with generator-guided discriminator regularisation (GGDR).
-
-    \b
-    Examples:
-      ggdr dataset digits digits.zip
-      ggdr train --data digits.zip --outdir runs/digits --cfg demo
-    """
+    """StyleGAN2-ADA with generator-guided discriminator regularisation (GGDR)."""
 
 
 if __name__ == "__main__":

@@ -36,7 +36,14 @@ SMOOTH_FRACTION = 0.01  # of the run's length: half-life of the moving average, 
 FORMATS = (".png", ".pdf", ".svg")
 
 
-@click.command(no_args_is_help=True, context_settings={"show_default": True})
+EXAMPLES = """\b
+Examples:
+  ggdr curves runs/digits --out digits.png --smooth
+  ggdr curves runs/probe runs/ggdr --label "weight 0" --label "weight 10" --out ggdr.pdf
+"""
+
+
+@click.command(no_args_is_help=True, epilog=EXAMPLES, context_settings={"show_default": True})
 @click.argument("run_dirs", metavar="RUN_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--out",
@@ -59,11 +66,6 @@ def main(run_dirs: tuple[Path, ...], out: Path, labels: tuple[str, ...], smooth:
 
     Losses, D's scores, the GGDR cosine distance, ADA p and seconds per kimg, over kimg. Panels that no run
     has numbers for are left out.
-
-    \b
-    Examples:
-      ggdr curves runs/00000-digits --out digits.png --smooth
-      ggdr curves runs/00001 runs/00002 --label "weight 0" --label "weight 10" --out ggdr.pdf
     """
     from torch_utils.runlog import read_stats
 

@@ -31,7 +31,7 @@ from torch_utils.conversion import (
     convert_batch,
 )
 from torch_utils.dataset_writer import new_dataset
-from torch_utils.image_files import DataError, LabelTable
+from torch_utils.image_files import IMAGE_SUFFIXES, DataError, LabelTable
 from torch_utils.sources import Source, open_source, spread
 from torch_utils.workers import WorkerDied, cpu_count, map_in_order
 
@@ -46,7 +46,14 @@ def _power_of_two(ctx: click.Context, param: click.Parameter, value: int | None)
     return value
 
 
-@click.command()
+EXAMPLES = """\b
+Examples:
+  ggdr dataset cifar-10-python.tar.gz datasets/cifar10.zip
+  ggdr dataset photos/ datasets/photos256.zip --resolution 256 --transform center-crop
+"""
+
+
+@click.command(epilog=EXAMPLES)
 @click.argument("source", metavar="SOURCE")
 @click.argument("dest", metavar="DEST", type=click.Path(path_type=Path))
 @click.option(
@@ -125,11 +132,6 @@ def main(
     beside it), an LSUN lmdb folder, or the word digits (handwritten digits that scikit-learn brings along).
 
     DEST appears complete or not at all. docs/datasets.md describes the format and every conversion.
-
-    \b
-    Examples:
-      ggdr dataset cifar-10-python.tar.gz datasets/cifar10.zip
-      ggdr dataset photos/ datasets/photos256.zip --resolution 256 --transform center-crop
     """
     if transform == "center-crop-wide" and resolution is None:
         raise click.BadParameter("center-crop-wide needs --resolution", param_hint="--transform")
@@ -175,7 +177,10 @@ def _size_of_first(source: Source, index: int, conversion: Conversion) -> tuple[
         try:
             check_resolution(size, where)
         except DataError as error:
-            raise DataError(f"{error}; give --resolution to bring all images to one") from error
+            raise DataError(
+                f"{error}; give --resolution to bring all images to one size, and --transform center-crop if some are "
+                "not square"
+            ) from error
     return size
 
 
@@ -234,6 +239,10 @@ def _check_destination(source: str, dest: Path, overwrite: bool) -> None:
     """Refuse a DEST that exists, or that --overwrite must not replace."""
     if source != "digits" and dest.exists() and Path(source).exists() and dest.samefile(source):
         raise click.BadParameter("is SOURCE itself", param_hint="DEST")
+    if Path(source).is_dir() and Path(source).resolve() in dest.resolve().parents:
+        raise click.BadParameter(f"{dest} lies inside SOURCE, and would be read with it next time", param_hint="DEST")
+    if dest.suffix.lower() in (*IMAGE_SUFFIXES, ".tar", ".gz", ".tgz", ".npz"):
+        raise click.BadParameter(f"{dest}: expected a name ending in .zip, or that of a folder", param_hint="DEST")
     if not (dest.exists() or dest.is_symlink()):
         return
     if not overwrite:
@@ -295,7 +304,8 @@ def _summarise(
     dest: Path, count: int, asked: int, conversion: Conversion, table: LabelTable | None, seconds: float
 ) -> None:
     side = conversion.resolution or conversion.expected_size[0]
-    parts = [f"{dest}: {count} images, {side}x{side}, {conversion.channels} channels"]
+    plural = "" if conversion.channels == 1 else "s"
+    parts = [f"{dest}: {count} images, {side}x{side}, {conversion.channels} channel{plural}"]
     if table is not None:
         parts.append(f"{table.c_dim} classes" if table.is_onehot else f"labels of length {table.c_dim}")
     if count < asked:

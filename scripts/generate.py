@@ -105,7 +105,14 @@ def generate_images(
         yield batch, images_u8, ws.cpu()
 
 
-@click.command(no_args_is_help=True, context_settings={"show_default": True})
+EXAMPLES = """\b
+Examples:
+  ggdr generate --network network-snapshot-000100.safetensors --seeds 0-63 --outdir out --grid 8x8
+  ggdr generate --network cifar.safetensors --seeds 0-999 --class 3 --trunc 0.7 --outdir cats
+"""
+
+
+@click.command(no_args_is_help=True, epilog=EXAMPLES, context_settings={"show_default": True})
 @click.option(
     "--network",
     metavar="FILE",
@@ -195,11 +202,6 @@ def main(
 
     Writes seed0000.png and so on, one for each seed. A seed's latent is the same on every device and in every
     batch.
-
-    \b
-    Examples:
-      ggdr generate --network network-snapshot-000100.safetensors --seeds 0-63 --outdir out --grid 8x8
-      ggdr generate --network cifar.safetensors --seeds 0-999 --class 3 --trunc 0.7 --outdir cats
     """
     seed_list = _parsed(parse_seeds, seeds, "--seeds")
     columns_rows = None if grid is None else _parsed(parse_grid, grid, "--grid")

@@ -268,7 +268,8 @@ def test_missing_labels_are_refused_when_asked_for(tmp_path):
         (json.dumps({"labels": [[name_of(i), 0] for i in range(9)]}).encode(), "9 labels for 10 images"),
         (json.dumps({"labels": [[name_of(i), 0] for i in range(11)]}).encode(), "11 labels for 10 images"),
         (json.dumps({"labels": [[name_of(i % 10), 0] for i in range(11)]}).encode(), "occurs twice"),
-        (json.dumps({"labels": [[name_of(i), i - 1] for i in range(10)]}).encode(), "expected integers >= 0"),
+        (json.dumps({"labels": [[name_of(i), i - 1] for i in range(10)]}).encode(), "is -1; expected 0 to 65535"),
+        (json.dumps({"labels": [[name_of(i), i * 10**8] for i in range(10)]}).encode(), "expected 0 to 65535"),
         (json.dumps({"labels": [[name_of(i), "cat"] for i in range(10)]}).encode(), "expected integers >= 0"),
         (json.dumps({"labels": [[name_of(i), [0.0] * (1 + i)] for i in range(10)]}).encode(), "one length"),
         (

@@ -469,7 +469,8 @@ def test_bad_options_are_refused(tmp_path, options):
 
 def test_dest_below_a_file_cannot_be_written(tmp_path):
     source = write(tmp_path / "in", class_files())
-    assert "cannot be written" in run(source, source / "dog/b.png/out.zip", expect=2)
+    (tmp_path / "file").write_text("")
+    assert "cannot be written" in run(source, tmp_path / "file" / "out.zip", expect=2)
 
 
 @pytest.mark.parametrize("dest", ["out.zip", "out"])
@@ -490,3 +491,10 @@ def test_killed_conversion_leaves_dest_as_it_was(tmp_path, dest, stop):
     assert ImageDataset(tmp_path / dest).fingerprint() == before
     if stop != signal.SIGKILL:
         assert not list(tmp_path.glob(".*"))
+
+
+def test_dest_inside_source_or_named_like_another_kind_of_file_is_refused(tmp_path):
+    source = write(tmp_path / "in", class_files())
+    assert "lies inside SOURCE" in run(source, source / "out", expect=2)
+    assert "expected a name ending in .zip" in run(source, tmp_path / "out.png", expect=2)
+    assert not (source / "out").exists() and not (tmp_path / "out.png").exists()
