@@ -40,10 +40,11 @@ def os_error_text(error: OSError) -> str:
 
 @contextmanager
 def first_process_speaks() -> Iterator[None]:
-    """For errors that all processes of torchrun run into alike: only the first one shows them."""
+    """For errors that all processes of torchrun are likely to run into alike: the others take one line each."""
     try:
         yield
-    except click.ClickException:
-        if os.environ.get("RANK", "0") != "0":
-            raise click.exceptions.Exit(CliError.exit_code) from None
+    except click.ClickException as error:
+        rank = os.environ.get("RANK", "0")
+        if rank != "0":
+            raise CliError(f"process {rank}: {error.format_message()}") from None
         raise
