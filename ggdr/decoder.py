@@ -61,9 +61,7 @@ class FeatureDecoder(nn.Module):
         by_size = _by_size(encoder, "encoder maps")
         guide_at = _by_size(guides, "guides")
         if not by_size or not guide_at:
-            raise ValueError(
-                f"need at least one encoder map and one guide, got {dict(encoder)} and {dict(guides)}"
-            )
+            raise ValueError(f"need at least one encoder map and one guide, got {dict(encoder)} and {dict(guides)}")
         size = min(by_size)
         largest = max(guide_at)
         self.start = by_size[size]

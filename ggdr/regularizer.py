@@ -145,7 +145,5 @@ class GGDR:
             finally:
                 for module, mode in modes.items():
                     module.training = mode
-        encoder, guides = (
-            {name: tuple(f[name].shape[1:]) for name in f} for f in (feats.encoder, feats.guides)
-        )
+        encoder, guides = ({name: tuple(f[name].shape[1:]) for name in f} for f in (feats.encoder, feats.guides))
         return encoder, guides

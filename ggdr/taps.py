@@ -88,9 +88,7 @@ class FeatureTap:
         def hook(module: nn.Module, args: object, output: object) -> None:
             feat = _first_map(output)
             if feat is None:
-                raise RuntimeError(
-                    f"layer {name!r} returned no [N, C, H, W] tensor, got {type(output).__name__}"
-                )
+                raise RuntimeError(f"layer {name!r} returned no [N, C, H, W] tensor, got {type(output).__name__}")
             features.put(name, feat.detach() if self._detach else feat)
 
         return hook

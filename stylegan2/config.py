@@ -9,40 +9,32 @@ from dataclasses import dataclass
 ARCHITECTURES = ("orig", "skip", "resnet")
 
 
-def _check_network(config: GeneratorConfig | DiscriminatorConfig) -> None:
-    """Raises ValueError for settings that no network can be built from."""
-    res = config.img_resolution
-    if res < 8 or res & (res - 1):
-        raise ValueError(f"img_resolution must be a power of two from 8 up, got {res}")
-    if config.channel_base < res or config.channel_max < 1:
-        raise ValueError(
-            f"channel_base {config.channel_base} and channel_max {config.channel_max} leave no feature maps at "
-            f"{res}x{res}; expected at least {res} and 1"
-        )
-    if config.img_channels not in (1, 3, 4):
-        raise ValueError(f"img_channels must be 1, 3 or 4, got {config.img_channels}")
-    if config.architecture not in ARCHITECTURES:
-        raise ValueError(f"architecture must be one of {', '.join(ARCHITECTURES)}, got {config.architecture!r}")
-
-
 @dataclass(frozen=True)
-class GeneratorConfig:
-    """What a Generator is built from; stored in every snapshot."""
+class NetworkConfig:
+    """What both networks are built from; raises ValueError for settings that no network can have."""
 
     img_resolution: int
     img_channels: int = 3
     c_dim: int = 0
-    z_dim: int = 512
-    w_dim: int = 512
-    mapping_num_layers: int = 8
-    mapping_lr_multiplier: float = 0.01
     architecture: str = "skip"
     channel_base: int = 32768
     channel_max: int = 512
     num_half_res: int = 4
     conv_clamp: float | None = None  # bound on activations; 256 with float16
 
-    __post_init__ = _check_network
+    def __post_init__(self) -> None:
+        res = self.img_resolution
+        if res < 8 or res & (res - 1):
+            raise ValueError(f"img_resolution must be a power of two from 8 up, got {res}")
+        if self.channel_base < res or self.channel_max < 1:
+            raise ValueError(
+                f"channel_base {self.channel_base} and channel_max {self.channel_max} leave no feature maps at "
+                f"{res}x{res}; expected at least {res} and 1"
+            )
+        if self.img_channels not in (1, 3, 4):
+            raise ValueError(f"img_channels must be 1, 3 or 4, got {self.img_channels}")
+        if self.architecture not in ARCHITECTURES:
+            raise ValueError(f"architecture must be one of {', '.join(ARCHITECTURES)}, got {self.architecture!r}")
 
     def channels(self, res: int) -> int:
         """Feature maps at one resolution."""
@@ -50,25 +42,22 @@ class GeneratorConfig:
 
 
 @dataclass(frozen=True)
-class DiscriminatorConfig:
+class GeneratorConfig(NetworkConfig):
+    """What a Generator is built from; stored in every snapshot."""
+
+    z_dim: int = 512
+    w_dim: int = 512
+    mapping_num_layers: int = 8
+    mapping_lr_multiplier: float = 0.01
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig(NetworkConfig):
     """What a Discriminator is built from; stored in every snapshot."""
 
-    img_resolution: int
-    img_channels: int = 3
-    c_dim: int = 0
     architecture: str = "resnet"
-    channel_base: int = 32768
-    channel_max: int = 512
     mbstd_group_size: int | None = 4
     mbstd_num_channels: int = 1
-    num_half_res: int = 4
-    conv_clamp: float | None = None  # bound on activations; 256 with float16
-
-    __post_init__ = _check_network
-
-    def channels(self, res: int) -> int:
-        """Feature maps at one resolution."""
-        return min(self.channel_base // res, self.channel_max)
 
 
 @dataclass(frozen=True)

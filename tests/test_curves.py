@@ -77,9 +77,7 @@ def test_curves_show_the_numbers_of_their_key(tmp_path, drawn):
         assert line.get_xdata().tolist() == [1, 2, 3]
         assert line.get_ydata().tolist() == [record[key] for record in stats]
     assert [text.get_text() for text in losses.get_legend().get_texts()] == ["D", "G"]
-    assert [line.get_color() for line in losses.get_legend().get_lines()] == [
-        line.get_color() for line in losses.lines
-    ]
+    assert [line.get_color() for line in losses.get_legend().get_lines()] == [line.get_color() for line in losses.lines]
 
 
 def test_panels_without_numbers_in_any_run_are_left_out(tmp_path, drawn):

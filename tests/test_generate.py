@@ -177,9 +177,7 @@ def test_module_runs_as_a_script(run, tmp_path):
     command = [sys.executable, "-m", "scripts.generate", *args, "--device", "cpu"]
     result = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert np.array_equal(
-        pixels(tmp_path / "again" / "seed0000.png"), pixels(tmp_path / "out" / "seed0000.png")
-    )
+    assert np.array_equal(pixels(tmp_path / "again" / "seed0000.png"), pixels(tmp_path / "out" / "seed0000.png"))
 
 
 @pytest.mark.parametrize(("file_format", "kind"), [("jpg", "JPEG"), ("webp", "WEBP")])
@@ -201,12 +199,7 @@ def test_grid_replaces_single_pictures_and_leaves_spare_cells_empty(run, tmp_pat
 
 def test_npz_holds_images_seeds_and_w(run, tmp_path):
     G = tiny_generator()
-    assert (
-        run(
-            "--seeds", "5,0-2", "--format", "npz", "--save-w", "--trunc", "0.5", "--batch", "3", G=G
-        ).exit_code
-        == 0
-    )
+    assert run("--seeds", "5,0-2", "--format", "npz", "--save-w", "--trunc", "0.5", "--batch", "3", G=G).exit_code == 0
     with np.load(tmp_path / "out" / "images.npz") as file:
         assert set(file) == {"images", "seeds", "w"}
         assert file["images"].shape == (4, 8, 8, 3) and file["images"].dtype == np.uint8
@@ -277,9 +270,7 @@ def test_file_that_is_no_snapshot_is_refused_with_its_name(run, tmp_path, kind: 
     foreign = safetensors.torch.save({"weight": torch.zeros(2)})
     save_snapshot(path, {"G_ema": tiny_generator().state_dict()}, {"G": asdict(tiny_generator().config)})
     whole = path.read_bytes()
-    path.write_bytes(
-        {"text": b"hello", "empty": b"", "truncated": whole[: len(whole) // 2], "foreign": foreign}[kind]
-    )
+    path.write_bytes({"text": b"hello", "empty": b"", "truncated": whole[: len(whole) // 2], "foreign": foreign}[kind])
     result = run("--seeds", "0", "--network", str(path))
     assert result.exit_code == 2 and isinstance(result.exception, SystemExit)
     assert "--network" in result.output and "other.safetensors" in result.output

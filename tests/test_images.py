@@ -23,11 +23,7 @@ from torch_utils.images import (
 def numbered_images(num: int, channels: int = 1, height: int = 2, width: int = 3) -> torch.Tensor:
     """uint8 images, each pixel of image i being 10 * i + row, so that every placement differs."""
     rows = torch.arange(height).view(1, 1, height, 1)
-    return (
-        (10 * torch.arange(1, num + 1).view(-1, 1, 1, 1) + rows)
-        .expand(-1, channels, -1, width)
-        .to(torch.uint8)
-    )
+    return (10 * torch.arange(1, num + 1).view(-1, 1, 1, 1) + rows).expand(-1, channels, -1, width).to(torch.uint8)
 
 
 def test_to_u8_truncates_and_clamps():
@@ -54,9 +50,7 @@ def test_make_grid_leaves_the_rest_of_the_last_row_transparent():
 
 
 def test_make_grid_enlarges_by_repeating_pixels():
-    images_u8 = torch.randint(
-        256, [2, 3, 2, 2], dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    )
+    images_u8 = torch.randint(256, [2, 3, 2, 2], dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     small, large = make_grid(images_u8, columns=2), make_grid(images_u8, columns=2, scale=3)
     assert large.shape == (6, 12, 3)
     for dy in range(3):

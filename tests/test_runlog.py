@@ -29,9 +29,7 @@ def no_tensorboard(monkeypatch):
 
 
 def terminal(width: int = 100) -> Console:
-    return Console(
-        force_terminal=True, width=width, height=30, file=io.StringIO(), _environ={"TERM": "xterm"}
-    )
+    return Console(force_terminal=True, width=width, height=30, file=io.StringIO(), _environ={"TERM": "xterm"})
 
 
 def pipe() -> Console:

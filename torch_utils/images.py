@@ -96,9 +96,7 @@ def grid_classes(grid: GridSize, num_classes: int) -> list[int]:
     return [row * num_classes // grid.rows for row in range(grid.rows)]
 
 
-def make_grid(
-    img: Tensor, columns: int, *, scale: int = 1, row_labels: Sequence[str] | None = None
-) -> np.ndarray:
+def make_grid(img: Tensor, columns: int, *, scale: int = 1, row_labels: Sequence[str] | None = None) -> np.ndarray:
     """Lay images out row by row.
 
     Args:
