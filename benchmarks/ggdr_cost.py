@@ -41,7 +41,7 @@ def build(ggdr: bool, aug: bool, args: argparse.Namespace) -> StyleGAN2Task:
         data="none",
         mirror=False,
         ggdr=ggdr,
-        ggdr_res=(8,),
+        ggdr_res=(8,) if ggdr else (),
         ggdr_weight=10.0,
         aug="fixed" if aug else "noaug",
         p=0.5 if aug else None,
@@ -54,7 +54,7 @@ def build(ggdr: bool, aug: bool, args: argparse.Namespace) -> StyleGAN2Task:
         batch=BATCH,
     )
     found = dict(resolution=RES, channels=3, c_dim=0, num_images=1, fingerprint="")
-    options = resolve(command, **found, num_processes=1, device_type="cpu", transfer=False)
+    options = resolve(command, **found, num_processes=1, device_type="cpu", init_snapshot=None)
     return build_task(options, Labels(), ProcessGroup())
 
 
