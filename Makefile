@@ -13,11 +13,11 @@ demo: $(READY)
 	@test -f demo/digits.zip || $(BIN)/ggdr dataset digits demo/digits.zip --channels 1
 	$(BIN)/ggdr train --data demo/digits.zip --outdir demo/run --cfg demo --resume latest
 	$(BIN)/ggdr curves demo/run --out demo/curves.png
-	$(BIN)/ggdr generate --network demo/run/network-snapshot-000020.safetensors --seeds 0-63 --trunc 0.8 --grid 8x8 \
+	$(BIN)/ggdr generate --network demo/run/network-snapshot-000028.safetensors --seeds 0-63 --trunc 0.8 --grid 8x8 \
 	  --outdir demo
 	@echo
 	@echo "Real images:          demo/run/reals.png"
-	@echo "Samples, step by step: demo/run/fakes000000.png ... fakes000020.png"
+	@echo "Samples, step by step: demo/run/fakes000000.png ... fakes000028.png"
 	@echo "64 new samples:       demo/grid.png"
 	@echo "Losses and the GGDR distance: demo/curves.png"
 

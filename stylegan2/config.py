@@ -147,7 +147,7 @@ FIXED_PRESETS: dict[str, Preset] = {
         snap_ticks=10,
     ),
     "demo": Preset(
-        kimg=20,
+        kimg=28,
         batch=16,
         mbstd=4,
         channel_base=1024,
