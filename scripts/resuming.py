@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,7 +69,7 @@ def load_resumed(state_path: Path, options: TrainingOptions, device_type: str) -
         SnapshotError: the state cannot be read.
     """
     state = load_state(state_path)
-    changes = differences(state["options"], json.loads(json.dumps(options.to_json())))
+    changes = differences(state["options"], options.to_json())
     fixed = blocking(changes)
     if fixed:
         raise CliError(

@@ -68,8 +68,8 @@ def build_task(options: TrainingOptions, dataset: ImageDataset, group: ProcessGr
         group=group,
         seed=options.seed,
     )
-    networks = [G, D, task.G_ema]
-    group.broadcast_([*(x for net in networks for x in net.state_dict().values()), *task.parameters()])
+    networks, _ = task.snapshot()
+    group.broadcast_(x for state in networks.values() for x in state.values())
     return task
 
 

@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from torch_utils.ops.bias_act import bias_act
+from torch_utils.ops.bias_act import ACTIVATIONS, bias_act
 from torch_utils.ops.conv2d_resample import conv2d_resample
 from torch_utils.ops.upfirdn2d import setup_filter
 
@@ -84,7 +84,7 @@ class Conv2dLayer(nn.Module):
 
 def scaled_bias_act(x: Tensor, b: Tensor | None, *, act: str, gain: float, clamp: float | None) -> Tensor:
     """bias_act with the activation's own gain times `gain`; the clamp is scaled along."""
-    act_gain = math.sqrt(2) if act == "lrelu" else 1.0
+    act_gain = ACTIVATIONS[act].default_gain
     return bias_act(x, b, act=act, gain=act_gain * gain, clamp=None if clamp is None else clamp * gain)
 
 
