@@ -15,14 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from stylegan2.config import GeneratorConfig
-from stylegan2.layers import (
-    Conv2dLayer,
-    FullyConnectedLayer,
-    MappingNetwork,
-    modulated_conv2d,
-    scaled_bias_act,
-)
+from stylegan2.layers import Conv2dLayer, FullyConnectedLayer, MappingNetwork, demodulation
 from torch_utils.ops.bias_act import bias_act
+from torch_utils.ops.conv2d_resample import conv2d_resample
+from torch_utils.ops.modulation import demodulated_act, modulate
 from torch_utils.ops.upfirdn2d import setup_filter, upsample2d
 
 
@@ -42,15 +38,14 @@ class SynthesisLayer(nn.Module):
         self.register_buffer("resample_filter", setup_filter([1, 3, 3, 1]))
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None, *, gain: float = 1.0) -> Tensor:
-        x = modulated_conv2d(
-            x,
-            self.weight,
-            self.affine(w),
-            noise=None if noise is None else noise * self.noise_strength,
-            resample_filter=self.resample_filter,
-            up=self.up,
-        )
-        return scaled_bias_act(x, self.bias, act="lrelu", gain=gain, clamp=self.conv_clamp)
+        weight, styles = self.weight, self.affine(w)
+        if x.dtype != torch.float32:
+            # Demodulation undoes both scalings; without them the products overflow float16.
+            weight = weight / (weight.abs().amax(dim=[1, 2, 3], keepdim=True) * math.sqrt(weight[0].numel()))
+            styles = styles / styles.abs().amax(dim=1, keepdim=True)
+        x = conv2d_resample(modulate(x, styles), weight, self.resample_filter, up=self.up)
+        dcoefs = demodulation(weight, styles)
+        return demodulated_act(x, dcoefs, noise, self.noise_strength, self.bias, gain=gain, clamp=self.conv_clamp)
 
 
 class ToRGBLayer(nn.Module):
@@ -65,7 +60,12 @@ class ToRGBLayer(nn.Module):
         self.weight_gain = 1 / math.sqrt(in_channels)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        x = modulated_conv2d(x, self.weight, self.affine(w) * self.weight_gain, demodulate=False)
+        n, in_channels, height, width = x.shape
+        # Few output channels: weights of its own for each image cost less than a scaled copy of its features.
+        styles = self.affine(w) * self.weight_gain
+        weights = (self.weight.flatten(1) * styles[:, None, :]).to(x.dtype)
+        x = x.permute(0, 2, 3, 1).reshape(n, height * width, in_channels) @ weights.transpose(1, 2)
+        x = x.reshape(n, height, width, -1).permute(0, 3, 1, 2)
         return bias_act(x, self.bias, clamp=self.conv_clamp)
 
 

@@ -30,6 +30,29 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def ops_cache(pytestconfig, tmp_path_factory) -> Path:
+    """Compiled operations are built once for all tests, and kept with what pytest itself keeps between runs."""
+    cache = getattr(pytestconfig, "cache", None)
+    folder = tmp_path_factory.mktemp("ggdr") if cache is None else cache.mkdir("ggdr")
+    os.environ["GGDR_CACHE"] = str(folder)
+    return folder
+
+
+@pytest.fixture
+def native_ops(ops_cache):
+    """The compiled operations on CPUs, or none of the test where they cannot be built."""
+    from torch_utils.ops._build import BuildError, set_ops, uses_native
+
+    set_ops("native")
+    try:
+        uses_native(torch.device("cpu"))
+    except BuildError as error:
+        pytest.skip(f"no compiled operations: {error}")
+    yield
+    set_ops(None)
+
+
 def write_dataset(path: Path, *, num: int = 24, res: int = 16, channels: int = 3, classes: int = 3) -> Path:
     """A dataset zip of smooth random colour gradients."""
     rng = np.random.RandomState(0)

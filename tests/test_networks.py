@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -12,8 +13,8 @@ import torch.nn.functional as F
 
 from stylegan2.config import DiscriminatorConfig, GeneratorConfig, preset
 from stylegan2.discriminator import Discriminator
-from stylegan2.generator import Generator
-from stylegan2.layers import minibatch_std, modulated_conv2d
+from stylegan2.generator import Generator, SynthesisLayer, ToRGBLayer
+from stylegan2.layers import minibatch_std
 from tests.golden import Golden, assert_agrees, golden_params
 
 TINY = dict(channel_base=64, channel_max=8)
@@ -95,21 +96,42 @@ def test_half_precision_stays_close_to_float32(dtype):
     assert half.synthesis.b4.dtype == torch.float32
 
 
+def synthesis_layer(in_channels, out_channels, styles):
+    """A layer without noise and bias whose styles are the given ones, whatever w is."""
+    layer = SynthesisLayer(in_channels, out_channels, 1, 4, up=1, conv_clamp=None)
+    layer.affine = torch.nn.Module()
+    layer.affine.forward = lambda w: styles
+    return layer
+
+
 def test_float16_does_not_overflow_with_large_styles():
-    x = torch.randn(1, 64, 4, 4).half() * 50
-    w, s = torch.randn(8, 64, 3, 3) * 10, torch.rand(1, 64) * 1000 + 1
-    y = modulated_conv2d(x, w, s)
-    assert y.isfinite().all()
-    torch.testing.assert_close(y.float(), modulated_conv2d(x.float(), w, s), rtol=0.02, atol=1.0)
+    x, styles = torch.randn(1, 64, 4, 4).half() * 50, torch.rand(1, 64) * 1000 + 1
+    layer = synthesis_layer(64, 8, styles)
+    torch.nn.init.normal_(layer.weight, std=10)
+    with torch.no_grad():
+        y = layer(x, None, None)
+        assert y.isfinite().all()
+        torch.testing.assert_close(y.float(), layer(x.float(), None, None), rtol=0.02, atol=1.0)
 
 
 def test_modulated_convolution_equals_per_sample_weights():
-    x, w, s = torch.randn(3, 4, 6, 6), torch.randn(5, 4, 3, 3), torch.randn(3, 4)
-    y = modulated_conv2d(x, w, s)
+    x, styles = torch.randn(3, 4, 4, 4), torch.randn(3, 4)
+    layer = synthesis_layer(4, 5, styles)
+    y = layer(x, None, None)
     for i in range(3):
-        wi = w * s[i, None, :, None, None]
+        wi = layer.weight * styles[i, None, :, None, None]
         wi = wi / wi.square().sum([1, 2, 3], keepdim=True).sqrt()
-        torch.testing.assert_close(y[i : i + 1], F.conv2d(x[i : i + 1], wi, padding=1), rtol=1e-4, atol=1e-4)
+        expected = F.leaky_relu(F.conv2d(x[i : i + 1], wi, padding=1), 0.2) * math.sqrt(2)
+        torch.testing.assert_close(y[i : i + 1], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_torgb_equals_per_sample_weights():
+    x, w = torch.randn(3, 4, 6, 5), torch.randn(3, 7)
+    layer = ToRGBLayer(4, 2, 7, conv_clamp=None)
+    y, styles = layer(x, w), layer.affine(w)
+    for i in range(3):
+        wi = layer.weight * styles[i, None, :, None, None] / math.sqrt(4)
+        torch.testing.assert_close(y[i : i + 1], F.conv2d(x[i : i + 1], wi), rtol=1e-4, atol=1e-5)
 
 
 def test_noise_modes_and_explicit_noise():

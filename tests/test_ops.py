@@ -11,11 +11,22 @@ import torch
 import torch.nn.functional as F
 
 from tests.golden import Golden, assert_agrees, golden_params
+from torch_utils.ops._build import set_ops
 from torch_utils.ops.bias_act import ACTIVATIONS, bias_act
 from torch_utils.ops.conv2d_resample import conv2d_resample
 from torch_utils.ops.upfirdn2d import downsample2d, setup_filter, upfirdn2d, upsample2d
 
 FIR = setup_filter([1, 3, 3, 1])
+
+
+@pytest.fixture(autouse=True, params=["native", "reference"])
+def ops_mode(request):
+    """Every test here holds for the compiled operations and for the reference."""
+    if request.param == "native":
+        request.getfixturevalue("native_ops")
+    set_ops(request.param)
+    yield
+    set_ops(None)
 
 
 @pytest.mark.parametrize("path", golden_params("ops"))
@@ -105,6 +116,8 @@ def test_bias_act_names_what_is_wrong():
         bias_act(torch.ones(1, 1), act="gelu")
     with pytest.raises(ValueError, match=r"bias of shape \(3,\)"):
         bias_act(torch.ones(1, 2), torch.ones(3))
+    with pytest.raises(ValueError, match="alpha and clamp must be at least 0, got -0.1 and None"):
+        bias_act(torch.ones(1, 2), act="lrelu", alpha=-0.1)
 
 
 @pytest.mark.parametrize("k", [1, 3])

@@ -1,3 +1,7 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""Tensor operations: bias_act, upfirdn2d, conv2d_resample, grid_sample."""
+"""Tensor operations, each compiled or in plain PyTorch, and the choice between the two."""
+
+from torch_utils.ops._build import BuildError, set_ops, uses_native
+
+__all__ = ["BuildError", "set_ops", "uses_native"]

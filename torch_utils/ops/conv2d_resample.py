@@ -7,6 +7,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from torch_utils.ops.conv3x3 import conv3x3, conv3x3_up
 from torch_utils.ops.upfirdn2d import downsample2d, upfirdn2d, upsample2d
 
 
@@ -18,8 +19,8 @@ def conv2d_resample(x: Tensor, w: Tensor, f: Tensor | None = None, *, up: int = 
 
     Args:
         x:    [N, Cin, H, W].
-        w:    [Cout, Cin, k, k], k 1 or 3, of the type of `x`. Correlation if up = 1; convolution (taps flipped)
-              if up = 2, as StyleGAN2's weights are stored.
+        w:    [Cout, Cin, k, k] float32, k 1 or 3, cast to the type of `x`. Correlation if up = 1; convolution
+              (taps flipped) if up = 2, as StyleGAN2's weights are stored.
         f:    FIR filter [n, n]; needed if up or down is 2.
         up:   1 or 2.
         down: 1 or 2; not together with up.
@@ -29,16 +30,17 @@ def conv2d_resample(x: Tensor, w: Tensor, f: Tensor | None = None, *, up: int = 
     """
     k = w.shape[-1]
     assert up in (1, 2) and down in (1, 2) and up * down <= 2 and k in (1, 3)
-    if up == 2:
-        if k == 1:
+    if k == 1:
+        w = w.to(x.dtype)
+        if up == 2:
             return upsample2d(F.conv2d(x, w), f)
+        return F.conv2d(downsample2d(x, f) if down == 2 else x, w)
+    if up == 2:
         # The transposed convolution gives (2H+1)x(2W+1); the filter brings it back to 2Hx2W.
-        x = F.conv_transpose2d(x, w.transpose(0, 1), stride=2)
+        x = conv3x3_up(x, w.transpose(0, 1))
         pad = (f.shape[-1] - 2) // 2, (f.shape[-1] - 1) // 2
         return upfirdn2d(x, f, padding=(*pad, *pad), gain=4.0)
     if down == 2:
-        if k == 1:
-            return F.conv2d(downsample2d(x, f), w)
         pad = (f.shape[-1] - 1) // 2 + 1, (f.shape[-1] - 2) // 2 + 1
-        return F.conv2d(upfirdn2d(x, f, padding=(*pad, *pad)), w, stride=2)
-    return F.conv2d(x, w, padding=k // 2)
+        return conv3x3(upfirdn2d(x, f, padding=(*pad, *pad)), w, stride=2)
+    return conv3x3(x, w)

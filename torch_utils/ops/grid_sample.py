@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_PADDING_MODES = {"zeros": 0, "border": 1}  # the numbering of torch's grid_sampler_2d_backward
+_PADDING_MODES = {"zeros": 0, "border": 1, "reflection": 2}  # the numbering of torch's grid_sampler_2d_backward
 
 
 def grid_sample(x: Tensor, grid: Tensor, *, padding_mode: str = "zeros") -> Tensor:
@@ -25,7 +25,8 @@ def grid_sample(x: Tensor, grid: Tensor, *, padding_mode: str = "zeros") -> Tens
         x:            [N, C, H, W] float32 or float64, in any memory format.
         grid:         [N, h, w, 2] of the same type: x and y, where -1 and 1 are the outer edges of `x`. It is
                       a constant, and receives no gradient.
-        padding_mode: what lies outside: "zeros", or "border" for the nearest pixel.
+        padding_mode: what lies outside: "zeros", "border" for the nearest pixel, or "reflection" for the image
+                      mirrored at its outer edges, as often as needed.
 
     Returns:
         [N, C, h, w] of the type of `x`.
@@ -34,7 +35,7 @@ def grid_sample(x: Tensor, grid: Tensor, *, padding_mode: str = "zeros") -> Tens
         ValueError: a shape or the padding mode is not one of the above.
     """
     if padding_mode not in _PADDING_MODES:
-        raise ValueError(f"padding_mode must be one of {list(_PADDING_MODES)}, got {padding_mode!r}")
+        raise ValueError(f"padding_mode must be one of {', '.join(_PADDING_MODES)}; got {padding_mode!r}")
     if x.ndim != 4:
         raise ValueError(f"x must be [N, C, H, W], got shape {tuple(x.shape)}")
     if grid.ndim != 4 or grid.shape[0] != x.shape[0] or grid.shape[3] != 2:

@@ -5,10 +5,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._prims_common import suggest_memory_format
+
+from torch_utils.ops._build import uses_native
+from torch_utils.ops.self_check import register_self_check
 
 
 def setup_filter(f: Sequence[float] | Sequence[Sequence[float]] | Tensor, *, normalize: bool = True) -> Tensor:
@@ -39,9 +44,12 @@ def upfirdn2d(
 ) -> Tensor:
     """Inserts zeros, pads, filters, and keeps every `down`-th sample.
 
+    Half types are summed in float32. Filters that are outer products run along one axis after the other on a CPU.
+
     Args:
         x:           [N, C, H, W], any floating type and memory format.
-        f:           [fh, fw], or [n] to run along both axes, float32; None is the identity.
+        f:           [fh, fw], or [n] to run along both axes, float32; None is the identity. It is a constant, and
+                     receives no gradient.
         up:          factor, or (x, y); up - 1 zeros are inserted behind each sample.
         down:        factor, or (x, y).
         padding:     pixels at the upsampled resolution: all sides, (x, y) or (x0, x1, y0, y1); negative crops.
@@ -56,23 +64,15 @@ def upfirdn2d(
     """
     if x.ndim != 4:
         raise ValueError(f"x must be [N, C, H, W], got shape {tuple(x.shape)}")
-    up_x, up_y = _pair(up)
-    down_x, down_y = _pair(down)
-    pad = _padding(padding)
-    f = torch.ones([1, 1], device=x.device) if f is None else f.to(x.device)
-    f = f if flip_filter else f.flip(list(range(f.ndim)))
-    height = x.shape[2] * up_y + pad[2] + pad[3]
-    width = x.shape[3] * up_x + pad[0] + pad[1]
+    up, down, pad = _pair(up), _pair(down), _padding(padding)
+    f = torch.ones([1, 1], device=x.device) if f is None else f.detach().to(x.device)
+    height = x.shape[2] * up[1] + pad[2] + pad[3]
+    width = x.shape[3] * up[0] + pad[0] + pad[1]
     if height < f.shape[0] or width < f.shape[-1]:
         raise ValueError(f"x {tuple(x.shape)} padded to {height}x{width} is smaller than filter {tuple(f.shape)}")
-    if up_x == up_y == 1 and pad[0] == pad[1] >= 0 and pad[2] == pad[3] >= 0:
-        conv_pad = (pad[2], pad[0])  # the convolution pads by itself, without a copy
-    else:
-        x, conv_pad = _insert_zeros(x, up_x, up_y, pad), (0, 0)
-    if f.ndim == 2:
-        return _filter(x, f * gain, (down_y, down_x), conv_pad)
-    x = _filter(x, f[None, :] * gain, (1, down_x), (0, conv_pad[1]))
-    return _filter(x, f[:, None], (down_y, 1), (conv_pad[0], 0))
+    if uses_native(x.device):
+        return torch.ops.ggdr.upfirdn2d(x, f, up, down, pad, flip_filter, gain)
+    return _upfirdn2d_ref(x, f, up, down, pad, flip_filter, gain)
 
 
 def upsample2d(x: Tensor, f: Tensor, *, up: int = 2, gain: float = 1.0) -> Tensor:
@@ -103,6 +103,26 @@ def _padding(padding: int | tuple[int, ...]) -> tuple[int, int, int, int]:
     return x0, x1, y0, y1
 
 
+def _upfirdn2d_ref(
+    x: Tensor,
+    f: Tensor,
+    up: tuple[int, int],
+    down: tuple[int, int],
+    pad: tuple[int, int, int, int],
+    flip_filter: bool,
+    gain: float,
+) -> Tensor:
+    f = f if flip_filter else f.flip(list(range(f.ndim)))
+    if up == (1, 1) and pad[0] == pad[1] >= 0 and pad[2] == pad[3] >= 0:
+        conv_pad = (pad[2], pad[0])  # the convolution pads by itself, without a copy
+    else:
+        x, conv_pad = _insert_zeros(x, *up, pad), (0, 0)
+    if f.ndim == 2:
+        return _filter(x, f * gain, (down[1], down[0]), conv_pad)
+    x = _filter(x, f[None, :] * gain, (1, down[0]), (0, conv_pad[1]))
+    return _filter(x, f[:, None], (down[1], 1), (conv_pad[0], 0))
+
+
 def _insert_zeros(x: Tensor, up_x: int, up_y: int, pad: tuple[int, int, int, int]) -> Tensor:
     """Puts up - 1 zeros behind each sample, then pads (crops where negative)."""
     if up_x > 1 or up_y > 1:
@@ -117,3 +137,51 @@ def _filter(x: Tensor, f: Tensor, down: tuple[int, int], padding: tuple[int, int
     """Correlates every channel with one [fh, fw] filter; down and zero padding are (y, x)."""
     weight = f.to(x.dtype)[None, None].expand(x.shape[1], 1, *f.shape)
     return F.conv2d(x, weight, stride=down, padding=padding, groups=x.shape[1])
+
+
+# The compiled operation. Its adjoint is itself: resampling the other way, with the filter turned around.
+_LIBRARY = torch.library.Library("ggdr", "FRAGMENT")
+_LIBRARY.define(
+    "upfirdn2d(Tensor x, Tensor f, int[2] up, int[2] down, SymInt[4] padding, bool flip_filter, float gain) -> Tensor"
+)
+
+
+@torch.library.register_fake("ggdr::upfirdn2d", lib=_LIBRARY)
+def _upfirdn2d_fake(
+    x: Tensor, f: Tensor, up: list[int], down: list[int], padding: list[int], flip_filter: bool, gain: float
+) -> Tensor:
+    n, c, h, w = x.shape
+    out_h = (h * up[1] + padding[2] + padding[3] - f.shape[0]) // down[1] + 1
+    out_w = (w * up[0] + padding[0] + padding[1] - f.shape[-1]) // down[0] + 1
+    return x.new_empty([n, c, out_h, out_w]).to(memory_format=suggest_memory_format(x))
+
+
+def _setup_upfirdn2d(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    x, f, *ctx.args = inputs
+    ctx.in_size, ctx.out_size = x.shape[2:], output.shape[2:]
+    ctx.save_for_backward(f)
+
+
+def _upfirdn2d_backward(ctx: Any, grad: Tensor) -> tuple:
+    (f,) = ctx.saved_tensors
+    up, down, pad, flip_filter, gain = ctx.args
+    (in_h, in_w), (out_h, out_w) = ctx.in_size, ctx.out_size
+    adjoint_pad = [
+        f.shape[-1] - 1 - pad[0],
+        in_w * up[0] - out_w * down[0] + pad[0] - up[0] + 1,
+        f.shape[0] - 1 - pad[2],
+        in_h * up[1] - out_h * down[1] + pad[2] - up[1] + 1,
+    ]
+    x_grad = torch.ops.ggdr.upfirdn2d(grad, f, down, up, adjoint_pad, not flip_filter, gain)
+    return x_grad, None, None, None, None, None, None
+
+
+torch.library.register_autograd("ggdr::upfirdn2d", _upfirdn2d_backward, setup_context=_setup_upfirdn2d, lib=_LIBRARY)
+
+
+def _check_inputs(rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    x = torch.randn([16, 64, 33, 33], generator=rng).contiguous(memory_format=torch.channels_last)
+    return x.requires_grad_(), setup_filter([1, 3, 3, 1])
+
+
+register_self_check("upfirdn2d", lambda x, f: upfirdn2d(x, f, padding=1, gain=4.0), _check_inputs)
