@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.dataset_files import RGB, classes_of, convert, encode, pixels_of, run, write
-from torch_utils.conversion import Conversion
+from torch_utils.conversion import Conversion, encode_png
 from torch_utils.image_files import DataError
 
 
@@ -86,6 +88,17 @@ def test_grey_cmyk_and_bilevel_images_become_rgb():
     assert set(np.unique(Conversion()(encode(bilevel), "x"))) == {0, 255}
     cmyk = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
     assert np.abs(Conversion()(encode(cmyk, "jpeg"), "x").astype(int) - [255, 0, 0]).max() <= 3
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (32, 32, 3), (256, 256, 3), (80, 300, 4)])
+@pytest.mark.parametrize("compress", [None, 0, 1, 6])
+def test_any_reader_gets_the_encoded_pixels_back(shape, compress):
+    ramp = np.arange(np.prod(shape), dtype=np.uint32).reshape(shape)
+    for pixels in (ramp.astype(np.uint8), (ramp // 1000 * 37).astype(np.uint8), np.zeros(shape, dtype=np.uint8)):
+        with Image.open(io.BytesIO(encode_png(pixels, compress))) as img:
+            img.verify()  # checksums, which decoding alone passes over
+        with Image.open(io.BytesIO(encode_png(pixels, compress))) as img:
+            assert (np.asarray(img) == pixels).all()
 
 
 UPRIGHT = {

@@ -27,6 +27,7 @@ FILTERS = {
 SMALL_POLICIES = ("error", "upscale", "skip")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _PNG_COLOR_TYPE = {1: 0, 3: 2, 4: 6}
+_PNG_UP = 2  # filter type of a row that holds differences from the one above
 
 
 @dataclass(frozen=True)
@@ -143,20 +144,25 @@ def to_channels(img: Image.Image, channels: int, where: str) -> Image.Image:
 def encode_png(pixels: np.ndarray, compress: int | None = None) -> bytes:
     """Encode uint8 [H, W] or [H, W, 3 or 4] as PNG at zlib level `compress` (see Conversion).
 
-    Level 0 is written here, unfiltered: a fifth of the time that Pillow takes, and half of it to decode.
+    Levels 0 and 1 are written here: 0 unfiltered, in a tenth of the time that Pillow takes, and half of it to
+    decode; 1 as differences from the row above, in half of Pillow's time at about its size.
     """
     if compress is None:
         compress = 0 if pixels.shape[0] <= 64 else 1
-    if compress > 0:
+    if compress > 1:
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "png", compress_level=compress)
         return file.getvalue()
     height, width = pixels.shape[:2]
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
-    rows = np.zeros((height, 1 + width * channels), dtype=np.uint8)  # each row starts with filter type 0
-    rows[:, 1:] = pixels.reshape(height, -1)
+    values = pixels.reshape(height, -1)
+    rows = np.empty((height, 1 + width * channels), dtype=np.uint8)
+    rows[:, 0] = _PNG_UP if compress else 0
+    rows[:, 1:] = values
+    if compress:
+        rows[1:, 1:] -= values[:-1]
     header = struct.pack(">IIBBBBB", width, height, 8, _PNG_COLOR_TYPE[channels], 0, 0, 0)
-    image = _png_chunk(b"IDAT", zlib.compress(rows, 0))
+    image = _png_chunk(b"IDAT", zlib.compress(rows, compress) if compress else _zlib_stored(rows.tobytes()))
     return b"\x89PNG\r\n\x1a\n" + _png_chunk(b"IHDR", header) + image + _png_chunk(b"IEND", b"")
 
 
@@ -167,6 +173,20 @@ def convert_batch(conversion: Conversion, batch: list[tuple[str, bytes | np.ndar
         pixels = conversion(raw, where)
         pngs.append(None if pixels is None else encode_png(pixels, conversion.compress))
     return pngs
+
+
+def _zlib_stored(data: bytes) -> bytes:
+    """A zlib stream of stored blocks, as zlib makes at level 0, without the quarter of a megabyte that it clears first.
+
+    Source: RFC 1950 (stream) and RFC 1951, section 3.2.4 (stored blocks).
+    """
+    limit = 65535
+    blocks = []
+    for start in range(0, len(data), limit):
+        block = data[start : start + limit]
+        is_last = start + limit >= len(data)
+        blocks += [struct.pack("<BHH", is_last, len(block), len(block) ^ 0xFFFF), block]
+    return b"".join([b"\x78\x01", *blocks, struct.pack(">I", zlib.adler32(data))])
 
 
 def _png_chunk(kind: bytes, data: bytes) -> bytes:

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from torch_utils.image_files import DataError
+from torch_utils.stored_zip import StoredZip
 
 
 @contextmanager
@@ -37,8 +37,9 @@ def new_dataset(dest: Path, *, overwrite: bool = False) -> Iterator[Callable[[st
     try:
         if dest.suffix.lower() == ".zip":
             with open(partial, "wb") as file:
-                with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                    yield lambda name, data: _add_to_zip(archive, name, data)
+                archive = StoredZip(file)
+                yield archive.add
+                archive.close()
                 file.flush()
                 os.fsync(file.fileno())
         else:
@@ -68,12 +69,6 @@ def _publish(partial: Path, dest: Path, overwrite: bool) -> None:
         replaced.rename(dest)
         raise
     shutil.rmtree(replaced)
-
-
-def _add_to_zip(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
-    info = zipfile.ZipInfo(name)  # dated 1980, so that equal images give equal zips
-    info.external_attr = 0o644 << 16
-    archive.writestr(info, data)
 
 
 def _add_to_folder(folder: Path, name: str, data: bytes) -> None:

@@ -139,9 +139,10 @@ class ImageDataset:
         raw = indices % self.num_raw
         if self._cache is None:
             return self.flip(self.decoder(self.names_at(indices)), indices)
-        for i in np.unique(raw[~self._is_cached[raw]]):
-            self._cache[i] = self.decoder([self.names[i]])[0]
-            self._is_cached[i] = True
+        missing = np.unique(raw[~self._is_cached[raw]])
+        if missing.size:
+            self._cache[missing] = self.decoder(self.names_at(missing))
+            self._is_cached[missing] = True
         return self.flip(self._cache[raw], indices)
 
     def names_at(self, indices: np.ndarray) -> list[str]:
