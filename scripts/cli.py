@@ -13,6 +13,8 @@ COMMANDS = {
     "train": "Train StyleGAN2-ADA with GGDR.",
     "generate": "Make images with a trained generator.",
     "curves": "Plot losses and scores of one or several runs.",
+    "bench": "Measure the speed of training, loader and converter.",
+    "doctor": "Examine this installation and its compiled operations.",
 }
 
 

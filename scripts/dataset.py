@@ -284,15 +284,14 @@ def _exit(signum: int, frame: FrameType | None) -> None:
 
 def _progress(pngs: Iterator[bytes | None], total: int) -> Iterator[bytes | None]:
     """Pass pngs on, with a progress bar if standard error is a terminal."""
+    if not sys.stderr.isatty():
+        yield from pngs
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield from pngs
-        return
     columns = BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("convert", total=total)
         for done, png in enumerate(pngs, 1):
             yield png

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from scripts.parameters import FiniteFloat
+from scripts.parameters import FiniteFloat, choose_device, device_option, ops_option, prepare_ops
 
 if TYPE_CHECKING:
     import torch
@@ -170,12 +170,8 @@ Examples:
     default=16,
     help="Images at once.",
 )
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    help="auto: CUDA if present.",
-)
+@device_option
+@ops_option
 @click.option(
     "--format",
     "file_format",
@@ -195,6 +191,7 @@ def main(
     grid: str | None,
     batch_size: int,
     device: str,
+    ops: str | None,
     file_format: str,
     save_w: bool,
 ) -> None:
@@ -216,7 +213,8 @@ def main(
 
     import torch
 
-    G, device = _load(network, device)
+    torch_device = choose_device(device)
+    G = _load(network, torch_device)
     _check_class(network, G, class_idx)
     if truncation_cutoff is not None and truncation_cutoff > G.num_ws:
         raise _bad(
@@ -226,11 +224,12 @@ def main(
     if file_format == "jpg" and G.img_channels == 4:
         raise _bad("a JPEG has no alpha and the network makes 4 channels: expected png, webp or npz", "--format")
     _make_folder(outdir)
+    prepare_ops(ops, torch_device)
 
     batches = generate_images(
         G,
         seed_list,
-        device=device,
+        device=torch_device,
         batch_size=batch_size,
         class_idx=class_idx,
         truncation_psi=truncation_psi,
@@ -308,19 +307,13 @@ def _save_npz(path: Path, images_u8: Tensor, seeds: list[int], ws: Tensor | None
         np.savez(file, **arrays)
 
 
-def _load(network: Path, device: str) -> tuple[Generator, str]:
-    """The generator on its device, and the device; BadParameter if either cannot be had."""
-    import torch
-
+def _load(network: Path, device: torch.device) -> Generator:
+    """The generator on its device; BadParameter if the snapshot cannot be read."""
     import stylegan2
     from torch_utils.checkpoint import SnapshotError
 
-    if device == "cuda" and not torch.cuda.is_available():
-        raise _bad("torch sees no CUDA device here: expected auto or cpu", "--device")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return stylegan2.load_generator(network, device=device), device
+        return stylegan2.load_generator(network, device=device)
     except (SnapshotError, OSError) as err:
         raise _bad(str(err), "--network") from err
 

@@ -1,14 +1,19 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""Types of command-line options."""
+"""Command-line options that several commands share: their types, and what they stand for."""
 
 from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from scripts.errors import CliError
+
+if TYPE_CHECKING:
+    import torch
 
 
 class FiniteFloat(click.FloatRange):
@@ -30,3 +35,41 @@ class Device(click.ParamType):
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
             self.fail(f"{value!r} is none of auto, cpu, cuda, cuda:N", param, ctx)
         return value
+
+
+device_option = click.option(
+    "--device", type=Device(), default="auto", metavar="auto|cpu|cuda", help="auto: a GPU if there is one."
+)
+ops_option = click.option(
+    "--ops",
+    type=click.Choice(["auto", "native", "reference"]),
+    help="Compiled operations, or their reference in plain PyTorch; auto: compiled where they can be built."
+    "  [default: $GGDR_OPS, or auto]",
+)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that a value of `device_option` stands for; BadParameter if there is none."""
+    import torch
+
+    num_gpus = torch.cuda.device_count()
+    device = torch.device(name if name != "auto" else "cuda" if num_gpus else "cpu")
+    if device.type == "cuda" and (device.index or 0) >= num_gpus:
+        found = f"{num_gpus} CUDA devices" if num_gpus else "no CUDA device"
+        raise click.BadParameter(f"torch sees {found} here, got {name}", param_hint="'--device'")
+    return device
+
+
+def prepare_ops(mode: str | None, device: torch.device) -> bool:
+    """Sets the mode that `ops_option` stands for; whether it means compiled operations, which are built if need be.
+
+    Raises:
+        CliError: the mode is "native" and they cannot be built, or GGDR_OPS is no mode.
+    """
+    from torch_utils.ops._build import BuildError, set_ops, uses_native
+
+    set_ops(mode)
+    try:
+        return uses_native(device)
+    except (BuildError, ValueError) as error:
+        raise CliError(str(error)) from error

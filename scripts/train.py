@@ -15,7 +15,7 @@ import click
 from click.core import ParameterSource
 
 from scripts.errors import CliError, cli_errors, first_process_speaks, os_error_text
-from scripts.parameters import Device, FiniteFloat
+from scripts.parameters import FiniteFloat, choose_device, device_option, ops_option, prepare_ops
 from stylegan2.config import PRESET_NAMES
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch_utils.distributed import ProcessGroup
 
 # Options that say where a run lives and how this process runs it, not what it computes.
-PER_PROCESS = ("outdir", "resume", "dry_run", "device")
+PER_PROCESS = ("outdir", "resume", "dry_run", "device", "ops")
 
 EXIT_STOPPED = 130  # ended by a signal before its time, all saved; what shells report for Ctrl-C
 
@@ -151,7 +151,8 @@ Examples:
     default="auto",
     help="Type of the four highest resolutions; auto: fp16 on a GPU, fp32 on a CPU.",
 )
-@click.option("--device", type=Device(), default="auto", metavar="auto|cpu|cuda", help="auto: a GPU if there is one.")
+@device_option
+@ops_option
 @click.option(
     "--tick",
     type=FiniteFloat(min=0, min_open=True),
@@ -204,6 +205,8 @@ def main(ctx: click.Context, **command: Any) -> None:
             click.echo(settings)
         group.leave()
         return
+    with first_process_speaks():
+        prepare_ops(command["ops"], group.device)
     with cli_errors():
         finished = train(command, plan, prepared, group)
     group.leave()
@@ -227,15 +230,11 @@ class Prepared:
 
 
 def join_processes(device: str) -> ProcessGroup:
-    """The processes that torchrun started, or this one alone; CliError if the device is not there."""
-    import torch
-
+    """The processes that torchrun started, or this one alone; ClickException if the device is not there."""
     from torch_utils.distributed import init_process_group
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return init_process_group(device)
+        return init_process_group(str(choose_device(device)))
     except (ValueError, RuntimeError) as error:
         raise CliError(f"--device: {error}") from error
 
@@ -325,6 +324,8 @@ def _last_state(folder: RunFolder) -> str:
 
 def _summary(options: TrainingOptions, dataset: ImageDataset, group: ProcessGroup) -> str:
     """One line that says what is about to be trained."""
+    from torch_utils.ops._build import uses_native
+
     o = options
     guide = (
         "without GGDR"
@@ -334,7 +335,8 @@ def _summary(options: TrainingOptions, dataset: ImageDataset, group: ProcessGrou
     return (
         f"{o.cfg}: {dataset.num_images} images of {dataset.resolution}x{dataset.resolution}x{dataset.num_channels}"
         f" from {dataset.path}, {o.G.c_dim} classes, batch {o.loop.batch}, {o.loop.total_nimg / 1000:g} kimg, "
-        f"{guide}, augmentation {o.augment.mode}, {o.precision} on {group.world} x {group.device.type}"
+        f"{guide}, augmentation {o.augment.mode}, {o.precision} on {group.world} x {group.device.type} "
+        f"with {'compiled' if uses_native(group.device) else 'reference'} operations"
     )
 
 

@@ -19,6 +19,7 @@ from stylegan2.augment import PIPES, AugmentPipe
 from stylegan2.discriminator import Discriminator
 from stylegan2.generator import Generator
 from stylegan2.task import StyleGAN2Task
+from torch_utils.allocator import keep_freed_memory
 from torch_utils.checkpoint import Snapshot, SnapshotError, save_snapshot, save_state
 from torch_utils.data import ImageDataset, ImageLoader
 from torch_utils.distributed import ProcessGroup
@@ -71,6 +72,15 @@ def build_task(options: TrainingOptions, dataset: ImageDataset, group: ProcessGr
     networks, _ = task.snapshot()
     group.broadcast_(x for state in networks.values() for x in state.values())
     return task
+
+
+def tune_process(device: torch.device, precision: str) -> None:
+    """Settings of PyTorch and the C library, for this process, with which a training step is fast."""
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.allow_tf32 = precision != "fp32"
+    else:
+        keep_freed_memory()
 
 
 def load_snapshot_into(task: StyleGAN2Task, snapshot: Snapshot) -> list[str]:
@@ -157,9 +167,7 @@ def run(
     written; the last saved state stays as it was.
     """
     start_nimg = 0 if resume is None else resume["counters"]["nimg"]
-    if group.device.type == "cuda":
-        torch.backends.cudnn.benchmark = True
-        torch.backends.cudnn.allow_tf32 = options.precision != "fp32"
+    tune_process(group.device, options.precision)
     samples = Samples(task, dataset, options.seed)
     with RunLog(folder.path, total_nimg=options.loop.total_nimg, start_nimg=start_nimg, is_main=group.is_main) as log:
         # What an earlier process reported after the state that it saved, or without saving any, is void.
@@ -201,7 +209,7 @@ def run(
         )
         nimg = train(
             task,
-            _floats(iter(loader)),
+            float_batches(iter(loader)),
             options.loop,
             log=log,
             save_state=save,
@@ -223,7 +231,7 @@ def kimg_name(nimg: int, loop: LoopConfig) -> str:
     return f"{nimg / 1000:010.3f}"
 
 
-def _floats(batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+def float_batches(batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
     """uint8 batches of the loader as float32 in [-1, 1]."""
     for images_u8, c in batches:
         yield from_u8(images_u8).contiguous(memory_format=torch.channels_last), c

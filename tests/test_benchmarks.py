@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import json
+
 from tests.conftest import python
 
 
@@ -14,11 +16,11 @@ def output_of(*args) -> str:
     return output
 
 
-def test_ggdr_cost_compares_four_variants():
-    args = ["--channel-base", 64, "--channel-max", 8, "--iterations", 1, "--threads", 1]
-    output = output_of("benchmarks/ggdr_cost.py", *args)
-    rows = [line.split() for line in output.splitlines() if line.startswith(("none", "bgc"))]
-    assert [len(row) >= 4 and float(row[-1]) > 0 for row in rows] == [True, True]
+def test_machine_peak_prints_rates_of_both_products_in_both_types():
+    rates = json.loads(output_of("-m", "benchmarks.machine_peak", "--threads", 1))
+    assert (rates.pop("device"), rates.pop("threads")) == ("cpu", 1)
+    assert rates.keys() == {f"{name}_{dtype}" for name in ("matmul", "conv3x3") for dtype in ("float32", "bfloat16")}
+    assert all(rate > 0 for rate in rates.values())
 
 
 def test_augmentation_benchmark_runs():
