@@ -25,3 +25,7 @@ def test_machine_peak_prints_rates_of_both_products_in_both_types():
 
 def test_augmentation_benchmark_runs():
     assert "warp" in output_of("-m", "benchmarks.augment", "--repeats", 1)
+
+
+def test_frechet_distance_benchmark_compares_with_scipy():
+    assert "sqrtm" in output_of("-m", "benchmarks.frechet_distance", "--dims", 64, "--num", 200, "--repeats", 1)
