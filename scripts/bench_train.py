@@ -17,8 +17,7 @@ from click.core import ParameterSource
 from scripts.bench_images import draw_pictures, write_images
 from scripts.bench_report import describe_machine, json_option, peak_resident_mib, progress, resolution_option, show
 from scripts.errors import CliError, cli_errors
-from scripts.parameters import FiniteFloat, prepare_ops
-from scripts.train import join_processes
+from scripts.parameters import FiniteFloat, join_processes, prepare_ops
 from scripts.train import main as train_command
 from torch_utils.conversion import encode_png
 
@@ -81,11 +80,11 @@ def train(ctx: click.Context, **command: Any) -> None:
         group = join_processes(command["device"])
         prepare_ops(command["ops"], group.device)
         results = measure(commands, group)
-        group.leave()
     if group.is_main and command["table"]:
         show(_report_table(results), _table_json(results), command["as_json"])
     elif group.is_main:
         show(_report(results[0]), results[0], command["as_json"])
+    group.leave()
 
 
 def _four_commands(command: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -42,14 +43,41 @@ class ProcessGroup:
             return flag
         return bool(self.sum_(torch.tensor([float(flag)], device=self.device)).item() > 0)
 
-    def leave(self) -> None:
-        """Ends the communication, at an orderly end; after an error it could wait for the others for ever."""
+    def leave(self, exit_code: int = 0) -> None:
+        """Ends the communication and, of several processes, this one, at an orderly end; returns if it is alone.
+
+        Not after an error: it could wait for the others for ever.
+        """
         if self.world > 1:
             torch.distributed.destroy_process_group()
+            # The interpreter's own teardown was seen to abort a process whose work was done ("terminate called
+            # without an active exception"): it takes tensors away from threads of the communication library.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(exit_code)
 
     def barrier(self) -> None:
         """Waits for all ranks."""
         self.any(False)
+
+    def gather_rows(self, rows: Tensor, num: int) -> Tensor:
+        """The rows of all ranks in their common order, on every rank.
+
+        Args:
+            rows: [n, ...], those of a batch of `num` that rank::world takes; the same type everywhere.
+            num:  rows of the whole batch.
+
+        Returns:
+            [num, ...] on the same device.
+        """
+        if self.world == 1:
+            return rows
+        most = -(-num // self.world)
+        padded = rows.new_zeros([most, *rows.shape[1:]])
+        padded[: len(rows)] = rows
+        shares = [torch.empty_like(padded) for _ in range(self.world)]
+        torch.distributed.all_gather(shares, padded)
+        return torch.stack(shares, dim=1).flatten(0, 1)[:num]
 
     def agrees(self, text: str) -> bool:
         """Whether all ranks hold the same text."""
