@@ -12,6 +12,7 @@ COMMANDS = {
     "dataset": "Convert images to the dataset format.",
     "train": "Train StyleGAN2-ADA with GGDR.",
     "generate": "Make images with a trained generator.",
+    "metrics": "Compute FID, KID and other metrics.",
     "curves": "Plot losses and scores of one or several runs.",
     "bench": "Measure the speed of training, loader and converter.",
     "doctor": "Examine this installation and its compiled operations.",

@@ -4,11 +4,15 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
+
+from metrics.names import parse_metric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,6 +36,7 @@ PANELS = (
 # Okabe and Ito's palette, told apart with every kind of colour vision; black comes last, yellow is left out.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
+METRIC = "result/"  # what the keys of metrics begin with
 SMOOTH_FRACTION = 0.01  # of the run's length: half-life of the moving average, to either side
 FORMATS = (".png", ".pdf", ".svg")
 
@@ -62,10 +67,10 @@ Examples:
 )
 @click.option("--smooth", is_flag=True, help="Draw a moving average over the raw curves.")
 def main(run_dirs: tuple[Path, ...], out: Path, labels: tuple[str, ...], smooth: bool) -> None:
-    """Draw training curves from the stats.jsonl of one or more run folders.
+    """Draw training curves from the stats.jsonl and metric-*.jsonl of one or more run folders.
 
-    Losses, D's scores, the GGDR cosine distance, ADA p and seconds per kimg, over kimg. Panels that no run
-    has numbers for are left out.
+    Losses, D's scores, the GGDR cosine distance, ADA p, seconds per kimg and every metric, over kimg. Panels that
+    no run has numbers for are left out.
     """
     from torch_utils.runlog import read_stats
 
@@ -79,13 +84,52 @@ def main(run_dirs: tuple[Path, ...], out: Path, labels: tuple[str, ...], smooth:
     if out.suffix.lower() not in FORMATS:
         raise click.BadParameter(f"{out}: expected a name ending in .png, .pdf or .svg", param_hint="'--out'")
     try:
-        runs = {name: read_stats(run_dir) for name, run_dir in zip(names, run_dirs, strict=True)}
+        runs = {
+            name: read_stats(run_dir) + read_metrics(run_dir) for name, run_dir in zip(names, run_dirs, strict=True)
+        }
         plot_runs(runs, out, smooth=smooth)
     except ValueError as err:
         raise click.BadParameter(str(err), param_hint="'RUN_DIR...'") from err
     except OSError as err:
         raise click.BadParameter(f"cannot write {out}: {err.strerror or err}", param_hint="'--out'") from err
     click.echo(f"curves of {', '.join(names)} written to {out}")
+
+
+def read_metrics(run_dir: str | Path) -> list[dict]:
+    """The lines of a run's metric-NAME.jsonl, by kimg: {"kimg": .., "result/fid50k_full": ..}.
+
+    Of a snapshot measured twice the last line counts. Lines without kimg, of images of no run, are left out.
+
+    Raises:
+        ValueError: a line is no result of a metric.
+    """
+    lines = []
+    for path in sorted(Path(run_dir).glob("metric-*.jsonl")):
+        found = {}
+        for number, text in enumerate(path.read_text().splitlines(), start=1):
+            try:
+                record = json.loads(text)
+                name, results = parse_metric(record["metric"]).name, dict(record["results"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f"{path}, line {number}: expected a metric's result, got {text[:60]!r}") from error
+            if "kimg" in record:
+                found[record["kimg"]] = {f"{METRIC}{name}{key.removeprefix(name)}": v for key, v in results.items()}
+        lines += [{"kimg": kimg, **found[kimg]} for kimg in sorted(found)]
+    return lines
+
+
+def metric_panels(runs: dict[str, list[dict]]) -> list[Panel]:
+    """A panel for each metric in the runs, with a curve for each of its values but standard deviations."""
+    keys = dict.fromkeys(key for stats in runs.values() for line in stats for key in line if key.startswith(METRIC))
+    panels: dict[str, list[tuple[str, str]]] = {}
+    for key in keys:
+        match = re.fullmatch(r"(.*?)(?:_(mean|std|precision|recall|density|coverage))?", key.removeprefix(METRIC))
+        if match[2] != "std":
+            panels.setdefault(match[1], []).append((key, match[2] or match[1]))
+    return [
+        Panel(name, f"{'higher' if parse_metric(name).higher_is_better else 'lower'} is better", tuple(curves))
+        for name, curves in panels.items()
+    ]
 
 
 def plot_runs(runs: dict[str, list[dict]], path: str | Path, *, smooth: bool = False) -> None:
@@ -110,7 +154,9 @@ def plot_runs(runs: dict[str, list[dict]], path: str | Path, *, smooth: bool = F
     if len(runs) > len(COLORS):
         raise ValueError(f"got {len(runs)} runs, expected {len(COLORS)} at most, told apart by colour")
     panels = [
-        panel for panel in PANELS if any(_has_number(stats, key) for stats in runs.values() for key, _ in panel.curves)
+        panel
+        for panel in (*PANELS, *metric_panels(runs))
+        if any(_has_number(stats, key) for stats in runs.values() for key, _ in panel.curves)
     ]
     if not panels:
         raise ValueError(f"nothing to draw: no run has a number for any curve yet (runs: {list(runs)})")

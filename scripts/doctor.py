@@ -185,7 +185,8 @@ def _note_lost_gpu(versions: dict[str, str | None], note: Callable[..., None]) -
 
 def _ops(note: Callable[..., None]) -> dict[str, Any]:
     """The mode in force, and the cache."""
-    from torch_utils.ops._build import cache_folder, ops_mode
+    from torch_utils.cache import cache_folder
+    from torch_utils.ops._build import ops_mode
 
     try:
         mode = ops_mode()
@@ -193,7 +194,7 @@ def _ops(note: Callable[..., None]) -> dict[str, Any]:
         mode = None
         note(str(error), "correct or unset GGDR_OPS", broken=True)
     try:
-        cache = cache_folder()
+        cache = cache_folder("ops")
         existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
         writable = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
     except RuntimeError:

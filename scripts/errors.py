@@ -32,6 +32,19 @@ def cli_errors() -> Iterator[None]:
         raise CliError(os_error_text(error)) from error
 
 
+@contextmanager
+def metric_errors() -> Iterator[None]:
+    """Turns the errors of metrics that a user can mend into messages."""
+    from metrics.extract import MetricError
+    from metrics.weights import WeightsError
+
+    with cli_errors():
+        try:
+            yield
+        except (MetricError, WeightsError) as error:
+            raise CliError(str(error)) from error
+
+
 def os_error_text(error: OSError) -> str:
     """The file's name and what is wrong with it."""
     where = "" if error.filename is None else f"{error.filename}: "

@@ -86,23 +86,51 @@ def generate_images(
 
     for start in range(0, len(seeds), batch_size):
         batch = list(seeds[start : start + batch_size])
-        generators = [torch.Generator("cpu").manual_seed(seed) for seed in batch]
-        z = torch.stack([torch.randn([G.z_dim], generator=generator) for generator in generators])
-        noise = None
-        if noise_mode == "random":
-            draws = [G.synthesis.draw_noise(1, generator=generator) for generator in generators]
-            noise = [torch.cat(layer).to(device) for layer in zip(*draws, strict=True)]
         c = torch.zeros([len(batch), G.c_dim])
         if class_idx is not None:
             c[:, class_idx] = 1
+        img, ws = images_of_seeds(
+            G,
+            batch,
+            c,
+            device=device,
+            truncation_psi=truncation_psi,
+            truncation_cutoff=truncation_cutoff,
+            noise_mode=noise_mode,
+        )
+        yield batch, to_u8(img).cpu(), ws.cpu()
 
-        with torch.inference_mode():
-            ws = G.mapping(
-                z.to(device), c.to(device), truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff
-            )
-            images_u8 = to_u8(G.synthesis(ws, noise=noise, noise_mode=noise_mode)).cpu()
-        # Outside: a generator that pauses inside would leave its caller in inference mode.
-        yield batch, images_u8, ws.cpu()
+
+def images_of_seeds(
+    G: Generator,
+    seeds: Sequence[int],
+    c: Tensor,
+    *,
+    device: torch.device | str,
+    truncation_psi: float = 1.0,
+    truncation_cutoff: int | None = None,
+    noise_mode: str = "const",
+) -> tuple[Tensor, Tensor]:
+    """The image and the ws of each seed, drawn as `generate_images` says.
+
+    Args:
+        G: on `device`, in eval mode.
+        c: [n, c_dim] labels.
+
+    Returns:
+        img [n, C, H, W] float32 and ws [n, num_ws, w_dim] float32, both on `device`.
+    """
+    import torch
+
+    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+    z = torch.stack([torch.randn([G.z_dim], generator=generator) for generator in generators])
+    noise = None
+    if noise_mode == "random":
+        draws = [G.synthesis.draw_noise(1, generator=generator) for generator in generators]
+        noise = [torch.cat(layer).to(device) for layer in zip(*draws, strict=True)]
+    with torch.inference_mode():
+        ws = G.mapping(z.to(device), c.to(device), truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
+        return G.synthesis(ws, noise=noise, noise_mode=noise_mode), ws
 
 
 EXAMPLES = """\b

@@ -15,6 +15,8 @@ from scripts.errors import CliError
 if TYPE_CHECKING:
     import torch
 
+    from torch_utils.distributed import ProcessGroup
+
 
 class FiniteFloat(click.FloatRange):
     """A number in a range; NaN and infinity, which Python reads as numbers too, are refused."""
@@ -58,6 +60,16 @@ def choose_device(name: str) -> torch.device:
         found = f"{num_gpus} CUDA devices" if num_gpus else "no CUDA device"
         raise click.BadParameter(f"torch sees {found} here, got {name}", param_hint="'--device'")
     return device
+
+
+def join_processes(device: str) -> ProcessGroup:
+    """The processes that torchrun started, or this one alone; ClickException if the device is not there."""
+    from torch_utils.distributed import init_process_group
+
+    try:
+        return init_process_group(str(choose_device(device)))
+    except (ValueError, RuntimeError) as error:
+        raise CliError(f"--device: {error}") from error
 
 
 def prepare_ops(mode: str | None, device: torch.device) -> bool:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from scripts.errors import CliError, cli_errors, first_process_speaks, os_error_text
-from scripts.parameters import FiniteFloat, choose_device, device_option, ops_option, prepare_ops
+from scripts.errors import CliError, cli_errors, first_process_speaks, metric_errors, os_error_text
+from scripts.parameters import FiniteFloat, device_option, join_processes, ops_option, prepare_ops
 from stylegan2.config import PRESET_NAMES
 
 if TYPE_CHECKING:
@@ -160,6 +160,12 @@ Examples:
     help="Report every so many thousand images.  [default: from --cfg]",
 )
 @click.option(
+    "--metrics",
+    metavar="LIST",
+    help="Metrics of every snapshot, as fid50k_full,pr50k3_full or, without downloads, fd_offline5k_full; the "
+    "snapshot best by the first one is kept as network-best.safetensors.  [default: none]",
+)
+@click.option(
     "--snap",
     type=click.IntRange(min=1),
     metavar="TICKS",
@@ -209,9 +215,9 @@ def main(ctx: click.Context, **command: Any) -> None:
         prepare_ops(command["ops"], group.device)
     with cli_errors():
         finished = train(command, plan, prepared, group)
-    group.leave()
-    if not finished:
-        ctx.exit(EXIT_STOPPED)
+    exit_code = 0 if finished else EXIT_STOPPED
+    group.leave(exit_code)
+    ctx.exit(exit_code)
 
 
 @dataclass
@@ -227,16 +233,6 @@ class Prepared:
     @property
     def start_nimg(self) -> int:
         return 0 if self.resume is None else self.resume["counters"]["nimg"]
-
-
-def join_processes(device: str) -> ProcessGroup:
-    """The processes that torchrun started, or this one alone; ClickException if the device is not there."""
-    from torch_utils.distributed import init_process_group
-
-    try:
-        return init_process_group(str(choose_device(device)))
-    except (ValueError, RuntimeError) as error:
-        raise CliError(f"--device: {error}") from error
 
 
 def prepare(command: Mapping[str, Any], plan: ResumePlan, group: ProcessGroup) -> Prepared:
@@ -282,6 +278,7 @@ def train(command: Mapping[str, Any], plan: ResumePlan, prepared: Prepared, grou
         CliError: training cannot go on; names the last good state.
     """
     from scripts.run_folder import RunFolder
+    from scripts.training_metrics import SnapshotMetrics
     from scripts.training_run import build_task, load_snapshot_into, run
     from torch_utils.checkpoint import save_state
     from torch_utils.image_files import DataError
@@ -303,8 +300,21 @@ def train(command: Mapping[str, Any], plan: ResumePlan, prepared: Prepared, grou
             if prepared.resume is not None and not folder.state_path.exists():
                 save_state(folder.state_path, prepared.resume)  # a fork: from now on it resumes by itself
             notes.append(_summary(options, prepared.dataset, group))
+        metrics = None
+        if options.metrics:
+            with metric_errors():
+                metrics = SnapshotMetrics(options.metrics, options.data.path, folder.path, group)
         try:
-            nimg = run(options, prepared.dataset, task, folder, group=group, resume=prepared.resume, notes=notes)
+            nimg = run(
+                options,
+                prepared.dataset,
+                task,
+                folder,
+                group=group,
+                metrics=metrics,
+                resume=prepared.resume,
+                notes=notes,
+            )
         except NonFiniteError as error:
             advice = "If it happens again: --precision fp32 or bf16, a larger --gamma, a smaller --lr"
             raise CliError(f"{error}; {_last_state(folder)}. {advice}") from error

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from metrics.names import parse_metrics
 from stylegan2.config import DiscriminatorConfig, GeneratorConfig, LossConfig, OptimConfig, preset
 from torch_utils.loop import LoopConfig
 
@@ -73,6 +74,7 @@ class TrainingOptions:
     num_processes: int
     seed: int
     init_snapshot: str | None  # transfer learning
+    metrics: tuple[str, ...]  # of each snapshot; the first one chooses the best
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts, lists, numbers and strings."""
@@ -190,7 +192,15 @@ def resolve(
         num_processes=num_processes,
         seed=get("seed"),
         init_snapshot=init_snapshot,
+        metrics=_metrics(get("metrics")),
     )
+
+
+def _metrics(text: str | None) -> tuple[str, ...]:
+    try:
+        return () if text is None else tuple(spec.name for spec in parse_metrics(text))
+    except ValueError as error:
+        raise OptionError("--metrics", str(error)) from error
 
 
 def _batch_gpu(batch: int, batch_gpu: int | None, num_processes: int) -> int:

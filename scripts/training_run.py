@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ggdr import GGDR
 from scripts.run_folder import RunFolder
+from scripts.training_metrics import SnapshotMetrics
 from scripts.training_options import FREE_NETWORK_FIELDS, GGDROptions, TrainingOptions
 from stylegan2.ada import AdaController
 from stylegan2.augment import PIPES, AugmentPipe
@@ -158,6 +159,7 @@ def run(
     folder: RunFolder,
     *,
     group: ProcessGroup,
+    metrics: SnapshotMetrics | None,
     resume: Mapping[str, Any] | None,
     notes: list[str],
 ) -> int:
@@ -175,6 +177,8 @@ def run(
             log.truncate_after(start_nimg)
         except ValueError as error:
             raise SnapshotError(f"{error}; mend or remove that file") from error
+        if metrics is not None:
+            metrics.forget_after(start_nimg)
         for note in notes:
             log.info(note)
 
@@ -182,15 +186,18 @@ def run(
             save_image(samples.reals(), folder.path / "reals.png")
 
         def on_snapshot(nimg: int) -> None:
-            if not group.is_main:
-                return
-            fakes, name = samples.fakes(), kimg_name(nimg, options.loop)
-            save_image(fakes, folder.path / f"fakes{name}.png")
-            log.image("fakes", fakes, nimg)
-            if nimg > 0:
-                networks, config = task.snapshot()
-                config |= {"nimg": nimg, "training": options.to_json()}
-                save_snapshot(folder.path / f"network-snapshot-{name}.safetensors", networks, config)
+            name = kimg_name(nimg, options.loop)
+            snapshot = folder.path / f"network-snapshot-{name}.safetensors"
+            if group.is_main:
+                fakes = samples.fakes()
+                save_image(fakes, folder.path / f"fakes{name}.png")
+                log.image("fakes", fakes, nimg)
+                if nimg > 0:
+                    networks, config = task.snapshot()
+                    config |= {"nimg": nimg, "training": options.to_json()}
+                    save_snapshot(snapshot, networks, config)
+            if metrics is not None and nimg > 0:
+                metrics(snapshot, nimg, log)
 
         def save(state: dict[str, Any]) -> None:
             if group.is_main:

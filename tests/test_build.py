@@ -22,6 +22,7 @@ from scripts import cli
 from scripts.errors import CliError
 from scripts.parameters import ops_option, prepare_ops
 from tests.conftest import TINY_RUN, python
+from torch_utils.cache import cache_folder
 from torch_utils.ops import _build, _toolchain
 from torch_utils.ops._build import MODES, BuildError, find_library, find_or_build, set_ops, uses_native
 from torch_utils.ops._toolchain import MissingTool, cpu_toolchain, cuda_toolchain, find_nvcc
@@ -226,14 +227,14 @@ def test_a_full_disk_is_a_build_error(source, monkeypatch):
 
 
 def test_the_cache_lies_where_the_user_wants_it(monkeypatch, tmp_path):
-    assert _build.cache_folder() == tmp_path / "cache" / "ops"
+    assert cache_folder("ops") == tmp_path / "cache" / "ops"
     monkeypatch.delenv("GGDR_CACHE")
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert _build.cache_folder() == tmp_path / "ggdr" / "ops"
+    assert cache_folder("ops") == tmp_path / "ggdr" / "ops"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert _build.cache_folder() == tmp_path / "home" / ".cache" / "ggdr" / "ops"
+    assert cache_folder("ops") == tmp_path / "home" / ".cache" / "ggdr" / "ops"
 
 
 @needs_cxx

@@ -26,6 +26,7 @@ from typing import TextIO
 
 import torch
 
+from torch_utils.cache import cache_folder
 from torch_utils.ops._toolchain import BuildError, Toolchain, cpu_toolchain, cuda_toolchain
 
 __all__ = ["MODES", "BuildError", "ops_mode", "set_ops", "uses_native"]
@@ -164,19 +165,6 @@ def device_sources(device_type: str) -> list[Path]:
     return sorted(SOURCE_FOLDER.glob(f"*{SOURCE_SUFFIX[device_type]}"))
 
 
-def cache_folder() -> Path:
-    """Where built libraries are kept: ops in $GGDR_CACHE, or ggdr/ops in the user's cache folder.
-
-    Raises:
-        RuntimeError: the user has no home folder.
-    """
-    if folder := os.environ.get("GGDR_CACHE"):
-        return Path(folder).expanduser().absolute() / "ops"
-    if sys.platform == "darwin":
-        return Path("~/Library/Caches/ggdr/ops").expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ggdr" / "ops"
-
-
 def library_key(toolchain: Toolchain, sources: Sequence[Path]) -> str:
     """A hash of the sources, of the headers beside them, and of all else that decides the machine code."""
     headers = {header for source in sources for header in source.parent.glob("*.h")}
@@ -237,7 +225,7 @@ def find_or_build(toolchain: Toolchain, sources: Sequence[Path]) -> Path:
 
 
 def _library_folder(toolchain: Toolchain, sources: Sequence[Path]) -> Path:
-    return cache_folder() / f"{toolchain.device_type}-{library_key(toolchain, sources)}"
+    return cache_folder("ops") / f"{toolchain.device_type}-{library_key(toolchain, sources)}"
 
 
 def _build(folder: Path, toolchain: Toolchain, sources: Sequence[Path]) -> Path:

@@ -1,0 +1,65 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""Features of real images, kept on disk under a hash of the images' content and of what the detector does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+
+from metrics.detectors import Detector
+from metrics.extract import Extracted, Want
+from metrics.sources import ImageSource
+from metrics.stats import FeatureStats
+from torch_utils.checkpoint import atomic_write
+
+FORMAT = "ggdr-features-1"
+
+
+@dataclass(frozen=True)
+class FeatureCache:
+    """A folder of what `extract` gave; None keeps nothing."""
+
+    folder: Path | None
+
+    def load(self, source: ImageSource, detector: Detector, want: Want) -> Extracted | None:
+        """What is stored for these images and this detector, if it suffices."""
+        path = self._path(source, detector)
+        if path is None or want.logits:
+            return None
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                if (file.metadata() or {}).get("format") != FORMAT:
+                    return None
+                keys = set(file.keys())
+                kept = file.get_slice("features").get_shape()[0] if "features" in keys else 0
+                stats = FeatureStats.from_state({key: file.get_tensor(key) for key in ("mean", "scatter", "num")})
+                if kept < min(want.keep, stats.num):
+                    return None
+                return Extracted(stats.num, stats, file.get_tensor("features") if want.keep else None)
+        except (OSError, KeyError, ValueError, safetensors.SafetensorError):
+            return None  # missing, or damaged: made again
+
+    def save(self, source: ImageSource, detector: Detector, extracted: Extracted) -> None:
+        """Keeps it, whole or not at all; raises OSError if the folder cannot be written to."""
+        path = self._path(source, detector)
+        if path is None:
+            return
+        tensors = {key: value.cpu().contiguous() for key, value in extracted.stats.state().items()}
+        if extracted.features is not None:
+            tensors["features"] = extracted.features
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as file:
+            file.write(safetensors.torch.save(tensors, metadata={"format": FORMAT}))
+
+    def _path(self, source: ImageSource, detector: Detector) -> Path | None:
+        fingerprint = source.fingerprint()
+        if self.folder is None or fingerprint is None:
+            return None
+        key = json.dumps([fingerprint, detector.name, detector.hash, detector.resize])
+        return self.folder / f"{detector.name}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"

@@ -1,0 +1,185 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""Each kind of metric, from the features of reals and fakes to values, choices and warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metrics.extract import Extracted, MetricError
+from metrics.fid import fid_infinity, frechet_distance
+from metrics.inception_score import inception_score
+from metrics.kid import kid
+from metrics.manifold import density_coverage, precision_recall
+from metrics.names import MetricSpec
+from metrics.resize import Mode
+from metrics.stats import FeatureStats, Gaussian
+
+NUM_KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
+NUM_IS_SPLITS = 10
+IS_SHUFFLE_SEED = 2020  # torch-fidelity shuffles before it splits
+USUAL_NUM_FAKES = 50_000
+
+
+@dataclass
+class Values:
+    """What came out.
+
+    Attributes:
+        values:   by what is put behind the metric's name; the first one ranks models.
+        choices:  settings and numbers that they depend on.
+        warnings: why they may mislead.
+    """
+
+    values: dict[str, float]
+    choices: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The features of two sets of images.
+
+    Attributes:
+        real:        of the reals, or their stored mean and covariance; None if the metric needs none.
+        fake:        of the fakes, at least spec.num of them.
+        real_labels: class of each real image, or None; likewise fake_labels.
+        device:      where to compute.
+    """
+
+    spec: MetricSpec
+    real: Extracted | Gaussian | None
+    fake: Extracted
+    real_labels: np.ndarray | None
+    fake_labels: np.ndarray | None
+    mode: Mode
+    seed: int
+    device: torch.device
+
+    def real_gaussian(self) -> Gaussian:
+        return self.real if isinstance(self.real, Gaussian) else self.real.stats.gaussian(self.mode.ddof)
+
+    def fake_rows(self) -> Tensor:
+        return self.fake.features[: self.spec.num].to(self.device)
+
+    def real_rows(self) -> Tensor:
+        """Features of the reals; of more than the metric takes, the same random ones each time."""
+        rows, most = self.real.features, self.spec.max_reals
+        if most is not None and len(rows) > most:
+            rows = rows[torch.from_numpy(np.sort(np.random.RandomState(0).permutation(len(rows))[:most]))]
+        return rows.to(self.device)
+
+
+def compute(compared: Compared) -> Values:
+    """One metric's values.
+
+    Raises:
+        MetricError: too few images for it, or features that cannot be compared.
+    """
+    try:
+        return _KINDS[compared.spec.kind](compared)
+    except ValueError as error:
+        raise MetricError(f"{compared.spec.name}: {error}") from error
+
+
+def _fid(compared: Compared) -> Values:
+    spec, real = compared.spec, compared.real_gaussian()
+    fake = compared.fake.stats_of(spec.num).gaussian(compared.mode.ddof)
+    warnings = []
+    if spec.num < USUAL_NUM_FAKES:
+        warnings.append(
+            f"{spec.num} fakes: a Frechet distance falls with the number of images; compare only with figures of as "
+            "many (fidinf.._full extrapolates to infinitely many)"
+        )
+    few = [f"{g.num} {which}" for which, g in (("reals", real), ("fakes", fake)) if 0 < g.num <= len(g.mean)]
+    if few:
+        warnings.append(f"{' and '.join(few)} are too few for {len(real.mean)} dimensions: a covariance is singular")
+    distance = frechet_distance(*_pair(real, compared.device), *_pair(fake, compared.device))
+    return Values({"": distance}, {"num_reals": real.num, "cov_ddof": compared.mode.ddof}, warnings)
+
+
+def _fid_infinity(compared: Compared) -> Values:
+    result = fid_infinity(compared.real_gaussian(), compared.fake_rows(), ddof=compared.mode.ddof, seed=compared.seed)
+    choices = {"num_reals": compared.real_gaussian().num, "cov_ddof": compared.mode.ddof}
+    return Values({"": result.value}, choices)
+
+
+def _kid(compared: Compared) -> Values:
+    real, fake = compared.real_rows(), compared.fake_rows()
+    size = min(len(real), len(fake), KID_SUBSET_SIZE)
+    result = kid(real, fake, num_subsets=NUM_KID_SUBSETS, max_subset_size=KID_SUBSET_SIZE, seed=compared.seed)
+    warnings = [] if size == KID_SUBSET_SIZE else [f"subsets of {size} images, where {KID_SUBSET_SIZE} are usual"]
+    choices = {"num_reals": len(real), "num_subsets": NUM_KID_SUBSETS, "subset_size": size}
+    return Values({"_mean": result.mean, "_std": result.std}, choices, warnings)
+
+
+def _inception_score(compared: Compared) -> Values:
+    logits = compared.fake.logits[: compared.spec.num].to(compared.device)
+    shuffled = compared.mode.name == "torch-fidelity"
+    if shuffled:
+        logits = logits[torch.from_numpy(np.random.RandomState(IS_SHUFFLE_SEED).permutation(len(logits)))]
+    result = inception_score(logits, num_splits=NUM_IS_SPLITS)
+    return Values({"_mean": result.mean, "_std": result.std}, {"num_splits": NUM_IS_SPLITS, "shuffled": shuffled})
+
+
+def _precision_recall(compared: Compared) -> Values:
+    real = compared.real_rows()
+    result = precision_recall(real, compared.fake_rows(), k=compared.spec.neighbours)
+    return Values({"_precision": result.precision, "_recall": result.recall}, _neighbours(compared, real))
+
+
+def _density_coverage(compared: Compared) -> Values:
+    real = compared.real_rows()
+    result = density_coverage(real, compared.fake_rows(), k=compared.spec.neighbours)
+    return Values({"_density": result.density, "_coverage": result.coverage}, _neighbours(compared, real))
+
+
+def _neighbours(compared: Compared, real: Tensor) -> dict[str, Any]:
+    return {"num_reals": len(real), "neighbours": compared.spec.neighbours}
+
+
+def _intra_fid(compared: Compared) -> Values:
+    """The mean over classes of the distance between a class' reals and its fakes."""
+    fake_labels = compared.fake_labels[: compared.spec.num]
+    classes = np.unique(compared.real_labels).tolist()
+    distances, smallest = {}, compared.spec.num
+    for k in classes:
+        pair = []
+        for which, rows, labels in (
+            ("reals", compared.real.features, compared.real_labels),
+            ("fakes", compared.fake.features[: compared.spec.num], fake_labels),
+        ):
+            chosen = rows[torch.from_numpy(np.flatnonzero(labels == k))]
+            smallest = min(smallest, len(chosen))
+            if len(chosen) < 2:
+                raise MetricError(f"{compared.spec.name}: class {k} has {len(chosen)} {which}, expected at least 2")
+            stats = FeatureStats(rows.shape[1])
+            stats.update(chosen.to(compared.device))
+            pair += _pair(stats.gaussian(compared.mode.ddof), compared.device)
+        distances[str(k)] = frechet_distance(*pair)
+    warnings = []
+    if smallest <= compared.real.features.shape[1]:
+        warnings.append(f"a class has only {smallest} images: its covariance is singular")
+    choices = {"num_reals": len(compared.real_labels), "num_classes": len(classes), "classes": distances}
+    return Values({"": float(np.mean(list(distances.values())))}, choices, warnings)
+
+
+def _pair(gaussian: Gaussian, device: torch.device) -> tuple[Tensor, Tensor]:
+    return gaussian.mean.to(device), gaussian.cov.to(device)
+
+
+_KINDS: dict[str, Callable[[Compared], Values]] = {
+    "fid": _fid,
+    "fidinf": _fid_infinity,
+    "kid": _kid,
+    "is": _inception_score,
+    "pr": _precision_recall,
+    "dc": _density_coverage,
+    "intra_fid": _intra_fid,
+}

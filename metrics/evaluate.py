@@ -1,0 +1,266 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""Metrics by name: one pass over reals and one over fakes, then results that say what was computed on what."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metrics.cache import FeatureCache
+from metrics.compute import Compared, Values, compute
+from metrics.detectors import Detector, DetectorFiles
+from metrics.extract import Extracted, MetricError, Progress, Want, extract, together
+from metrics.names import MetricSpec
+from metrics.ppl import EPSILON, ppl_summary
+from metrics.sources import ImageSource
+from metrics.stats import Gaussian
+from torch_utils.distributed import ProcessGroup
+from torch_utils.image_dataset import random_state
+
+# (spec, path numbers, LPIPS) to the lengths of a generator's paths, [n].
+PathLengths = Callable[[MetricSpec, Sequence[int], Callable[[Tensor, Tensor], Tensor]], Tensor]
+
+
+@dataclass(frozen=True)
+class StoredReals:
+    """Mean and covariance of reals that somebody stored, in place of the images."""
+
+    gaussian: Gaussian
+    about: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be compared, and how.
+
+    Attributes:
+        detectors:    loads them on demand; has the mode and the device.
+        reals:        images, or stored statistics; None where no metric needs them.
+        fakes:        images; None where only path lengths are asked for.
+        path_lengths: of the generator that makes the fakes, if one does.
+        batch:        images at once in one process.
+        seed:         of KID's and FID-infinity's subsets.
+        warnings:     for every result.
+    """
+
+    detectors: DetectorFiles
+    reals: ImageSource | StoredReals | None = None
+    fakes: ImageSource | None = None
+    path_lengths: PathLengths | None = None
+    cache: FeatureCache = FeatureCache(None)
+    group: ProcessGroup = ProcessGroup()
+    batch: int = 64
+    seed: int = 0
+    progress: Progress | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class MetricResult:
+    """One metric's values, and everything that they depend on.
+
+    Attributes:
+        name:     of the metric, as fid50k_full.
+        values:   by name, as {"kid50k_full_mean": .., "kid50k_full_std": ..}; the first one ranks models.
+        choices:  what was computed on what, and how.
+        warnings: why the values may mislead.
+        seconds:  for the metric itself, without images and features.
+    """
+
+    name: str
+    values: dict[str, float]
+    choices: dict[str, Any]
+    warnings: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def value(self) -> float:
+        """The value that ranks models."""
+        return next(iter(self.values.values()))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "metric": self.name,
+            "results": self.values,
+            "choices": self.choices,
+            "warnings": self.warnings,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def check(specs: Sequence[MetricSpec], job: Job) -> None:
+    """Whether all of it can be computed, before any work; loads the detectors.
+
+    Raises:
+        MetricError: images, labels or a generator are missing for a metric.
+        WeightsError: a detector's weights are.
+    """
+    for spec in specs:
+        if spec.kind == "ppl":
+            if job.path_lengths is None:
+                raise MetricError(f"{spec.name}: measures a generator, not images")
+            job.detectors.lpips_distance()
+            continue
+        if spec.needs_reals and job.reals is None:
+            raise MetricError(f"{spec.name}: needs real images to compare with")
+        if job.fakes.num is not None and spec.num > job.fakes.num:
+            raise MetricError(
+                f"{spec.name}: needs {spec.num} fakes, got {job.fakes.num}; ask for as many as there are: "
+                f"{spec.with_num(job.fakes.num).name}"
+            )
+        if isinstance(job.reals, StoredReals) and spec.needs_reals and spec.kind not in ("fid", "fidinf"):
+            raise MetricError(f"{spec.name}: needs real images, got only their mean and covariance")
+        if spec.needs_labels:
+            for which, images in (("reals", job.reals), ("fakes", job.fakes)):
+                if images.labels is None:
+                    raise MetricError(f"{spec.name}: needs the classes of reals and fakes; the {which} have none")
+        detector = job.detectors.get(spec.detector)
+        if isinstance(job.reals, StoredReals) and spec.needs_reals:
+            _check_stored(job.reals, detector)
+
+
+def _check_stored(reals: StoredReals, detector: Detector) -> None:
+    """MetricError unless stored statistics are this detector's, as far as they say."""
+    ours = {"detector": detector.name, "detector_hash": detector.hash, "resize": detector.resize}
+    theirs = {key: reals.about.get(key, value) for key, value in ours.items()}
+    if theirs != ours:
+        raise MetricError(f"{reals.about['path']}: was made with {theirs}, this metric needs {ours}")
+
+
+def evaluate(specs: Sequence[MetricSpec], job: Job) -> list[MetricResult]:
+    """Computes metrics; on other ranks than 0 the list is empty.
+
+    Raises:
+        MetricError, WeightsError: as `check`; too few images, features that are not finite.
+        DataError: an image cannot be read.
+    """
+    check(specs, job)
+    sampled = [spec for spec in specs if spec.kind != "ppl"]
+    # All that processes do together comes first, so that an error of rank 0 alone leaves nobody waiting.
+    reals = real_features([spec for spec in sampled if spec.needs_reals], job)
+    fakes = _fake_features(sampled, job)
+    lengths = {spec: _all_lengths(spec, job) for spec in specs if spec.kind == "ppl"}
+    results = []
+    for spec in specs if job.group.is_main else ():
+        start = time.monotonic()
+        if spec.kind == "ppl":
+            values = Values({"": ppl_summary(lengths[spec])}, {"epsilon": EPSILON})
+            detector = {"detector": "lpips-vgg", "detector_hash": job.detectors.lpips_distance()[1]}
+        else:
+            values = _compare(spec, reals.get(spec.detector), fakes[spec.detector], job)
+            used = job.detectors.get(spec.detector)
+            detector = {"detector": used.name, "detector_hash": used.hash, "resize": used.resize}
+        named = {f"{spec.name}{suffix}": value for suffix, value in values.values.items()}
+        choices = _choices(spec, job) | detector | values.choices
+        warnings = [*job.warnings, *values.warnings]
+        results.append(MetricResult(spec.name, named, choices, warnings, time.monotonic() - start))
+    return results
+
+
+def real_features(specs: Sequence[MetricSpec], job: Job) -> dict[str, Extracted | Gaussian]:
+    """By detector, from the cache where it has them."""
+    if isinstance(job.reals, StoredReals):
+        return {spec.detector: job.reals.gaussian for spec in specs}
+    wants: dict[str, Want] = {}
+    for spec in specs:
+        by_rows = spec.kind in ("kid", "pr", "dc", "intra_fid")
+        keep = min(spec.max_reals or job.reals.num, job.reals.num) if by_rows else 0
+        wants[spec.detector] = wants.get(spec.detector, Want()) | Want(keep)
+    found: dict[str, Extracted | Gaussian] = {}
+    if job.group.is_main:
+        loaded = {name: job.cache.load(job.reals, job.detectors.get(name), want) for name, want in wants.items()}
+        found |= {name: entry for name, entry in loaded.items() if entry is not None}
+    wants = {name: want for name, want in wants.items() if not job.group.any(name in found)}
+    if wants:
+        keep = max(want.keep for want in wants.values())
+        # Of a part, a random one: folders are often sorted by what is on the images.
+        order = None if keep in (0, job.reals.num) else random_state(0).permutation(job.reals.num)
+        made = _extract("reals", job.reals, job.reals.num, wants, job, order)
+        for name, entry in made.items():
+            job.cache.save(job.reals, job.detectors.get(name), entry)
+        found |= made
+    return found
+
+
+def _fake_features(specs: Sequence[MetricSpec], job: Job) -> dict[str, Extracted]:
+    """By detector, of as many fakes as the largest metric takes."""
+    if not specs:
+        return {}
+    num = max(spec.num for spec in specs)
+    wants: dict[str, Want] = {}
+    for spec in specs:
+        # Mean and covariance of a part need its rows too.
+        by_rows = spec.kind in ("kid", "pr", "dc", "intra_fid", "fidinf") or (spec.kind == "fid" and spec.num < num)
+        want = Want(spec.num if by_rows else 0, spec.num if spec.kind == "is" else 0)
+        wants[spec.detector] = wants.get(spec.detector, Want()) | want
+    return _extract("fakes", job.fakes, num, wants, job)
+
+
+def _extract(
+    what: str, source: ImageSource, num: int, wants: dict[str, Want], job: Job, order: np.ndarray | None = None
+) -> dict[str, Extracted]:
+    return extract(
+        source,
+        {name: (job.detectors.get(name), want) for name, want in wants.items()},
+        num=num,
+        batch=job.batch,
+        device=job.detectors.device,
+        group=job.group,
+        order=order,
+        progress=job.progress,
+        what=what,
+    )
+
+
+def _all_lengths(spec: MetricSpec, job: Job) -> Tensor:
+    """Lengths of all paths, [num] float64, shared among the processes."""
+    group, step = job.group, job.batch * job.group.world
+    distance, _ = job.detectors.lpips_distance()
+    lengths = []
+    for start in range(0, spec.num, step):
+        numbers = range(start, min(start + step, spec.num))
+        mine = numbers[group.rank :: group.world]
+        with together(group):
+            share = job.path_lengths(spec, mine or numbers[:1], distance)[: len(mine)]
+        lengths.append(group.gather_rows(share, len(numbers)).cpu())
+        if job.progress is not None and group.is_main:
+            job.progress("paths", numbers[-1] + 1, spec.num)
+    return torch.cat(lengths)
+
+
+def _compare(spec: MetricSpec, real: Extracted | Gaussian | None, fake: Extracted, job: Job) -> Values:
+    by_class = spec.needs_labels
+    return compute(
+        Compared(
+            spec,
+            real,
+            fake,
+            real_labels=job.reals.labels if by_class else None,
+            fake_labels=job.fakes.labels if by_class else None,
+            mode=job.detectors.mode,
+            seed=job.seed,
+            device=job.detectors.device,
+        )
+    )
+
+
+def _choices(spec: MetricSpec, job: Job) -> dict[str, Any]:
+    """What every result line says."""
+    choices: dict[str, Any] = {"mode": job.detectors.mode.name, "num_fakes": spec.num, "seed": job.seed}
+    choices["quantisation"] = "none: paths are shorter than a grey level" if spec.kind == "ppl" else "uint8"
+    if job.fakes is not None:
+        choices["fakes"] = job.fakes.describe()
+    if spec.needs_reals:
+        choices["reals"] = job.reals.about if isinstance(job.reals, StoredReals) else job.reals.describe()
+        if not isinstance(job.reals, StoredReals):
+            choices["reals"]["sha256"] = (job.reals.fingerprint() or "")[:16]
+    choices["versions"] = {"torch": torch.__version__, "python": platform.python_version()}
+    return choices

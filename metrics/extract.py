@@ -1,0 +1,153 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""One pass over images, through every detector that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metrics.detectors import Detector
+from metrics.sources import ImageSource
+from metrics.stats import FeatureStats
+from torch_utils.distributed import ProcessGroup
+
+Progress = Callable[[str, int, int], None]  # what, done, total
+
+
+class MetricError(RuntimeError):
+    """A metric cannot be computed from these images; the message says why."""
+
+
+@dataclass(frozen=True)
+class Want:
+    """What is to be kept of one detector's output.
+
+    Attributes:
+        keep:   rows of features, the first ones; 0 for their statistics alone.
+        logits: rows of logits.
+    """
+
+    keep: int = 0
+    logits: int = 0
+
+    def __or__(self, other: Want) -> Want:
+        return Want(max(self.keep, other.keep), max(self.logits, other.logits))
+
+
+@dataclass
+class Extracted:
+    """Features of a set of images.
+
+    Attributes:
+        num:      images.
+        stats:    of all of them.
+        features: [keep, D] float32 on the CPU, in the images' order; None if none were wanted.
+        logits:   [.., K] float32 on the CPU, or None.
+    """
+
+    num: int
+    stats: FeatureStats
+    features: Tensor | None = None
+    logits: Tensor | None = None
+
+    def stats_of(self, num: int) -> FeatureStats:
+        """The statistics of the first `num` images."""
+        if num == self.num:
+            return self.stats
+        assert self.features is not None and len(self.features) >= num
+        stats = FeatureStats(self.features.shape[1])
+        stats.update(self.features[:num])
+        return stats
+
+
+def extract(
+    source: ImageSource,
+    detectors: Mapping[str, tuple[Detector, Want]],
+    *,
+    num: int,
+    batch: int,
+    device: torch.device,
+    group: ProcessGroup,
+    order: np.ndarray | None = None,
+    progress: Progress | None = None,
+    what: str = "images",
+) -> dict[str, Extracted]:
+    """Features of the first `num` images by every detector, each image made or read once.
+
+    Several processes share each batch; the result does not depend on their number, nor on the batch size beyond
+    what the detector's own sums do.
+
+    Args:
+        batch: images at once in one process.
+        order: [num] the images' numbers in the order they are taken; None: 0 .. num - 1.
+
+    Returns:
+        By detector; on other ranks than 0 nothing is kept, and the dict is empty.
+
+    Raises:
+        MetricError: features are not finite, or another process failed.
+        WeightsError: a detector of the user's gives no features [N, D].
+        DataError: an image cannot be read.
+    """
+    numbers = np.arange(num) if order is None else order
+    parts = [numbers[i : i + batch * group.world] for i in range(0, num, batch * group.world)]
+    # A last part may leave a process without an image: it takes one for nothing.
+    shares = [part[group.rank :: group.world] for part in parts]
+    mine = [share if len(share) else part[:1] for part, share in zip(parts, shares, strict=True)]
+    kept: dict[str, Extracted] = {}
+    features: dict[str, list[Tensor]] = {name: [] for name in detectors}
+    logits: dict[str, list[Tensor]] = {name: [] for name in detectors}
+    done = 0
+    with closing(source.batches(mine)) as batches:
+        for part, share in zip(parts, shares, strict=True):
+            with together(group):
+                images_u8 = next(batches).to(device)
+                outs = {name: _finite(detector(images_u8), name) for name, (detector, _) in detectors.items()}
+            for name, (_, want) in detectors.items():
+                rows = group.gather_rows(outs[name]["features"][: len(share)], len(part))
+                if want.logits:
+                    logit_rows = group.gather_rows(outs[name]["logits"][: len(share)], len(part))
+                if not group.is_main:
+                    continue
+                if name not in kept:
+                    kept[name] = Extracted(num, FeatureStats(rows.shape[1]))
+                kept[name].stats.update(rows)
+                if done < want.keep:
+                    features[name].append(rows[: want.keep - done].float().cpu())
+                if done < want.logits:
+                    logits[name].append(logit_rows[: want.logits - done].float().cpu())
+            done += len(part)
+            if progress is not None and group.is_main:
+                progress(what, done, num)
+    for name, entry in kept.items():
+        entry.features = torch.cat(features[name]) if features[name] else None
+        entry.logits = torch.cat(logits[name]) if logits[name] else None
+    return kept
+
+
+def _finite(out: Mapping[str, Tensor], name: str) -> Mapping[str, Tensor]:
+    if not torch.isfinite(out["features"]).all():
+        raise MetricError(f"detector {name}: the features of some images are not finite")
+    return out
+
+
+@contextmanager
+def together(group: ProcessGroup) -> Iterator[None]:
+    """Where one process fails inside, all of them end with an error instead of waiting for it.
+
+    Raises:
+        MetricError: another process failed.
+    """
+    failure = None
+    try:
+        yield
+    except Exception as error:  # whatever it is, the others must hear of it
+        failure = error
+    if group.any(failure is not None):
+        raise failure or MetricError("another process failed; its own message says why")

@@ -1,0 +1,71 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""LPIPS: a distance between images that was fitted to what people say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from metrics.vgg import STAGES, ConvStages, load_into, normalise, shapes_of
+from metrics.weights import LPIPS_VGG, VGG16, load_weights
+
+# ImageNet's mean and deviation, as LPIPS rounds them, for images in [-1, 1].
+SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
+EPS = 1e-10  # added to the norm of a pixel's features
+
+
+class LPIPS(nn.Module):
+    """LPIPS v0.1 on VGG16, without weights.
+
+    Source: Zhang et al. 2018, arXiv:1801.03924, Eq. (1).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = ConvStages()
+        self.linear = nn.ParameterList([torch.empty(1, stage[-1][0], 1, 1) for stage in STAGES])
+
+    def forward(self, img0: Tensor, img1: Tensor) -> Tensor:
+        """Distances between images, pair by pair.
+
+        Args:
+            img0: [N, 3, H, W] float32 in [-1, 1], of at least 16x16 pixels.
+            img1: the same.
+
+        Returns:
+            [N] float32, at least 0.
+
+        Raises:
+            ValueError: the shapes or types differ or are others.
+        """
+        if img0.shape != img1.shape or img0.ndim != 4 or img0.shape[1] != 3 or min(img0.shape[2:]) < 16:
+            raise ValueError(
+                f"images must be [N, 3, H, W] of at least 16x16, got {list(img0.shape)} and {list(img1.shape)}"
+            )
+        if not img0.dtype == img1.dtype == torch.float32:
+            raise ValueError(f"images must be float32 in [-1, 1], got {img0.dtype} and {img1.dtype}")
+        distances = img0.new_zeros([len(img0)])
+        maps = self.features(normalise(torch.cat([img0, img1]), SHIFT, SCALE))
+        for feat, weight in zip(maps, self.linear, strict=True):
+            feat0, feat1 = (feat / (feat.square().sum(1, keepdim=True).sqrt() + EPS)).chunk(2)
+            distances += ((feat0 - feat1).square_() * weight).sum(1).mean([1, 2])
+        return distances
+
+
+def load_lpips(vgg: str | Path, linear: str | Path, device: torch.device | str = "cpu") -> LPIPS:
+    """LPIPS with the weights of VGG16, a file of torchvision's format, and of its own linear layers.
+
+    Raises:
+        WeightsError: a file cannot be read, or holds other tensors.
+    """
+    with torch.device("meta"):
+        net = LPIPS()
+    of_vgg = {name: shape for name, shape in shapes_of(net).items() if name.startswith("features.")}
+    own = {f"lin{i}.model.1.weight": tuple(weight.shape) for i, weight in enumerate(net.linear)}
+    tensors = load_weights(Path(vgg), of_vgg, what=VGG16.what, ignored=r"^classifier\.")
+    weights = load_weights(Path(linear), own, what=LPIPS_VGG.what)
+    load_into(net, tensors | {f"linear.{i}": weight for i, weight in enumerate(weights.values())}, device)
+    return net

@@ -1,0 +1,132 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""What a metric's name says: fid50k_full, kid10k_full, is50k, pr50k3_full, ppl2_wend, fd_offline5k_full, ..."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+MAX_REALS = {"pr": 200_000, "dc": 200_000, "kid": 1_000_000}
+DEFAULT_NEIGHBOURS = {"pr": 3, "dc": 5}
+DEFAULT_NUM_PATHS = 50_000
+EXAMPLES = "fid50k_full, kid50k_full, is50k, pr50k3_full, dc50k5_full, ppl2_wend, fd_offline50k_full"
+
+# The front part of a name: kind of metric and detector. Distances that are not on Inception's features have other
+# names, so that nobody takes them for FID.
+_FRONTS = {
+    "fid": ("fid", "inception"),
+    "kid": ("kid", "inception"),
+    "fidinf": ("fidinf", "inception"),
+    "intra_fid": ("intra_fid", "inception"),
+    "is": ("is", "inception"),
+    "pr": ("pr", "vgg16"),
+    "dc": ("dc", "vgg16"),
+    "pr_inception": ("pr", "inception"),
+    "dc_inception": ("dc", "inception"),
+}
+_FRONTS |= {
+    f"{front}_{detector}": (kind, detector)
+    for front, kind in zip(
+        ("fd", "kd", "fdinf", "intra_fd", "pr", "dc"), ("fid", "kid", "fidinf", "intra_fid", "pr", "dc"), strict=True
+    )
+    for detector in ("offline", "custom")
+}
+
+_SAMPLED = re.compile(r"([a-z0-9_]*?[a-z])(\d+(?:\.\d+)?)k(\d+)?(_full)?")
+_PATH = re.compile(r"ppl2_([zw])(end|full)(?:(\d+(?:\.\d+)?)k)?")
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """One metric to compute.
+
+    Attributes:
+        kind:       fid, kid, fidinf, intra_fid, is, pr, dc or ppl.
+        detector:   inception, vgg16, lpips, offline or custom.
+        num:        fake images; of ppl, paths.
+        front:      the front part of its name.
+        neighbours: k of the k-th nearest neighbour, of pr and dc.
+        space:      "z" or "w", of ppl.
+        sampling:   "end" or "full", of ppl.
+    """
+
+    kind: str
+    detector: str
+    num: int
+    front: str
+    neighbours: int = 0
+    space: str = ""
+    sampling: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name that says all of this; parse_metric reads it again."""
+        if self.kind == "ppl":
+            count = "" if self.num == DEFAULT_NUM_PATHS else f"{thousands(self.num)}k"
+            return f"ppl2_{self.space}{self.sampling}{count}"
+        neighbours = str(self.neighbours) if self.neighbours else ""
+        return f"{self.front}{thousands(self.num)}k{neighbours}{'_full' if self.needs_reals else ''}"
+
+    @property
+    def needs_reals(self) -> bool:
+        return self.kind not in ("is", "ppl")
+
+    @property
+    def needs_labels(self) -> bool:
+        return self.kind == "intra_fid"
+
+    @property
+    def max_reals(self) -> int | None:
+        """Of how many reals the features are kept at most; None: of all."""
+        return MAX_REALS.get(self.kind)
+
+    @property
+    def higher_is_better(self) -> bool:
+        return self.kind in ("is", "pr", "dc")
+
+    def with_num(self, num: int) -> MetricSpec:
+        """The same metric on another number of fakes; its name says so."""
+        return replace(self, num=num)
+
+
+def parse_metric(text: str) -> MetricSpec:
+    """What a metric's name asks for.
+
+    Raises:
+        ValueError: no known metric.
+    """
+    path, sampled = _PATH.fullmatch(text), _SAMPLED.fullmatch(text)
+    if path is not None:
+        num = DEFAULT_NUM_PATHS if path[3] is None else _count(path[3])
+        spec = MetricSpec("ppl", "lpips", num, "ppl2", space=path[1], sampling=path[2])
+    elif sampled is not None and sampled[1] in _FRONTS:
+        kind, detector = _FRONTS[sampled[1]]
+        neighbours = int(sampled[3] or DEFAULT_NEIGHBOURS[kind]) if kind in DEFAULT_NEIGHBOURS else 0
+        spec = MetricSpec(kind, detector, _count(sampled[2]), sampled[1], neighbours)
+        if bool(sampled[4]) != spec.needs_reals or (sampled[3] and kind not in DEFAULT_NEIGHBOURS):
+            raise ValueError(f"{text!r} is no metric; did you mean {spec.name!r}?")
+        if kind in DEFAULT_NEIGHBOURS and neighbours < 1:
+            raise ValueError(f"{text!r}: expected at least 1 neighbour")
+    else:
+        raise ValueError(f"{text!r} is no metric; expected names such as {EXAMPLES}")
+    if spec.num < 2:
+        raise ValueError(f"{text!r}: expected at least 2 images, got {spec.num}")
+    return spec
+
+
+def parse_metrics(text: str) -> list[MetricSpec]:
+    """The metrics of a comma-separated list, each once; raises ValueError for an unknown one, or none."""
+    specs = list(dict.fromkeys(parse_metric(part.strip()) for part in text.split(",") if part.strip()))
+    if not specs:
+        raise ValueError(f"no metric in {text!r}; expected names such as {EXAMPLES}")
+    return specs
+
+
+def thousands(num: int) -> str:
+    """50000 as "50", 12800 as "12.8"."""
+    return f"{num / 1000:.3f}".rstrip("0").rstrip(".")
+
+
+def _count(text: str) -> int:
+    return round(float(text) * 1000)

@@ -1,0 +1,272 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""`ggdr metrics`: FID, KID and the rest, of a snapshot or of images made by anyone."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from scripts.errors import first_process_speaks, metric_errors
+from scripts.parameters import FiniteFloat, device_option, join_processes, ops_option, prepare_ops
+
+if TYPE_CHECKING:
+    from metrics.evaluate import Job
+    from metrics.names import MetricSpec
+
+EXAMPLES = """\b
+Examples:
+  ggdr metrics --network runs/cifar/network-snapshot-001000.safetensors --data cifar10.zip --metrics fid50k_full
+  ggdr metrics --fakes my-samples --reals photos.zip --metrics fd_offline5k_full,kd_offline5k_full --json
+"""
+
+
+@click.command(no_args_is_help=True, epilog=EXAMPLES, context_settings={"show_default": True})
+@click.option(
+    "--network",
+    metavar="FILE",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Network snapshot that makes the fakes.",
+)
+@click.option(
+    "--fakes",
+    metavar="DIR|ZIP|NPZ",
+    type=click.Path(path_type=Path, exists=True),
+    help="Images in place of a network's.",
+)
+@click.option(
+    "--reals",
+    "--data",
+    "reals",
+    metavar="DIR|ZIP|NPZ",
+    type=click.Path(path_type=Path, exists=True),
+    help="Real images, or an .npz file of their mean `mu` and covariance `sigma`.",
+)
+@click.option(
+    "--metrics",
+    "names",
+    metavar="LIST",
+    required=True,
+    help="Names such as fid50k_full,kid50k_full,is50k,pr50k3_full,dc50k5_full,ppl2_wend,intra_fid50k_full,"
+    "fidinf50k_full; without downloads fd_offline50k_full,kd_offline50k_full,pr_offline50k3_full; with --detector "
+    "fd_custom50k_full and so on.",
+)
+@click.option(
+    "--num-fakes",
+    metavar="N",
+    type=click.IntRange(min=2),
+    help="Another number of fakes than the metrics' names say; they are renamed.",
+)
+@click.option(
+    "--mode",
+    "mode_name",
+    type=click.Choice(["stylegan", "torch-fidelity", "pytorch-fid", "clean"]),
+    default="stylegan",
+    help="The tool whose figures to reproduce: its resize, normalisation and covariance.",
+)
+@click.option("--mirror", is_flag=True, help="Add the x-flip of every real image.")
+@click.option(
+    "--trunc", "psi", metavar="PSI", type=FiniteFloat(), default=1.0, help="Truncation of the network; 1 is none."
+)
+@click.option(
+    "--noise-mode", type=click.Choice(["random", "const", "none"]), default="random", help="The network's noise inputs."
+)
+@click.option(
+    "--seed",
+    metavar="N",
+    type=click.IntRange(0, 4095),
+    default=0,
+    help="Fake i is seed N * 2^20 + i of `ggdr generate --noise-mode random`; also of KID's subsets.",
+)
+@click.option(
+    "--detector",
+    metavar="MODULE:FUNCTION|FILE.pt",
+    help="Your own features, for metrics named _custom: a function of the device that returns a callable from images "
+    "uint8 [N,3,H,W] to features [N,D], or a TorchScript file of one.",
+)
+@click.option(
+    "--inception", metavar="FILE", type=click.Path(path_type=Path), help="pt_inception-2015-12-05-6726825d.pth."
+)
+@click.option("--vgg", metavar="FILE", type=click.Path(path_type=Path), help="vgg16-397923af.pth, of pr, dc and ppl2.")
+@click.option("--lpips", metavar="FILE", type=click.Path(path_type=Path), help="LPIPS v0.1 vgg.pth, of ppl2.")
+@click.option(
+    "--batch", "batch_size", metavar="N", type=click.IntRange(min=1), default=64, help="Images at once in a process."
+)
+@device_option
+@ops_option
+@click.option(
+    "--workers",
+    metavar="N",
+    type=click.IntRange(min=0),
+    show_default="0 for few images, else up to 4",
+    help="Processes that decode images.",
+)
+@click.option("--cache/--no-cache", "use_cache", default=True, help="Keep the features of reals on disk.")
+@click.option(
+    "--save-stats",
+    metavar="FILE.npz",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Store the reals' mean and covariance, for --reals; needs no fakes.",
+)
+@click.option(
+    "--outdir",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    show_default="the run folder of --network",
+    help="Append the results to metric-NAME.jsonl here.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each metric, and nothing else.")
+def main(**command: Any) -> None:
+    """Compute FID, KID and other metrics, and say what was computed.
+
+    Several GPUs: torchrun --nproc-per-node N -m scripts.metrics ... Weights of Inception and VGG16 are downloaded
+    once, or named with --inception and --vgg; metrics named _offline need none.
+    """
+    from metrics.names import parse_metrics
+
+    try:
+        specs = parse_metrics(command["names"])
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="'--metrics'") from error
+    if command["num_fakes"] is not None:
+        specs = list(dict.fromkeys(spec.with_num(command["num_fakes"]) for spec in specs))
+    _check_sources(command, specs)
+    group = join_processes(command["device"])
+    with first_process_speaks(), metric_errors():
+        prepare_ops(command["ops"], group.device)
+        _run(command, specs, group)
+    group.leave()
+
+
+def _check_sources(command: dict[str, Any], specs: list[MetricSpec]) -> None:
+    """UsageError unless there is one source of fakes, and reals where they are needed."""
+    if command["network"] and command["fakes"]:
+        raise click.UsageError("--network and --fakes: expected one of them, got both")
+    if command["fakes"] is None and command["network"] is None and command["save_stats"] is None:
+        raise click.UsageError("Missing option '--network' or '--fakes': the images to judge.")
+    if command["reals"] is None and (command["save_stats"] or any(spec.needs_reals for spec in specs)):
+        raise click.UsageError("Missing option '--reals' (or '--data'): the real images to compare with.")
+
+
+def _run(command: dict[str, Any], specs: list[MetricSpec], group: Any) -> None:
+    """Opens the images, computes, prints and stores."""
+    from metrics.cache import FeatureCache
+    from metrics.detectors import DetectorFiles
+    from metrics.evaluate import Job, evaluate
+    from metrics.resize import MODES
+    from metrics.sources import open_images
+    from scripts.metric_job import (
+        SnapshotGenerator,
+        append_results,
+        comparison_warnings,
+        describe,
+        label_table,
+        open_reals,
+    )
+    from torch_utils.cache import cache_folder
+
+    quiet = command["as_json"] or not group.is_main
+    files = {name: command[name] for name in ("inception", "vgg", "lpips")}
+    detectors = DetectorFiles(MODES[command["mode_name"]], group.device, custom=command["detector"], **files)
+    reals = fakes = paths = None
+    if command["reals"] is not None:
+        reals = open_reals(command["reals"], mirror=command["mirror"], workers=command["workers"])
+    if command["network"] is not None:
+        choices = {"seed": command["seed"], "psi": command["psi"], "noise_mode": command["noise_mode"]}
+        generator = SnapshotGenerator(command["network"], group.device, labels=label_table(reals), **choices)
+        fakes, paths = generator.images(max(spec.num for spec in specs)), generator.path_lengths
+    elif command["fakes"] is not None:
+        fakes = open_images(command["fakes"], workers=command["workers"])
+    warnings = comparison_warnings(reals, fakes)
+    if command["psi"] != 1:
+        warnings += (f"fakes are truncated (psi {command['psi']:g}); published figures are not",)
+    with progress_bars(sys.stderr.isatty() and group.is_main) as progress:
+        job = Job(
+            detectors,
+            reals=reals,
+            fakes=fakes,
+            path_lengths=paths,
+            cache=FeatureCache(cache_folder("metrics") if command["use_cache"] else None),
+            group=group,
+            batch=command["batch_size"],
+            seed=command["seed"],
+            progress=progress,
+            warnings=warnings,
+        )
+        if command["save_stats"] is not None:
+            _save_stats(command["save_stats"], specs, job)
+        results = [] if fakes is None else evaluate(specs, job)
+    for result in results:
+        click.echo(json.dumps(result.to_json()) if command["as_json"] else describe(result))
+    folder = command["outdir"] or (command["network"] and run_folder_of(command["network"]))
+    if folder is not None and results:
+        folder.mkdir(parents=True, exist_ok=True)
+        append_results(folder, results, {"time": round(time.time(), 3), **snapshot_about(command["network"])})
+        if not quiet:
+            click.echo(f"appended to {folder}/metric-*.jsonl")
+
+
+def _save_stats(path: Path, specs: list[MetricSpec], job: Job) -> None:
+    """The reals' statistics, by the one detector that the metrics name."""
+    from metrics.evaluate import StoredReals, real_features
+    from metrics.extract import MetricError
+    from metrics.sources import save_statistics
+
+    names = sorted({spec.detector for spec in specs if spec.needs_reals})
+    if len(names) != 1 or isinstance(job.reals, StoredReals):
+        raise MetricError(f"--save-stats: expected real images and metrics of one detector, got {', '.join(names)}")
+    stats = real_features([spec for spec in specs if spec.needs_reals], job).get(names[0])
+    if stats is not None:
+        detector = job.detectors.get(names[0])
+        about = {"detector": detector.name, "detector_hash": detector.hash, "resize": detector.resize}
+        save_statistics(path, stats.stats, json.dumps(about | job.reals.describe()))
+        click.echo(f"statistics of {stats.num} images written to {path}", err=True)
+
+
+def run_folder_of(network: Path) -> Path | None:
+    """The run folder that a snapshot lies in, if it lies in one."""
+    from scripts.run_folder import RunFolder
+
+    return network.parent if RunFolder(network.parent).has_options() else None
+
+
+def snapshot_about(network: Path | None) -> dict[str, Any]:
+    """How long a snapshot was trained, for the lines of metric-NAME.jsonl."""
+    from torch_utils.checkpoint import load_snapshot
+
+    if network is None:
+        return {}
+    nimg = load_snapshot(network).config.get("nimg")
+    return {} if nimg is None else {"nimg": nimg, "kimg": nimg / 1000}
+
+
+@contextmanager
+def progress_bars(shown: bool) -> Iterator[Callable[[str, int, int], None] | None]:
+    """A bar on standard error for each kind of images, or nothing."""
+    if not shown:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    look = (TextColumn("{task.description:>6}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*look, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def progress(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done)
+
+        yield progress
+
+
+if __name__ == "__main__":
+    main()

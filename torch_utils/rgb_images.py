@@ -1,0 +1,60 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""Images made by anyone, as 8-bit RGB of one size. Imports no torch, so that worker processes start quickly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from torch_utils.image_files import Container, DataError, load_image
+
+_EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+
+
+@dataclass(frozen=True)
+class RGBDecoder:
+    """Reads images of one size as RGB; what worker processes need, and small to pickle.
+
+    Attributes:
+        container: where the files are.
+        size:      (width, height) in pixels that all must have.
+        example:   an image of that size, for messages.
+    """
+
+    container: Container
+    size: tuple[int, int]
+    example: str
+
+    def __call__(self, names: Sequence[str]) -> np.ndarray:
+        """The images of these files, uint8 [n, 3, H, W]; grey is repeated, transparency left out.
+
+        Raises:
+            DataError: one cannot be decoded, has another size, or more than 8 bits.
+        """
+        width, height = self.size
+        images = np.empty((len(names), 3, height, width), dtype=np.uint8)
+        for image, name in zip(images, names, strict=True):
+            img = load_image(self.container.read(name), self.container.where(name))
+            if img.size != self.size:
+                raise DataError(
+                    f"{self.container.where(name)}: is {img.width}x{img.height}, expected {width}x{height} as "
+                    f"{self.example}; images of mixed sizes have no common resize: convert them with "
+                    "ggdr dataset SOURCE DEST --resolution N"
+                )
+            image[:] = np.asarray(rgb(img, self.container.where(name))).transpose(2, 0, 1)
+        return images
+
+
+def rgb(img: Image.Image, where: str) -> Image.Image:
+    """An image of any 8-bit kind as RGB.
+
+    Raises:
+        DataError: it has another type of pixels.
+    """
+    if img.mode not in _EIGHT_BIT:
+        raise DataError(f"{where}: has pixel type {img.mode!r}, expected 8-bit grey or colour")
+    return img if img.mode == "RGB" else img.convert("RGB")
