@@ -11,7 +11,7 @@ READY := .venv/ready
 demo: $(READY)
 	@mkdir -p demo
 	@test -f demo/digits.zip || $(BIN)/ggdr dataset digits demo/digits.zip --channels 1
-	$(BIN)/ggdr train --data demo/digits.zip --outdir demo/run --cfg demo --resume latest
+	$(BIN)/ggdr train --data demo/digits.zip --outdir demo/run --cfg demo --metrics fd_offline1k_full --resume latest
 	$(BIN)/ggdr curves demo/run --out demo/curves.png
 	$(BIN)/ggdr generate --network demo/run/network-snapshot-000028.safetensors --seeds 0-63 --trunc 0.8 --grid 8x8 \
 	  --outdir demo
@@ -19,7 +19,7 @@ demo: $(READY)
 	@echo "Real images:          demo/run/reals.png"
 	@echo "Samples, step by step: demo/run/fakes000000.png ... fakes000028.png"
 	@echo "64 new samples:       demo/grid.png"
-	@echo "Losses and the GGDR distance: demo/curves.png"
+	@echo "Losses, the GGDR distance and a metric: demo/curves.png"
 
 test: $(READY)
 	$(BIN)/ruff check .

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +62,7 @@ class DetectorFiles:
     vgg: Path | None = None
     lpips: Path | None = None
     custom: str | None = None
-    _loaded: dict[str, Detector] = field(default_factory=dict)
+    _loaded: dict[str, Any] = field(default_factory=dict)
 
     def get(self, name: str) -> Detector:
         """The detector of this name, loaded once.
@@ -81,6 +82,11 @@ class DetectorFiles:
 
     def lpips_distance(self) -> tuple[Callable[[Tensor, Tensor], Tensor], str]:
         """LPIPS between two batches of float images in [-1, 1], as [N]; and the hash of its weights."""
+        if "lpips" not in self._loaded:
+            self._loaded["lpips"] = self._lpips()
+        return self._loaded["lpips"]
+
+    def _lpips(self) -> tuple[Callable[[Tensor, Tensor], Tensor], str]:
         from metrics.lpips import load_lpips
 
         vgg, linear = find_weights(VGG16, self.vgg), find_weights(LPIPS_VGG, self.lpips)

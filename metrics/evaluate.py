@@ -107,7 +107,6 @@ def check(specs: Sequence[MetricSpec], job: Job) -> None:
         if spec.kind == "ppl":
             if job.path_lengths is None:
                 raise MetricError(f"{spec.name}: measures a generator, not images")
-            job.detectors.lpips_distance()
             continue
         if spec.needs_reals and job.reals is None:
             raise MetricError(f"{spec.name}: needs real images to compare with")
@@ -122,9 +121,24 @@ def check(specs: Sequence[MetricSpec], job: Job) -> None:
             for which, images in (("reals", job.reals), ("fakes", job.fakes)):
                 if images.labels is None:
                     raise MetricError(f"{spec.name}: needs the classes of reals and fakes; the {which} have none")
-        detector = job.detectors.get(spec.detector)
-        if isinstance(job.reals, StoredReals) and spec.needs_reals:
-            _check_stored(job.reals, detector)
+    load_detectors(specs, job.detectors, job.group)
+    if isinstance(job.reals, StoredReals):
+        for spec in specs:
+            if spec.needs_reals:
+                _check_stored(job.reals, job.detectors.get(spec.detector))
+
+
+def load_detectors(specs: Sequence[MetricSpec], detectors: DetectorFiles, group: ProcessGroup) -> None:
+    """Loads what the metrics need, on rank 0 first: what has to be downloaded is, once, or fails for all.
+
+    Raises:
+        WeightsError: weights are missing, or others than they should be.
+        MetricError: another process could not load its own.
+    """
+    for turn in (group.is_main, not group.is_main):
+        with together(group):
+            for name in {spec.detector for spec in specs} if turn else ():
+                detectors.lpips_distance() if name == "lpips" else detectors.get(name)
 
 
 def _check_stored(reals: StoredReals, detector: Detector) -> None:

@@ -5,9 +5,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
+
+# Since torch 2.9 each kind of operation has its own setting, of which the older switches are views.
+PER_OPERATION = hasattr(torch.backends.mkldnn, "conv")
 
 
 @contextmanager
@@ -17,40 +20,26 @@ def exact_float32(device: torch.device) -> Iterator[None]:
     Switched off are autocast, TF32 and bfloat16 products, and cuDNN's choice of algorithms by their speed, which can
     differ from run to run; afterwards all is as it was.
     """
-    with torch.autocast(device.type, enabled=False), _settings(device):
+    with torch.autocast(device.type, enabled=False), ExitStack() as stack:
+        backends, cudnn = torch.backends, torch.backends.cudnn
+        if device.type == "cuda":
+            _set(stack, cudnn, "benchmark", False)
+            _set(stack, cudnn, "deterministic", True)
+        if PER_OPERATION:
+            owners = {"cpu": (backends.mkldnn.conv, backends.mkldnn.matmul), "cuda": (cudnn.conv, backends.cuda.matmul)}
+            for owner in owners.get(device.type, ()):
+                if owner.fp32_precision != "none":  # which means float32, too
+                    _set(stack, owner, "fp32_precision", "ieee")
+        else:
+            stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+            torch.set_float32_matmul_precision("highest")
+            _set(stack, cudnn, "allow_tf32", False)
         yield
 
 
-@contextmanager
-def _settings(device: torch.device) -> Iterator[None]:
-    """Sets what is not as wanted, and puts it back."""
-    changed = []
-    for owner, name, wanted, accepted in _wanted(device):
-        value = getattr(owner, name)
-        if value not in accepted:
-            changed.append((owner, name, value))
-            setattr(owner, name, wanted)
-    try:
-        yield
-    finally:
-        for owner, name, value in changed:
-            setattr(owner, name, value)
-
-
-def _wanted(device: torch.device) -> list[tuple[object, str, object, tuple[object, ...]]]:
-    """Settings: where, name, the value to set, and the values that may stay."""
-    backends = torch.backends
-    cudnn, matmul = backends.cudnn, backends.cuda.matmul
-    per_operation = hasattr(backends.mkldnn, "conv")  # since torch 2.9; the older switches are views of these
-    if device.type == "cpu":
-        owners = [backends.mkldnn.conv, backends.mkldnn.matmul] if per_operation else []
-    elif device.type == "cuda":
-        owners = [cudnn.conv, matmul] if per_operation else []
-    else:
-        return []
-    wanted = [(owner, "fp32_precision", "ieee", ("ieee", "none")) for owner in owners]
-    if device.type == "cuda":
-        wanted += [(cudnn, "benchmark", False, (False,)), (cudnn, "deterministic", True, (True,))]
-        if not per_operation:
-            wanted += [(cudnn, "allow_tf32", False, (False,)), (matmul, "allow_tf32", False, (False,))]
-    return wanted
+def _set(stack: ExitStack, owner: object, name: str, value: object) -> None:
+    """Changes a setting until the stack is left."""
+    before = getattr(owner, name)
+    if before != value:
+        stack.callback(setattr, owner, name, before)
+        setattr(owner, name, value)

@@ -17,11 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from metrics.resize import INPUT_SIZE
 from metrics.weights import INCEPTION, load_weights
 from torch_utils.ops.bias_act import bias_act
 from torch_utils.ops.conv3x3 import conv3x3
 
-INPUT_SIZE = 299
 POOL_DIM, LOGITS_DIM = 2048, 1008
 BN_EPS = 1e-3
 BN_TENSORS = ("weight", "bias", "running_mean", "running_var")
@@ -245,7 +245,11 @@ class InceptionV3(nn.Module):
         self.register_buffer("fc_weight", torch.empty(LOGITS_DIM, POOL_DIM))
 
     def forward(self, x: Tensor) -> InceptionFeatures:
-        """Features of images float32 [N, 3, 299, 299], as `metrics.resize.prepare` makes them."""
+        """Features of images float32 [N, 3, 299, 299], as `metrics.resize.prepare` makes them.
+
+        Raises:
+            ValueError: another type or shape.
+        """
         if x.dtype != torch.float32 or tuple(x.shape[1:]) != (3, INPUT_SIZE, INPUT_SIZE):
             raise ValueError(f"expected float32 [N, 3, {INPUT_SIZE}, {INPUT_SIZE}], got {x.dtype} {tuple(x.shape)}")
         if x.device.type == "cpu":
@@ -264,7 +268,7 @@ class InceptionV3(nn.Module):
         """Takes the published tensors, float32, with these shapes."""
         self.fc_weight.copy_(tensors["fc.weight"])
         for prefix, conv in self._convolutions():
-            conv.load({name.removeprefix(prefix): tensors[prefix + name] for name in conv.shapes()})
+            conv.load({name: tensors[prefix + name] for name in conv.shapes()})
 
     def _convolutions(self) -> Iterator[tuple[str, Conv]]:
         """All convolutions, each with what the published names of its layers begin with."""

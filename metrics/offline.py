@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""Features of images that need no trained network, and so no download: what the metrics fd_offline... are made of.
+"""Features of images that need no trained network, so no download; fd_offline50k_full and its like are made of them.
 
 312 numbers an image, in three parts, each for luma and for chroma:
 
@@ -9,13 +9,13 @@
   checks) at three scales, each half the size of the one before; of luma in each quadrant, of chroma overall;
 * unevenness (72): whether that is spread over the image, as in noise, or gathered in a few places, as in a photograph.
 
-Patterns and weights are formulas, the same on every machine; the six scales are constants, chosen so that each part of
-photographs (CIFAR-10) has a sixth of a total variance of 100. A Frechet distance is then in per cent of it.
+All of it is formulas and a few constants, the same on every machine. In photographs (CIFAR-10) the variances add up to
+100, so that a Frechet distance is in per cent of the variety of photographs.
 
-The distance grows with noise, blur, blocks, wrong colours or contrast, missing modes, repeated images and broken shapes,
-and falls as a generator learns (docs/metrics.md). It knows nothing of objects: a dog with five legs costs nothing, and
-a change of colours that people hardly mind may cost much. It is no FID and its values mean nothing beside one: compare
-them with each other only, at the same size of images, number of images and `OfflineFeatures.hash`.
+The distance grows with noise, blur, blocks, wrong colours or contrast, missing modes, repeated images and broken
+shapes, and falls as a generator learns. It knows nothing of objects: a dog with five legs costs nothing, and colours
+that people hardly mind may cost much. It is no FID, and its values mean nothing beside one: compare them with each
+other only, at the same size and number of images and the same `OfflineFeatures.hash`.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ SIZE, LARGE_SIZE, MIN_SIZE = 32, 64, 8  # pixels
 NUM_LEVELS = 3
 GRID = 8  # of the layout
 FLOOR = 0.01  # added to a response before its root is taken, which is steep at 0; about a grey level
-CHUNK_IMAGES, CHUNK_PIXELS = 64, 2**22  # what is processed at once: little enough for a CPU's cache, and for memory
+CHUNK_PIXELS = 2**16  # of resized images at once: what a CPU's cache holds
 
 # Of red, green and blue in [-1, 1]: luma, and two of chroma.
 COLOURS = np.array([[1 / 3, 1 / 3, 1 / 3], [1, -1, 0], [1 / 2, 1 / 2, -1]])
-# Numbers in each part and what they are multiplied with.
+# Numbers in each part, and their factor: with it their variances add up to 20, and to 10 for textures in chroma.
 PARTS = {
     "layout of luma": (64, 7.47),
     "layout of chroma": (32, 14.5),
@@ -92,13 +92,13 @@ class OfflineFeatures(nn.Module):
         height, width = images_u8.shape[2:]
         if min(height, width) < MIN_SIZE:
             raise ValueError(f"images must be at least {MIN_SIZE}x{MIN_SIZE}, got {height}x{width}")
-        num = min(CHUNK_IMAGES, max(1, CHUNK_PIXELS // (height * width)))
+        size = LARGE_SIZE if min(height, width) >= LARGE_SIZE else SIZE
         with exact_float32(images_u8.device):
-            return torch.cat([self._features(chunk) for chunk in images_u8.split(num)])
+            return torch.cat([self._features(chunk, size) for chunk in images_u8.split(CHUNK_PIXELS // size**2)])
 
-    def _features(self, images_u8: Tensor) -> Tensor:
-        x = images_u8.float() / 127.5 - 1
-        size = LARGE_SIZE if min(x.shape[2:]) >= LARGE_SIZE else SIZE
+    def _features(self, images_u8: Tensor, size: int) -> Tensor:
+        """Features of a chunk, by way of images of this size."""
+        x = images_u8.contiguous().float() / 127.5 - 1
         if x.shape[2:] != (size, size):
             x = F.interpolate(x, (size, size), mode="bilinear", align_corners=False, antialias=True)
         layout = F.avg_pool2d(x, size // GRID).flatten(1) @ self.layout
@@ -107,15 +107,13 @@ class OfflineFeatures(nn.Module):
         for level in range(NUM_LEVELS):
             x = F.avg_pool2d(x, 2) if level else x
             response = F.conv2d(x, self.patterns).abs_()  # [n, 24, size - 2, size - 2], eight of luma first
-            mean = response.mean((2, 3)); rms = torch.linalg.vector_norm(response, dim=(2, 3)) / (size // 2**level - 2)
-            unevenness.append(rms - mean)
+            rms = torch.linalg.vector_norm(response, dim=(2, 3)) / response.shape[2]
+            unevenness.append(rms - response.mean((2, 3)))
             # The root makes faint patterns count, as they do to the eye where nothing else is.
             strengths.append(F.avg_pool2d(response.add_(FLOOR).sqrt_(), response.shape[2] // 2))
 
-        strength, uneven = (
-            torch.stack(strengths, 1),
-            torch.stack(unevenness, 1),
-        )  # [n, levels, 24, 2, 2], [n, levels, 24]
+        strength = torch.stack(strengths, 1)  # [n, levels, 24, 2, 2]
+        uneven = torch.stack(unevenness, 1)  # [n, levels, 24]
         parts = [layout, strength[:, :, :8], strength[:, :, 8:].mean((3, 4)), uneven[:, :, :8], uneven[:, :, 8:]]
         return torch.cat([part.flatten(1) for part in parts], dim=1) * self.scale
 

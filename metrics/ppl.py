@@ -1,19 +1,43 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""Perceptual path length: how far images move when a latent moves a little."""
+"""Perceptual path length: how much an image changes with a small step in latent space.
+
+Four kinds: steps in Z, along an arc, or in W, along a line; at the start of a path ("end": t = 0), or anywhere on it
+("full": t uniform in [0, 1]). Images are not rounded to 8 bits here: a step changes them by far less than a grey level.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-EPSILON = 1e-4  # of the path's length, between the two images
-MAX_SIZE = 256  # pixels; larger images are averaged down to it
-PERCENTILES = (1, 99)  # what lies outside is left out
+EPSILON = 1e-4  # length of a step, as part of the path
+MAX_SIZE = 256  # pixels; larger images are shrunk before they are compared
+
+
+def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    """Point on the unit sphere at part t of the arc from the direction of a to that of b.
+
+    Args:
+        a, b: [N, D] float, of any length but 0 and not opposite to each other.
+        t:    [N], same type; 0 gives a / |a|, 1 gives b / |b|.
+
+    Returns:
+        [N, D], of length 1.
+
+    Source: Shoemake 1985, "Animating rotation with quaternion curves".
+    """
+    a, b = F.normalize(a, dim=1), F.normalize(b, dim=1)
+    cosine = (a * b).sum(1, keepdim=True)
+    across = b - cosine * a  # of length sine
+    # An arc cosine would lose half the digits of a small angle.
+    angle = torch.atan2(across.norm(dim=1, keepdim=True), cosine) * t[:, None]
+    return F.normalize(a * angle.cos() + F.normalize(across, dim=1) * angle.sin(), dim=1)
 
 
 def path_lengths(
@@ -25,72 +49,69 @@ def path_lengths(
     t: Tensor,
     c: Tensor,
     *,
-    space: str,
-    epsilon: float = EPSILON,
+    space: Literal["z", "w"],
+    eps: float = EPSILON,
 ) -> Tensor:
-    """Distance of the images at t and at t + epsilon of the way from z0 to z1, over epsilon^2.
-
-    Images stay in float32: epsilon is far below what moves a pixel by a grey level.
+    """How much images change per step, at one place of each path from z0 to z1.
 
     Args:
-        mapping:   z [n, z_dim] and c to ws [n, num_ws, w_dim].
-        synthesis: ws to img [n, C, H, W] float32 in [-1, 1]; with the same noise for all.
-        distance:  two batches [n, 3, H, W] to [n], as LPIPS.
-        z0, z1:    [n, z_dim], the ends of the paths.
-        t:         [n] in [0, 1], where on the path; 0 measures at its end.
-        c:         [n, c_dim].
-        space:     "w": straight between the ws of both ends; "z": along the sphere between z0 and z1.
+        mapping:   z [M, z_dim] and c [M, c_dim] to ws [M, num_ws, w_dim].
+        synthesis: ws to images [M, C, H, W] float in [-1, 1], C = 1 or 3; with the same noise for all of them.
+        distance:  two batches [N, 3, h, w] to [N], a squared distance such as LPIPS.
+        z0, z1:    [N, z_dim] float, ends of the paths.
+        t:         [N] in [0, 1], where on the path: all 0 for "end", uniform for "full".
+        c:         [N, c_dim], labels; those of both ends.
+        space:     "w": the path is the line between the ends' w. "z": it is an arc, and z has length 1 on it, so that
+            mapping has to normalise its input, as StyleGAN's does.
+        eps:       length of a step.
 
     Returns:
-        [n] float64.
+        [N] float64: distance / eps^2.
 
     Raises:
-        ValueError: another space.
+        ValueError: another space, numbers of paths that differ, or images of other than 1 or 3 channels.
 
-    Source: Karras et al. 2019, arXiv:1812.04948, Section 4.1; without the crop of faces as in Karras et al. 2020,
-    arXiv:1912.04958.
+    Source: Karras et al. 2019, arXiv:1812.04948, Section 4.1; Karras et al. 2020, arXiv:1912.04958.
     """
-    if space not in ("w", "z"):
-        raise ValueError(f"space must be 'w' or 'z', got {space!r}")
-    if space == "w":
-        w0, w1 = mapping(torch.cat([z0, z1]), torch.cat([c, c])).chunk(2)
-        t = t[:, None, None]
-        ws = torch.cat([w0.lerp(w1, t), w0.lerp(w1, t + epsilon)])
+    if space not in ("z", "w"):
+        raise ValueError(f"paths lie in space 'z' or 'w', got {space!r}")
+    if z0.shape != z1.shape or t.shape != z0.shape[:1] or len(c) != len(z0):
+        shapes = ", ".join(str(list(x.shape)) for x in (z0, z1, t, c))
+        raise ValueError(f"z0, z1, t and c must be [N, z_dim] twice, [N] and [N, c_dim], got {shapes}")
+
+    # Both ends of a step go through the networks as one batch.
+    cc = torch.cat([c, c])
+    if space == "z":
+        ws = mapping(torch.cat([slerp(z0, z1, t), slerp(z0, z1, t + eps)]), cc)
     else:
-        ws = mapping(torch.cat([slerp(z0, z1, t), slerp(z0, z1, t + epsilon)]), torch.cat([c, c]))
-    img = synthesis(ws).float()
-    if img.shape[1] == 1:
-        img = img.expand(-1, 3, -1, -1)
-    factor = img.shape[2] // MAX_SIZE
-    img0, img1 = (F.avg_pool2d(img, factor) if factor > 1 else img)[:, :3].chunk(2)
-    return distance(img0.contiguous(), img1.contiguous()).double() / epsilon**2
-
-
-def slerp(z0: Tensor, z1: Tensor, t: Tensor) -> Tensor:
-    """Points of the unit sphere [n, dim] at t [n] of the way from z0 to z1 [n, dim], at constant speed.
-
-    Source: Shoemake 1985, "Animating rotation with quaternion curves".
-    """
-    # float64: a step of 1e-4 squared is what the lengths are made of.
-    a, b = (z.double() / z.double().norm(dim=1, keepdim=True) for z in (z0, z1))
-    angle = (a * b).sum(dim=1, keepdim=True).clamp(-1, 1).acos()
-    across = b - a * angle.cos()
-    across = across / across.norm(dim=1, keepdim=True).clamp(min=1e-12)
-    part = angle * t.double()[:, None]
-    return (a * part.cos() + across * part.sin()).to(z0.dtype)
+        ws0, ws1 = mapping(torch.cat([z0, z1]), cc).chunk(2)
+        at = t.to(ws0.dtype).view(-1, *[1] * (ws0.ndim - 1))
+        ws = torch.cat([ws0.lerp(ws1, at), ws0.lerp(ws1, at + eps)])
+    return distance(*_comparable(synthesis(ws)).chunk(2)).double() / eps**2
 
 
 def ppl_summary(lengths: Tensor) -> float:
-    """Mean of the lengths [N] from the 1st to the 99th percentile; beyond, single jumps would decide.
+    """Perceptual path length: the mean of lengths [N], without those below the 1st and above the 99th percentile.
 
     Raises:
         ValueError: there are none, or some are not finite.
     """
+    if lengths.ndim != 1 or not len(lengths):
+        raise ValueError(f"path lengths must be [N], N >= 1, got {list(lengths.shape)}")
+    num_bad = int((~lengths.isfinite()).sum())
+    if num_bad:
+        raise ValueError(f"{num_bad} of {len(lengths)} path lengths are NaN or infinite")
     values = lengths.double().cpu().numpy()
-    if not len(values) or not np.isfinite(values).all():
-        raise ValueError(
-            f"expected finite path lengths, got {np.sum(~np.isfinite(values))} of {len(values)} that are not"
-        )
-    low = np.percentile(values, PERCENTILES[0], method="lower")
-    high = np.percentile(values, PERCENTILES[1], method="higher")
+    # To the outside, where a percentile lies between two lengths: of few lengths none is left out.
+    low, high = np.percentile(values, 1, method="lower"), np.percentile(values, 99, method="higher")
     return float(values[(values >= low) & (values <= high)].mean())
+
+
+def _comparable(img: Tensor) -> Tensor:
+    """Images as the distance takes them: three channels, and means of whole blocks of pixels if they are large."""
+    if img.shape[1] not in (1, 3):
+        raise ValueError(f"path lengths need images of 1 or 3 channels, got {img.shape[1]}")
+    factor = min(img.shape[2:]) // MAX_SIZE
+    if factor > 1:
+        img = F.avg_pool2d(img, factor)
+    return img.expand(-1, 3, -1, -1)

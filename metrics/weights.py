@@ -126,7 +126,8 @@ def find_weights(file: WeightsFile, path: Path | None = None, *, download: bool 
         f"  file:    {file.name}, {file.size:,} bytes, SHA-256 {file.sha256}\n"
         f"  address: {' or '.join(file.urls)}\n"
         f"Fetch it elsewhere and put it at {ours}, or give its path with {file.option} FILE. "
-        "Caches are under GGDR_CACHE if that is set; proxies are taken from HTTPS_PROXY."
+        "Caches are under GGDR_CACHE if that is set; proxies are taken from HTTPS_PROXY. "
+        "Metrics named _offline need no weights."
     )
 
 

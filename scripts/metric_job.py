@@ -86,7 +86,7 @@ class SnapshotGenerator:
             return self.G.mapping(z, c, truncation_psi=self.psi)
 
         def synthesis(ws: Tensor) -> Tensor:
-            return self.G.synthesis(ws, noise_mode="const")
+            return self.G.synthesis(ws, noise_mode="const")[:, :3]
 
         with torch.inference_mode():
             ends = [x.to(self.device) for x in (z0, z1, t if spec.sampling == "full" else torch.zeros_like(t), c)]

@@ -170,8 +170,11 @@ def _run(command: dict[str, Any], specs: list[MetricSpec], group: Any) -> None:
         label_table,
         open_reals,
     )
+    from torch_utils.allocator import keep_freed_memory
     from torch_utils.cache import cache_folder
 
+    if group.device.type == "cpu":
+        keep_freed_memory()
     quiet = command["as_json"] or not group.is_main
     files = {name: command[name] for name in ("inception", "vgg", "lpips")}
     detectors = DetectorFiles(MODES[command["mode_name"]], group.device, custom=command["detector"], **files)

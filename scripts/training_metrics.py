@@ -15,7 +15,7 @@ import torch
 
 from metrics.cache import FeatureCache
 from metrics.detectors import DetectorFiles
-from metrics.evaluate import Job, MetricResult, evaluate
+from metrics.evaluate import Job, MetricResult, evaluate, load_detectors
 from metrics.extract import MetricError
 from metrics.names import MetricSpec, parse_metric
 from metrics.resize import MODES
@@ -63,10 +63,7 @@ class SnapshotMetrics:
         for spec in self.specs:
             if spec.needs_labels and self.reals.labels is None:
                 raise MetricError(f"{spec.name}: needs the classes of the images; {data} has none")
-            if spec.kind != "ppl":
-                self.job.detectors.get(spec.detector)
-            else:
-                self.job.detectors.lpips_distance()
+        load_detectors(self.specs, self.job.detectors, group)
 
     def forget_after(self, nimg: int) -> None:
         """Drops results beyond the state that a resumed run goes on from: they come again."""

@@ -29,3 +29,9 @@ def test_augmentation_benchmark_runs():
 
 def test_frechet_distance_benchmark_compares_with_scipy():
     assert "sqrtm" in output_of("-m", "benchmarks.frechet_distance", "--dims", 64, "--num", 200, "--repeats", 1)
+
+
+def test_inception_benchmark_knows_the_networks_arithmetic():
+    assert "11.4 GFLOP" in output_of(
+        "-m", "benchmarks.inception_speed", "--batch", 1, "--resolution", 32, "--repeats", 1
+    )

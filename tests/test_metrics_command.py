@@ -13,10 +13,14 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from metrics.lpips import LPIPS
+from metrics.vgg import shapes_of
 from scripts.curves import read_metrics
 from scripts.generate import generate_images
 from scripts.metric_job import SEED_STRIDE
 from scripts.training_metrics import BEST_FILE
+from stylegan2.config import GeneratorConfig
+from stylegan2.generator import Generator
 from tests.conftest import TINY_RUN, python
 from tests.metric_cases import DETECTOR, noise_images, write_images
 from tests.test_generate import tiny_generator
@@ -151,6 +155,33 @@ def test_missing_weights_without_a_network_say_what_to_do(network, reals, monkey
     output = ggdr_metrics("--network", network, "--data", reals, "--metrics", "fid0.03k_full", code=2)
     for part in ("pt_inception-2015-12-05-6726825d.pth", "6726825d0af5f729", "--inception", str(ops_cache)):
         assert part in output.replace("\n", "")
+
+
+@pytest.fixture
+def lpips_files(tmp_path) -> list[str]:
+    """Options that name random weights of LPIPS."""
+    shapes = shapes_of(LPIPS())
+    rng = torch.Generator().manual_seed(0)
+    vgg = {k: torch.randn(v, generator=rng) * 0.05 for k, v in shapes.items() if not k.startswith("linear.")}
+    names = [f"lin{i}.model.1.weight" for i in range(5)]
+    linear = {k: torch.rand(shapes[f"linear.{i}"], generator=rng) for i, k in enumerate(names)}
+    torch.save(vgg, tmp_path / "vgg.pth")
+    torch.save(linear, tmp_path / "lpips.pth")
+    return ["--vgg", str(tmp_path / "vgg.pth"), "--lpips", str(tmp_path / "lpips.pth")]
+
+
+def test_path_lengths_of_a_snapshot_do_not_depend_on_the_batch(tmp_path, lpips_files):
+    torch.manual_seed(0)
+    G = Generator(GeneratorConfig(16, 1, 0, z_dim=6, w_dim=5, mapping_num_layers=1, channel_base=64)).eval()
+    network = save(tmp_path / "grey.safetensors", G)
+    found = []
+    for batch in (6, 4):
+        names = "ppl2_wend0.006k,ppl2_wfull0.006k,ppl2_zfull0.006k"
+        output = ggdr_metrics("--network", network, "--metrics", names, *lpips_files, "--batch", batch, "--json")
+        found.append(results(output))
+    assert found[0] == pytest.approx(found[1], rel=0.02)  # float32's rounding, over 1e-8
+    assert min(found[0].values()) > 0 and len(set(found[0].values())) == 3
+    assert "none: paths are shorter" in output
 
 
 def test_a_diverged_network_is_named(reals, tmp_path):
