@@ -142,6 +142,12 @@ def test_a_finer_picture_of_the_same_has_nearly_the_same_features():
     assert torch.allclose(NET(as_u8(image)), NET(as_u8(finer)), atol=0.2)
 
 
+def test_shrinking_averages_and_skips_no_pixels():
+    noise = torch.from_numpy(np.random.RandomState(0).randint(0, 256, (2, 3, 256, 256)).astype(np.uint8))
+    means = as_u8(F.avg_pool2d(noise.float(), 4))
+    assert parts(noise)[2].mean() < parts(means)[2].mean()
+
+
 @pytest.mark.parametrize(
     "images",
     [

@@ -10,6 +10,7 @@ import math
 import re
 import resource
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -273,10 +274,13 @@ def test_tensorboard_gets_scalars_and_pictures_by_image_count(tmp_path):
     assert (image.step, image.width, image.height) == (1500, 6, 4)
 
 
-def test_resumed_run_purges_later_events(tmp_path):
+def test_resumed_run_purges_later_events(tmp_path, monkeypatch):
     with RunLog(tmp_path, total_nimg=10_000, console=pipe()) as log:
         for nimg in (1000, 2000, 3000):
             log.scalars(nimg, {"x": nimg})
+    # TensorBoard reads files in the order of their names, which begin with the second.
+    later = time.time() + 10
+    monkeypatch.setattr(time, "time", lambda: later)
     with RunLog(tmp_path, total_nimg=10_000, start_nimg=2000, console=pipe()) as log:
         log.truncate_after(2000)
         log.scalars(4000, {"x": 4.0})
