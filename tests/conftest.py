@@ -53,6 +53,20 @@ def native_ops(ops_cache):
     set_ops(None)
 
 
+@pytest.fixture(params=["native", "reference"])
+def ops(request):
+    """Winograd's convolutions, where they can be built, and PyTorch's."""
+    if request.param == "native":
+        request.getfixturevalue("native_ops")
+        yield
+        return
+    from torch_utils.ops import set_ops
+
+    previous = set_ops("reference")
+    yield
+    set_ops(previous)
+
+
 def write_dataset(path: Path, *, num: int = 24, res: int = 16, channels: int = 3, classes: int = 3) -> Path:
     """A dataset zip of smooth random colour gradients."""
     rng = np.random.RandomState(0)

@@ -19,7 +19,6 @@ from metrics.resize import MODES, prepare
 from metrics.weights import WeightsError
 from tests.references import import_or_skip
 from torch_utils.flops import count_flops
-from torch_utils.ops import set_ops
 
 TOLERANCE = 1e-5  # of the root mean square of all features; those of two modes differ by a thousand times as much
 
@@ -66,18 +65,6 @@ def images_u8() -> Tensor:
     rng = torch.Generator().manual_seed(1)
     coarse = torch.nn.functional.interpolate(torch.randn(2, 3, 5, 7, generator=rng), (40, 56), mode="bilinear")
     return ((coarse + 0.3 * torch.randn(2, 3, 40, 56, generator=rng)) * 60 + 128).clamp(0, 255).to(torch.uint8)
-
-
-@pytest.fixture(params=["native", "reference"])
-def ops(request):
-    """Winograd's convolutions, where they can be built, and PyTorch's."""
-    if request.param == "native":
-        request.getfixturevalue("native_ops")
-        yield
-        return
-    previous = set_ops("reference")
-    yield
-    set_ops(previous)
 
 
 def assert_same(actual: Tensor, expected: Tensor, tolerance: float = TOLERANCE) -> None:

@@ -18,7 +18,6 @@ from metrics.lpips import LPIPS, load_lpips
 from metrics.vgg import VGG16, load_vgg16, shapes_of
 from metrics.weights import WeightsError
 from tests.references import import_or_skip
-from torch_utils.ops import set_ops
 
 SMALL_FC = 48  # the published 4096 would take half a gigabyte
 
@@ -53,18 +52,6 @@ def linear(tmp_path_factory) -> Path:
 @pytest.fixture
 def small_fc(monkeypatch):
     monkeypatch.setattr(vgg, "FC_DIM", SMALL_FC)
-
-
-@pytest.fixture(params=["native", "reference"])
-def ops(request):
-    """Winograd's convolutions, where they can be built, and PyTorch's."""
-    if request.param == "native":
-        request.getfixturevalue("native_ops")
-        yield
-        return
-    previous = set_ops("reference")
-    yield
-    set_ops(previous)
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
