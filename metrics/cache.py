@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from metrics.stats import FeatureStats
 from torch_utils.checkpoint import atomic_write
 
 FORMAT = "ggdr-features-1"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,16 +49,19 @@ class FeatureCache:
             return None  # missing, or damaged: made again
 
     def save(self, source: ImageSource, detector: Detector, extracted: Extracted) -> None:
-        """Keeps it, whole or not at all; raises OSError if the folder cannot be written to."""
+        """Keeps it, whole or not at all; a folder that cannot be written to costs no result, only the next one time."""
         path = self._path(source, detector)
         if path is None:
             return
         tensors = {key: value.cpu().contiguous() for key, value in extracted.stats.state().items()}
         if extracted.features is not None:
             tensors["features"] = extracted.features
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as file:
-            file.write(safetensors.torch.save(tensors, metadata={"format": FORMAT}))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(path) as file:
+                file.write(safetensors.torch.save(tensors, metadata={"format": FORMAT}))
+        except OSError as error:
+            logger.warning("features of real images are not kept: %s: %s", path.parent, error.strerror or error)
 
     def _path(self, source: ImageSource, detector: Detector) -> Path | None:
         fingerprint = source.fingerprint()

@@ -95,7 +95,7 @@ def _fid(compared: Compared) -> Values:
     if spec.num < USUAL_NUM_FAKES:
         warnings.append(
             f"{spec.num} fakes: a Frechet distance falls with the number of images; compare only with figures of as "
-            "many (fidinf.._full extrapolates to infinitely many)"
+            "many, or extrapolate to infinitely many (fidinf.., fdinf_..)"
         )
     few = [f"{g.num} {which}" for which, g in (("reals", real), ("fakes", fake)) if 0 < g.num <= len(g.mean)]
     if few:

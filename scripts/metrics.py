@@ -54,9 +54,9 @@ Examples:
     "names",
     metavar="LIST",
     required=True,
-    help="Names such as fid50k_full,kid50k_full,is50k,pr50k3_full,dc50k5_full,ppl2_wend,intra_fid50k_full,"
-    "fidinf50k_full; without downloads fd_offline50k_full,kd_offline50k_full,pr_offline50k3_full; with --detector "
-    "fd_custom50k_full and so on.",
+    help="Names such as fid50k_full, kid50k_full, is50k, pr50k3_full, dc50k5_full, ppl2_wend, intra_fid50k_full, "
+    "fidinf50k_full; without downloads fd_offline50k_full, kd_offline50k_full, pr_offline50k3_full; with --detector "
+    "fd_custom50k_full and so on. Separated by commas.",
 )
 @click.option(
     "--num-fakes",
@@ -175,7 +175,6 @@ def _run(command: dict[str, Any], specs: list[MetricSpec], group: Any) -> None:
 
     if group.device.type == "cpu":
         keep_freed_memory()
-    quiet = command["as_json"] or not group.is_main
     files = {name: command[name] for name in ("inception", "vgg", "lpips")}
     detectors = DetectorFiles(MODES[command["mode_name"]], group.device, custom=command["detector"], **files)
     reals = fakes = paths = None
@@ -206,14 +205,15 @@ def _run(command: dict[str, Any], specs: list[MetricSpec], group: Any) -> None:
         if command["save_stats"] is not None:
             _save_stats(command["save_stats"], specs, job)
         results = [] if fakes is None else evaluate(specs, job)
-    for result in results:
-        click.echo(json.dumps(result.to_json()) if command["as_json"] else describe(result))
+    # Stored first: a pipe that ends early must not cost them.
     folder = command["outdir"] or (command["network"] and run_folder_of(command["network"]))
     if folder is not None and results:
         folder.mkdir(parents=True, exist_ok=True)
         append_results(folder, results, {"time": round(time.time(), 3), **snapshot_about(command["network"])})
-        if not quiet:
-            click.echo(f"appended to {folder}/metric-*.jsonl")
+    for result in results:
+        click.echo(json.dumps(result.to_json()) if command["as_json"] else describe(result))
+    if folder is not None and group.is_main and not command["as_json"]:
+        click.echo(f"appended to {folder}/metric-*.jsonl")
 
 
 def _save_stats(path: Path, specs: list[MetricSpec], job: Job) -> None:

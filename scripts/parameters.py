@@ -27,6 +27,10 @@ class FiniteFloat(click.FloatRange):
             self.fail(f"{value} is not a finite number", param, ctx)
         return number
 
+    def _describe_range(self) -> str:
+        # click says "x<=None" of a range without ends.
+        return "" if self.min is None and self.max is None else super()._describe_range()
+
 
 class Device(click.ParamType):
     """auto, cpu, cuda or cuda:N."""

@@ -90,6 +90,13 @@ def test_a_damaged_cache_is_made_again(reals, fakes, tmp_path):
     assert file.stat().st_size > 1000
 
 
+def test_a_cache_that_cannot_be_written_costs_no_result(reals, fakes, tmp_path, caplog):
+    (tmp_path / "file").write_bytes(b"")
+    cache = FeatureCache(tmp_path / "file" / "below")
+    assert values(ALL, job(reals, fakes, cache=cache)) == values(ALL, job(reals, fakes))
+    assert "features of real images are not kept" in caplog.text
+
+
 def test_the_cache_tells_images_and_detectors_apart(reals, fakes, tmp_path):
     cache = FeatureCache(tmp_path)
     for mirror in (False, True):
