@@ -53,6 +53,27 @@ def native_ops(ops_cache):
     set_ops(None)
 
 
+@pytest.fixture
+def fresh_ops(monkeypatch, tmp_path):
+    """As in a process that has not used any operation, with a cache of its own."""
+    from torch_utils.ops import _build
+
+    monkeypatch.setattr(_build, "_override", None)
+    monkeypatch.setattr(_build, "_decided", {})
+    monkeypatch.setattr(_build, "_loaded", {})
+    monkeypatch.delenv("GGDR_OPS", raising=False)
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("GGDR_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def no_compiler(tmp_path, monkeypatch):
+    """An installation without compilers."""
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    monkeypatch.delenv("CUDA_HOME", raising=False)
+
+
 @pytest.fixture(params=["native", "reference"])
 def ops(request):
     """Winograd's convolutions, where they can be built, and PyTorch's."""

@@ -16,15 +16,13 @@ import time
 
 import pytest
 import torch
-from click.testing import CliRunner
 
-from scripts import cli
 from scripts.errors import CliError
-from scripts.parameters import ops_option, prepare_ops
-from tests.conftest import TINY_RUN, python
+from scripts.parameters import prepare_ops
+from tests.conftest import python
 from torch_utils.cache import cache_folder
 from torch_utils.ops import _build, _toolchain
-from torch_utils.ops._build import MODES, BuildError, find_library, find_or_build, set_ops, uses_native
+from torch_utils.ops._build import BuildError, find_library, find_or_build, set_ops, uses_native
 from torch_utils.ops._toolchain import MissingTool, cpu_toolchain, cuda_toolchain, find_nvcc
 from torch_utils.ops.bias_act import bias_act
 
@@ -40,19 +38,11 @@ except BuildError as error:
     print("failed", error, flush=True)
 """
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="nothing is compiled on Windows")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="nothing is compiled on Windows"),
+    pytest.mark.usefixtures("fresh_ops"),
+]
 needs_cxx = pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="needs a C++ compiler")
-
-
-@pytest.fixture(autouse=True)
-def _fresh_process_state(monkeypatch, tmp_path):
-    """As in a process that has not used any operation, with a cache of its own."""
-    monkeypatch.setattr(_build, "_override", None)
-    monkeypatch.setattr(_build, "_decided", {})
-    monkeypatch.setattr(_build, "_loaded", {})
-    monkeypatch.delenv("GGDR_OPS", raising=False)
-    monkeypatch.delenv("CXX", raising=False)
-    monkeypatch.setenv("GGDR_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -81,14 +71,6 @@ exec c++ "$@"
     monkeypatch.setenv("CXX", str(compiler))
     yield lambda: log.read_text().splitlines()
     gate.touch()  # for compilers that outlived their build: ninja starts each in a process group of its own
-
-
-@pytest.fixture
-def no_compiler(tmp_path, monkeypatch):
-    """An installation without compilers."""
-    (tmp_path / "empty").mkdir()
-    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
-    monkeypatch.delenv("CUDA_HOME", raising=False)
 
 
 def wait_for(condition, seconds=120):
@@ -387,81 +369,6 @@ def test_cuda_sources_compile(monkeypatch, ops_cache, tmp_path):
     toolchain.write_ninja_file(tmp_path / "build.ninja", sources)
     toolchain.run_ninja(tmp_path, *(f"{source.stem}.o" for source in sources), log=tmp_path / "build.log")
     stamp.touch()
-
-
-# Modes.
-
-
-def test_reference_builds_nothing(monkeypatch):
-    monkeypatch.setattr(_build, "load_library", lambda device_type: pytest.fail("looked for a library"))
-    monkeypatch.setenv("GGDR_OPS", "reference")
-    assert not uses_native(CPU) and not uses_native(torch.device("meta"))
-
-
-def test_set_ops_overrides_the_environment_and_gives_it_back(monkeypatch):
-    monkeypatch.setattr(_build, "load_library", lambda device_type: None)
-    monkeypatch.setenv("GGDR_OPS", "reference")
-    assert set_ops("native") is None and uses_native(CPU)
-    assert set_ops(None) == "native" and not uses_native(CPU)
-
-
-def test_an_unknown_mode_is_refused_by_name(monkeypatch):
-    monkeypatch.setenv("GGDR_OPS", "fast")
-    with pytest.raises(ValueError, match="GGDR_OPS.*'fast'.*auto, native, reference"):
-        uses_native(CPU)
-    with pytest.raises(CliError, match="GGDR_OPS.*'fast'"):
-        prepare_ops(None, CPU)
-    with pytest.raises(ValueError, match="'fast'.*auto, native, reference"):
-        set_ops("fast")
-
-
-def test_the_command_line_has_the_same_modes():
-    (option,) = ops_option(lambda: None).__click_params__
-    assert set(option.type.choices) == set(MODES)
-
-
-def test_shapes_without_data_need_no_library_and_other_devices_have_none(monkeypatch):
-    monkeypatch.setattr(_build, "load_library", lambda device_type: pytest.fail("looked for a library"))
-    assert uses_native(torch.device("meta"))
-    assert not uses_native(torch.device("mps"))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert uses_native(torch.device("cuda"))
-
-
-@pytest.mark.parametrize("native", [True, False])
-def test_compilers_of_graphs_take_the_answer_as_a_constant(monkeypatch, native):
-    monkeypatch.setattr(_build, "load_library", lambda device_type: None)
-    set_ops("native" if native else "reference")
-
-    class Model(torch.nn.Module):
-        def forward(self, x):
-            return x + 1 if uses_native(x.device) else x - 1
-
-    x, expected = torch.zeros(3), torch.full((3,), 1.0 if native else -1.0)
-    assert torch.equal(torch.compile(Model(), backend="eager", fullgraph=True)(x), expected)
-    for strict in (True, False):
-        assert torch.equal(torch.export.export(Model(), (x,), strict=strict).module()(x), expected)
-
-
-# Commands.
-
-
-def test_train_says_which_operations_it_uses_and_does_not_keep_the_choice(dataset_zip, tmp_path, monkeypatch):
-    run = tmp_path / "run"
-    command = ["train", "--data", str(dataset_zip), "--outdir", str(run), *TINY_RUN, "--tick", "0.008"]
-    result = CliRunner().invoke(cli.main, [*command, "--kimg", "0.008", "--ops", "reference"])
-    assert result.exit_code == 0 and "with reference operations" in (run / "log.txt").read_text(), result.output
-    assert _build._override == "reference"
-    monkeypatch.setenv("GGDR_OPS", "reference")
-    result = CliRunner().invoke(cli.main, [*command, "--kimg", "0.016", "--resume", "latest"])
-    assert result.exit_code == 0 and _build._override is None, result.output
-
-
-def test_train_with_native_operations_stops_before_it_starts_where_there_are_none(dataset_zip, tmp_path, no_compiler):
-    run = tmp_path / "run"
-    command = ["train", "--data", str(dataset_zip), "--outdir", str(run), *TINY_RUN, "--ops", "native"]
-    result = CliRunner().invoke(cli.main, command)
-    assert result.exit_code == 2 and "no C++ compiler" in result.output and not run.exists()
 
 
 # The real library.
