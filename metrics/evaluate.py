@@ -110,6 +110,11 @@ def check(specs: Sequence[MetricSpec], job: Job) -> None:
             continue
         if spec.needs_reals and job.reals is None:
             raise MetricError(f"{spec.name}: needs real images to compare with")
+        if spec.num < spec.min_fakes:
+            raise MetricError(f"{spec.name}: at least {spec.min_fakes} fakes are needed, got {spec.num}")
+        num_reals = spec.min_reals if isinstance(job.reals, StoredReals) or not spec.needs_reals else job.reals.num
+        if num_reals < spec.min_reals:
+            raise MetricError(f"{spec.name}: at least {spec.min_reals} reals are needed, got {num_reals}")
         if job.fakes.num is not None and spec.num > job.fakes.num:
             raise MetricError(
                 f"{spec.name}: needs {spec.num} fakes, got {job.fakes.num}; ask for as many as there are: "

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 MAX_REALS = {"pr": 200_000, "dc": 200_000, "kid": 1_000_000}
 DEFAULT_NEIGHBOURS = {"pr": 3, "dc": 5}
 DEFAULT_NUM_PATHS = 50_000
+MIN_SCORED, MIN_EXTRAPOLATED = 10, 30  # fakes: one a split, and twice the points of the line
 EXAMPLES = "fid50k_full, kid50k_full, is50k, pr50k3_full, dc50k5_full, ppl2_wend, fd_offline50k_full"
 
 # The front part of a name: kind of metric and detector. Distances that are not on Inception's features have other
@@ -75,6 +76,16 @@ class MetricSpec:
     @property
     def needs_labels(self) -> bool:
         return self.kind == "intra_fid"
+
+    @property
+    def min_fakes(self) -> int:
+        """Fewer fakes are refused."""
+        return {"pr": self.neighbours + 1, "is": MIN_SCORED, "fidinf": MIN_EXTRAPOLATED}.get(self.kind, 2)
+
+    @property
+    def min_reals(self) -> int:
+        """Fewer reals are refused."""
+        return self.neighbours + 1 if self.kind in ("pr", "dc") else 2
 
     @property
     def max_reals(self) -> int | None:

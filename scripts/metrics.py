@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scripts.errors import first_process_speaks, metric_errors
+from scripts.errors import CliError, first_process_speaks, metric_errors
 from scripts.parameters import FiniteFloat, device_option, join_processes, ops_option, prepare_ops
 
 if TYPE_CHECKING:
@@ -157,6 +157,8 @@ def _check_sources(command: dict[str, Any], specs: list[MetricSpec]) -> None:
 
 def _run(command: dict[str, Any], specs: list[MetricSpec], group: Any) -> None:
     """Opens the images, computes, prints and stores."""
+    import torch
+
     from metrics.cache import FeatureCache
     from metrics.detectors import DetectorFiles
     from metrics.evaluate import Job, evaluate
@@ -204,7 +206,10 @@ def _run(command: dict[str, Any], specs: list[MetricSpec], group: Any) -> None:
         )
         if command["save_stats"] is not None:
             _save_stats(command["save_stats"], specs, job)
-        results = [] if fakes is None else evaluate(specs, job)
+        try:
+            results = [] if fakes is None else evaluate(specs, job)
+        except torch.OutOfMemoryError as error:
+            raise CliError(f"--batch: {command['batch_size']} images at once do not fit the GPU's memory") from error
     # Stored first: a pipe that ends early must not cost them.
     folder = command["outdir"] or (command["network"] and run_folder_of(command["network"]))
     if folder is not None and results:

@@ -175,13 +175,26 @@ def test_a_generator_makes_as_many_images_as_asked(reals):
         ("fd_custom0.08k_full", {"reals": None}, "needs real images"),
         ("ppl2_wend", {}, "measures a generator, not images"),
         ("kd_custom0.08k_full", {"detector": "tests.metric_cases:not_finite"}, "some images are not finite"),
-        ("pr_custom0.002k3_full", {}, "pr_custom0.002k3_full: at least 4 fake images are needed, got 2"),
+        ("pr_custom0.002k3_full", {}, "pr_custom0.002k3_full: at least 4 fakes are needed, got 2"),
+        ("fdinf_custom0.029k_full", {}, "at least 30 fakes are needed, got 29"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_computed_is_said(reals, fakes, names, change, message):
     options = {"reals": reals, "fakes": fakes, **change}
     with pytest.raises(MetricError, match=message):
         values(names, job(**options))
+
+
+def test_too_few_reals_are_refused_before_any_work(fakes, tmp_path):
+    few = FileImages(write_images(tmp_path / "few.zip", noise_images(3)))
+    few.batches = None
+    with pytest.raises(MetricError, match="at least 6 reals are needed, got 3"):
+        values("dc_custom0.08k5_full", job(few, fakes))
+
+
+@pytest.mark.parametrize("name", ["fdinf_custom0.03k_full", "pr_custom0.004k3_full", "kd_custom0.002k_full"])
+def test_the_fewest_fakes_that_are_accepted_suffice(reals, fakes, name):
+    assert all(np.isfinite(list(values(name, job(reals, fakes)).values())))
 
 
 def test_per_class_distance_needs_classes(reals, tmp_path):
