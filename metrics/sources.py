@@ -144,7 +144,6 @@ class GeneratedImages:
         draw:   image numbers to images uint8 [n, C, H, W].
         labels: class of each number, or None.
         about:  what a result line says of the generator.
-        batch:  images in one forward, for those who draw without a plan.
     """
 
     num = None

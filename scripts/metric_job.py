@@ -19,7 +19,7 @@ from metrics.evaluate import MetricResult, StoredReals
 from metrics.extract import MetricError
 from metrics.names import MetricSpec
 from metrics.ppl import path_lengths
-from metrics.sources import FileImages, GeneratedImages, is_statistics, load_statistics, open_images
+from metrics.sources import FileImages, GeneratedImages, ImageSource, is_statistics, load_statistics, open_images
 from metrics.stats import Gaussian
 from scripts.generate import images_of_seeds
 from stylegan2 import Generator, load_generator
@@ -128,7 +128,7 @@ class SnapshotGenerator:
         return c
 
 
-def open_reals(path: Path, *, mirror: bool, workers: int | None) -> FileImages | Any:
+def open_reals(path: Path, *, mirror: bool, workers: int | None) -> ImageSource | StoredReals:
     """Real images, or their stored statistics; raises DataError if they cannot be read."""
     if not is_statistics(path):
         return open_images(path, mirror=mirror, workers=workers)
@@ -137,12 +137,12 @@ def open_reals(path: Path, *, mirror: bool, workers: int | None) -> FileImages |
     return StoredReals(Gaussian(mean, cov, num or 0), {"path": str(path), **told})
 
 
-def label_table(images: Any) -> LabelTable | None:
+def label_table(images: ImageSource | StoredReals | None) -> LabelTable | None:
     """The labels of images in a folder or zip."""
     return read_labels(images.container, images.names) if isinstance(images, FileImages) else None
 
 
-def comparison_warnings(reals: Any, fakes: Any) -> tuple[str, ...]:
+def comparison_warnings(reals: ImageSource | StoredReals | None, fakes: ImageSource | None) -> tuple[str, ...]:
     """What makes a comparison of these reals and fakes misleading."""
     warnings = []
     if isinstance(reals, StoredReals):

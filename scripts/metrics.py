@@ -20,6 +20,7 @@ from scripts.parameters import FiniteFloat, device_option, join_processes, ops_o
 if TYPE_CHECKING:
     from metrics.evaluate import Job
     from metrics.names import MetricSpec
+    from torch_utils.distributed import ProcessGroup
 
 EXAMPLES = """\b
 Examples:
@@ -155,7 +156,7 @@ def _check_sources(command: dict[str, Any], specs: list[MetricSpec]) -> None:
         raise click.UsageError("Missing option '--reals' (or '--data'): the real images to compare with.")
 
 
-def _run(command: dict[str, Any], specs: list[MetricSpec], group: Any) -> None:
+def _run(command: dict[str, Any], specs: list[MetricSpec], group: ProcessGroup) -> None:
     """Opens the images, computes, prints and stores."""
     import torch
 
