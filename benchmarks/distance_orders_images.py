@@ -23,18 +23,12 @@ from torch import Tensor
 from metrics.fid import frechet_distance
 from metrics.offline import OfflineFeatures
 from metrics.stats import FeatureStats
-from scripts.curves import COLORS
+from scripts.curves import COLORS, STYLE
 from stylegan2 import load_generator
 from torch_utils.image_dataset import ImageDataset
 from torch_utils.images import to_u8
 
 SHOWN = 5  # fake on which each corruption is shown
-STYLE = {
-    "font.size": 9, "axes.titlesize": 10, "axes.titleweight": "bold", "axes.titlelocation": "left",
-    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#666666", "axes.grid": True,
-    "grid.color": "#E3E3E3", "grid.linewidth": 0.7, "axes.axisbelow": True, "xtick.color": "#444444",
-    "ytick.color": "#444444",
-}  # fmt: skip
 
 
 class Point(NamedTuple):

@@ -12,17 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metrics.extract import Extracted, MetricError
+from metrics.extract import Extracted, MetricError, spread_mask
 from metrics.fid import fid_infinity, frechet_distance
 from metrics.inception_score import inception_score
 from metrics.kid import kid
 from metrics.manifold import density_coverage, precision_recall
-from metrics.names import MetricSpec
+from metrics.names import NUM_IS_SPLITS, MetricSpec
 from metrics.resize import Mode
 from metrics.stats import FeatureStats, Gaussian
 
 NUM_KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
-NUM_IS_SPLITS = 10
 IS_SHUFFLE_SEED = 2020  # torch-fidelity shuffles before it splits
 USUAL_NUM_FAKES = 50_000
 
@@ -63,16 +62,25 @@ class Compared:
     device: torch.device
 
     def real_gaussian(self) -> Gaussian:
-        return self.real if isinstance(self.real, Gaussian) else self.real.stats.gaussian(self.mode.ddof)
+        real = self.real if isinstance(self.real, Gaussian) else self.real.stats.gaussian(self.mode.ddof)
+        return self.on_device(real)
+
+    def fake_gaussian(self) -> Gaussian:
+        return self.on_device(self.fake.stats_of(self.spec.num).gaussian(self.mode.ddof))
+
+    def on_device(self, gaussian: Gaussian) -> Gaussian:
+        """Statistics from a cache or a file lie on the CPU."""
+        return Gaussian(gaussian.mean.to(self.device), gaussian.cov.to(self.device), gaussian.num)
 
     def fake_rows(self) -> Tensor:
         return self.fake.features[: self.spec.num].to(self.device)
 
     def real_rows(self) -> Tensor:
-        """Features of the reals; of more than the metric takes, the same random ones each time."""
+        """Features of the reals; of more than the metric takes, the same random ones whatever else was kept."""
         rows, most = self.real.features, self.spec.max_reals
         if most is not None and len(rows) > most:
-            rows = rows[torch.from_numpy(np.sort(np.random.RandomState(0).permutation(len(rows))[:most]))]
+            num = self.real.num
+            rows = rows[torch.from_numpy(spread_mask(num, most)[spread_mask(num, len(rows))])]
         return rows.to(self.device)
 
 
@@ -89,8 +97,7 @@ def compute(compared: Compared) -> Values:
 
 
 def _fid(compared: Compared) -> Values:
-    spec, real = compared.spec, compared.real_gaussian()
-    fake = compared.fake.stats_of(spec.num).gaussian(compared.mode.ddof)
+    spec, real, fake = compared.spec, compared.real_gaussian(), compared.fake_gaussian()
     warnings = []
     if spec.num < USUAL_NUM_FAKES:
         warnings.append(
@@ -100,14 +107,14 @@ def _fid(compared: Compared) -> Values:
     few = [f"{g.num} {which}" for which, g in (("reals", real), ("fakes", fake)) if 0 < g.num <= len(g.mean)]
     if few:
         warnings.append(f"{' and '.join(few)} are too few for {len(real.mean)} dimensions: a covariance is singular")
-    distance = frechet_distance(*_pair(real, compared.device), *_pair(fake, compared.device))
+    distance = frechet_distance(real.mean, real.cov, fake.mean, fake.cov)
     return Values({"": distance}, {"num_reals": real.num, "cov_ddof": compared.mode.ddof}, warnings)
 
 
 def _fid_infinity(compared: Compared) -> Values:
-    result = fid_infinity(compared.real_gaussian(), compared.fake_rows(), ddof=compared.mode.ddof, seed=compared.seed)
-    choices = {"num_reals": compared.real_gaussian().num, "cov_ddof": compared.mode.ddof}
-    return Values({"": result.value}, choices)
+    real = compared.real_gaussian()
+    result = fid_infinity(real, compared.fake_rows(), ddof=compared.mode.ddof, seed=compared.seed)
+    return Values({"": result.value}, {"num_reals": real.num, "cov_ddof": compared.mode.ddof})
 
 
 def _kid(compared: Compared) -> Values:
@@ -161,17 +168,14 @@ def _intra_fid(compared: Compared) -> Values:
                 raise MetricError(f"{compared.spec.name}: class {k} has {len(chosen)} {which}, expected at least 2")
             stats = FeatureStats(rows.shape[1])
             stats.update(chosen.to(compared.device))
-            pair += _pair(stats.gaussian(compared.mode.ddof), compared.device)
+            gaussian = compared.on_device(stats.gaussian(compared.mode.ddof))
+            pair += [gaussian.mean, gaussian.cov]
         distances[str(k)] = frechet_distance(*pair)
     warnings = []
     if smallest <= compared.real.features.shape[1]:
         warnings.append(f"a class has only {smallest} images: its covariance is singular")
     choices = {"num_reals": len(compared.real_labels), "num_classes": len(classes), "classes": distances}
     return Values({"": float(np.mean(list(distances.values())))}, choices, warnings)
-
-
-def _pair(gaussian: Gaussian, device: torch.device) -> tuple[Tensor, Tensor]:
-    return gaussian.mean.to(device), gaussian.cov.to(device)
 
 
 _KINDS: dict[str, Callable[[Compared], Values]] = {

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,7 +22,6 @@ from metrics.ppl import EPSILON, ppl_summary
 from metrics.sources import ImageSource
 from metrics.stats import Gaussian
 from torch_utils.distributed import ProcessGroup
-from torch_utils.image_dataset import random_state
 
 # (spec, path numbers, LPIPS) to the lengths of a generator's paths, [n].
 PathLengths = Callable[[MetricSpec, Sequence[int], Callable[[Tensor, Tensor], Tensor]], Tensor]
@@ -199,10 +197,7 @@ def real_features(specs: Sequence[MetricSpec], job: Job) -> dict[str, Extracted 
         found |= {name: entry for name, entry in loaded.items() if entry is not None}
     wants = {name: want for name, want in wants.items() if not job.group.any(name in found)}
     if wants:
-        keep = max(want.keep for want in wants.values())
-        # Of a part, a random one: folders are often sorted by what is on the images.
-        order = None if keep in (0, job.reals.num) else random_state(0).permutation(job.reals.num)
-        made = _extract("reals", job.reals, job.reals.num, wants, job, order)
+        made = _extract("reals", job.reals, job.reals.num, wants, job, spread=True)
         for name, entry in made.items():
             job.cache.save(job.reals, job.detectors.get(name), entry)
         found |= made
@@ -224,7 +219,7 @@ def _fake_features(specs: Sequence[MetricSpec], job: Job) -> dict[str, Extracted
 
 
 def _extract(
-    what: str, source: ImageSource, num: int, wants: dict[str, Want], job: Job, order: np.ndarray | None = None
+    what: str, source: ImageSource, num: int, wants: dict[str, Want], job: Job, *, spread: bool = False
 ) -> dict[str, Extracted]:
     return extract(
         source,
@@ -233,7 +228,7 @@ def _extract(
         batch=job.batch,
         device=job.detectors.device,
         group=job.group,
-        order=order,
+        spread=spread,
         progress=job.progress,
         what=what,
     )

@@ -16,6 +16,7 @@ from metrics.detectors import Detector
 from metrics.sources import ImageSource
 from metrics.stats import FeatureStats
 from torch_utils.distributed import ProcessGroup
+from torch_utils.image_dataset import random_state
 
 Progress = Callable[[str, int, int], None]  # what, done, total
 
@@ -29,7 +30,7 @@ class Want:
     """What is to be kept of one detector's output.
 
     Attributes:
-        keep:   rows of features, the first ones; 0 for their statistics alone.
+        keep:   rows of features; 0 for their statistics alone.
         logits: rows of logits.
     """
 
@@ -47,7 +48,8 @@ class Extracted:
     Attributes:
         num:      images.
         stats:    of all of them.
-        features: [keep, D] float32 on the CPU, in the images' order; None if none were wanted.
+        features: [keep, D] float32 on the CPU, in the images' order (the first ones, or spread over all of them);
+            None if none were wanted.
         logits:   [.., K] float32 on the CPU, or None.
     """
 
@@ -74,7 +76,7 @@ def extract(
     batch: int,
     device: torch.device,
     group: ProcessGroup,
-    order: np.ndarray | None = None,
+    spread: bool = False,
     progress: Progress | None = None,
     what: str = "images",
 ) -> dict[str, Extracted]:
@@ -84,8 +86,9 @@ def extract(
     what the detector's own sums do.
 
     Args:
-        batch: images at once in one process.
-        order: [num] the images' numbers in the order they are taken; None: 0 .. num - 1.
+        batch:  images at once in one process.
+        spread: keep features of random images, always the same ones, where not all are wanted: folders are often
+            sorted by what is on the images. Else of the first ones.
 
     Returns:
         By detector; on other ranks than 0 nothing is kept, and the dict is empty.
@@ -95,7 +98,11 @@ def extract(
         WeightsError: a detector of the user's gives no features [N, D].
         DataError: an image cannot be read.
     """
-    numbers = np.arange(num) if order is None else order
+    numbers = np.arange(num)
+    is_kept = {
+        name: torch.from_numpy(spread_mask(num, want.keep) if spread else numbers < want.keep)
+        for name, (_, want) in detectors.items()
+    }
     parts = [numbers[i : i + batch * group.world] for i in range(0, num, batch * group.world)]
     # A last part may leave a process without an image: it takes one for nothing.
     shares = [part[group.rank :: group.world] for part in parts]
@@ -118,17 +125,24 @@ def extract(
                 if name not in kept:
                     kept[name] = Extracted(num, FeatureStats(rows.shape[1]))
                 kept[name].stats.update(rows)
-                if done < want.keep:
-                    features[name].append(rows[: want.keep - done].float().cpu())
+                if want.keep:
+                    features[name].append(rows.float().cpu()[is_kept[name][done : done + len(part)]])
                 if done < want.logits:
                     logits[name].append(logit_rows[: want.logits - done].float().cpu())
             done += len(part)
             if progress is not None and group.is_main:
                 progress(what, done, num)
     for name, entry in kept.items():
-        entry.features = torch.cat(features[name]) if features[name] else None
+        entry.features = torch.cat(features[name]) if detectors[name][1].keep else None
         entry.logits = torch.cat(logits[name]) if logits[name] else None
     return kept
+
+
+def spread_mask(num: int, keep: int) -> np.ndarray:
+    """[num] bool: `keep` random numbers, always the same ones; those of a smaller `keep` are among them."""
+    mask = np.zeros(num, dtype=bool)
+    mask[random_state(0).permutation(num)[:keep]] = True
+    return mask
 
 
 def _finite(out: Mapping[str, Tensor], name: str) -> Mapping[str, Tensor]:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 MAX_REALS = {"pr": 200_000, "dc": 200_000, "kid": 1_000_000}
 DEFAULT_NEIGHBOURS = {"pr": 3, "dc": 5}
 DEFAULT_NUM_PATHS = 50_000
-MIN_SCORED, MIN_EXTRAPOLATED = 10, 30  # fakes: one a split, and twice the points of the line
+NUM_IS_SPLITS = 10  # each needs a fake
+MIN_EXTRAPOLATED = 30  # fakes: twice the points of the line
 EXAMPLES = "fid50k_full, kid50k_full, is50k, pr50k3_full, dc50k5_full, ppl2_wend, fd_offline50k_full"
 
 # The front part of a name: kind of metric and detector. Distances that are not on Inception's features have other
@@ -80,7 +81,7 @@ class MetricSpec:
     @property
     def min_fakes(self) -> int:
         """Fewer fakes are refused."""
-        return {"pr": self.neighbours + 1, "is": MIN_SCORED, "fidinf": MIN_EXTRAPOLATED}.get(self.kind, 2)
+        return {"pr": self.neighbours + 1, "is": NUM_IS_SPLITS, "fidinf": MIN_EXTRAPOLATED}.get(self.kind, 2)
 
     @property
     def min_reals(self) -> int:

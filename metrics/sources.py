@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from metrics.stats import FeatureStats
-from torch_utils.image_files import Container, DataError, digest, read_labels
+from torch_utils.image_files import Container, DataError, LabelTable, digest, read_labels
 from torch_utils.rgb_images import RGBDecoder
 from torch_utils.workers import cpu_count, map_in_order
 
@@ -73,8 +73,12 @@ class FileImages:
         self.workers = (min(4, max(1, cpu_count() - 1)) if many else 0) if workers is None else workers
 
     @cached_property
+    def label_table(self) -> LabelTable | None:
+        return read_labels(self.container, self.names)
+
+    @property
     def labels(self) -> np.ndarray | None:
-        table = read_labels(self.container, self.names)
+        table = self.label_table
         if table is None or not table.is_onehot:
             return None
         return np.tile(table.values, 2 if self.mirror else 1)
@@ -97,10 +101,10 @@ class FileImages:
 
     @cached_property
     def _fingerprint(self) -> str:
-        return digest(self.container, self.names)
+        return hashlib.sha256(f"{digest(self.container, self.names)} mirror={self.mirror}".encode()).hexdigest()
 
     def fingerprint(self) -> str:
-        return hashlib.sha256(f"{self._fingerprint} mirror={self.mirror}".encode()).hexdigest()
+        return self._fingerprint
 
 
 class ArrayImages:
@@ -133,8 +137,12 @@ class ArrayImages:
         height, width = self.images.shape[1:3]
         return {"path": str(self.path), "size": [width, height], "flips": False}
 
-    def fingerprint(self) -> str:
+    @cached_property
+    def _fingerprint(self) -> str:
         return hashlib.sha256(str(self.images.shape).encode() + self.images.tobytes()).hexdigest()
+
+    def fingerprint(self) -> str:
+        return self._fingerprint
 
 
 class GeneratedImages:

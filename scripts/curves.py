@@ -39,6 +39,12 @@ DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
 METRIC = "result/"  # what the keys of metrics begin with
 SMOOTH_FRACTION = 0.01  # of the run's length: half-life of the moving average, to either side
 FORMATS = (".png", ".pdf", ".svg")
+STYLE = {
+    "font.size": 9, "axes.titlesize": 10, "axes.titleweight": "bold", "axes.titlelocation": "left",
+    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#666666",
+    "axes.grid": True, "grid.color": "#E3E3E3", "grid.linewidth": 0.7, "axes.axisbelow": True,
+    "xtick.color": "#444444", "ytick.color": "#444444", "legend.frameon": False, "svg.fonttype": "none",
+}  # fmt: skip
 
 
 EXAMPLES = """\b
@@ -163,13 +169,7 @@ def plot_runs(runs: dict[str, list[dict]], path: str | Path, *, smooth: bool = F
     columns = _num_columns(len(panels))
     rows = -(-len(panels) // columns)  # rounded up
 
-    style = {
-        "font.size": 9, "axes.titlesize": 10, "axes.titleweight": "bold", "axes.titlelocation": "left",
-        "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#666666",
-        "axes.grid": True, "grid.color": "#E3E3E3", "grid.linewidth": 0.7, "axes.axisbelow": True,
-        "xtick.color": "#444444", "ytick.color": "#444444", "legend.frameon": False, "svg.fonttype": "none",
-    }  # fmt: skip
-    with rc_context(style):
+    with rc_context(STYLE):
         figure = Figure(figsize=(4.2 * columns, 2.9 * rows), dpi=160, layout="constrained")
         FigureCanvasAgg(figure)  # no window system, whatever backend is configured
         axes = figure.subplots(rows, columns, squeeze=False)

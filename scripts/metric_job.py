@@ -24,7 +24,7 @@ from metrics.stats import Gaussian
 from scripts.generate import images_of_seeds
 from stylegan2 import Generator, load_generator
 from torch_utils.image_dataset import random_state
-from torch_utils.image_files import LabelTable, read_labels
+from torch_utils.image_files import LabelTable
 from torch_utils.images import to_u8
 
 SEED_STRIDE = 2**20  # fake number i of metric seed s is seed s * SEED_STRIDE + i of `ggdr generate`
@@ -139,7 +139,7 @@ def open_reals(path: Path, *, mirror: bool, workers: int | None) -> ImageSource 
 
 def label_table(images: ImageSource | StoredReals | None) -> LabelTable | None:
     """The labels of images in a folder or zip."""
-    return read_labels(images.container, images.names) if isinstance(images, FileImages) else None
+    return images.label_table if isinstance(images, FileImages) else None
 
 
 def comparison_warnings(reals: ImageSource | StoredReals | None, fakes: ImageSource | None) -> tuple[str, ...]:

@@ -134,6 +134,13 @@ def python(*args: object) -> subprocess.Popen:
     return process
 
 
+def torchrun(*args: object) -> tuple[int, str]:
+    """Two processes of a script or module; returns exit code and output."""
+    process = python("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, *args)
+    output = process.communicate(timeout=180)[0]
+    return process.returncode, output
+
+
 @pytest.fixture(autouse=True)
 def _no_process_outlives_its_test():
     yield

@@ -9,17 +9,10 @@ import json
 import pytest
 import torch
 
-from tests.conftest import TINY_RUN, python
+from tests.conftest import TINY_RUN, python, torchrun
 from torch_utils.checkpoint import load_state
 from torch_utils.distributed import ProcessGroup, init_process_group
 from torch_utils.runlog import read_stats
-
-
-def torchrun(*args):
-    """Two processes of a script or module; returns exit code and output."""
-    process = python("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, *args)
-    output = process.communicate(timeout=180)[0]
-    return process.returncode, output
 
 
 def train_args(dataset_zip, outdir, *args):

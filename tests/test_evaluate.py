@@ -15,7 +15,7 @@ from metrics.detectors import DetectorFiles, custom_features, state_hash
 from metrics.evaluate import Job, StoredReals, evaluate
 from metrics.extract import MetricError
 from metrics.fid import frechet_distance
-from metrics.names import parse_metrics
+from metrics.names import MAX_REALS, parse_metrics
 from metrics.resize import MODES
 from metrics.sources import ArrayImages, FileImages, GeneratedImages, load_statistics, open_images, save_statistics
 from metrics.stats import FeatureStats, Gaussian
@@ -119,6 +119,18 @@ def test_fewer_fakes_for_one_metric_are_the_first_ones(reals, fakes):
     both = values("fd_custom0.04k_full,fd_custom0.08k_full", job(reals, fakes))
     assert both["fd_custom0.04k_full"] == pytest.approx(alone["fd_custom0.04k_full"], rel=1e-9)
     assert both["fd_custom0.08k_full"] != both["fd_custom0.04k_full"]
+
+
+def test_reals_that_stand_for_all_are_the_same_beside_other_detectors(tmp_path, fakes, monkeypatch):
+    monkeypatch.setitem(MAX_REALS, "pr", 30)
+    # Sorted, as folders of classes are: the first 30 are no sample.
+    images = np.concatenate([noise_images(30, seed=i) // (i + 1) for i in range(3)])
+    reals = FileImages(write_images(tmp_path / "sorted.zip", images))
+    alone = values("pr_custom0.08k3_full", job(reals, fakes))
+    beside = values("kd_offline0.08k_full,pr_custom0.08k3_full", job(reals, fakes))
+    both = values("kd_custom0.08k_full,pr_custom0.08k3_full", job(reals, fakes))
+    for other in (beside, both):
+        assert {name: other[name] for name in alone} == alone
 
 
 def test_per_class_distance_sees_swapped_classes(reals, tmp_path):

@@ -21,7 +21,7 @@ from scripts.metric_job import SEED_STRIDE
 from scripts.training_metrics import BEST_FILE
 from stylegan2.config import GeneratorConfig
 from stylegan2.generator import Generator
-from tests.conftest import TINY_RUN, python
+from tests.conftest import TINY_RUN, torchrun
 from tests.metric_cases import DETECTOR, noise_images, write_images
 from tests.test_generate import tiny_generator
 from torch_utils.checkpoint import load_snapshot, save_snapshot
@@ -43,13 +43,6 @@ def reals(tmp_path) -> Path:
 def save(path: Path, G) -> Path:
     save_snapshot(path, {"G_ema": G.state_dict()}, {"G": asdict(G.config), "nimg": 4000})
     return path
-
-
-def two_processes(*args: object) -> tuple[int, str]:
-    """Two processes of a script; exit code and output."""
-    process = python("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, "-m", *args)
-    output = process.communicate(timeout=180)[0]
-    return process.returncode, output
 
 
 def ggdr_metrics(*args: object, code: int = 0) -> str:
@@ -196,11 +189,8 @@ def test_a_diverged_network_is_named(reals, tmp_path):
 def test_processes_share_the_work_and_change_nothing(network, reals):
     args = ["--network", network, "--data", reals, "--metrics", NAMES, "--json", "--no-cache", "--device", "cpu"]
     args += ["--detector", DETECTOR, "--batch", 7]
-    process = python(
-        "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, "-m", "scripts.metrics", *args
-    )
-    output = process.communicate(timeout=180)[0]
-    assert process.returncode == 0, output
+    code, output = torchrun("-m", "scripts.metrics", *args)
+    assert code == 0, output
     assert results(output) == pytest.approx(results(ggdr_metrics(*args[:-4])), rel=1e-9)
     assert output.count('"metric"') == 3
 
@@ -209,11 +199,8 @@ def test_an_unreadable_image_ends_all_processes(network, tmp_path):
     folder = write_images(tmp_path / "reals", noise_images(40, res=8))
     (folder / "img00031.png").write_bytes(b"broken")
     args = ["--network", network, "--data", folder, "--metrics", NAMES, "--device", "cpu", "--detector", DETECTOR]
-    process = python(
-        "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, "-m", "scripts.metrics", *args
-    )
-    output = process.communicate(timeout=120)[0]
-    assert process.returncode != 0
+    code, output = torchrun("-m", "scripts.metrics", *args)
+    assert code != 0
     assert "img00031.png: cannot be decoded" in output
 
 
@@ -285,7 +272,7 @@ def test_unusable_metrics_are_refused_before_training(dataset_zip, tmp_path):
 
 def test_two_processes_measure_as_one(dataset_zip, tmp_path):
     args = ["--data", dataset_zip, *TINY_RUN, "--tick", 0.032, "--kimg", 0.032, *METRICS, "--outdir", tmp_path / "two"]
-    code, output = two_processes("scripts.train", *args)
+    code, output = torchrun("-m", "scripts.train", *args)
     assert code == 0, output
     (network,) = (tmp_path / "two").glob("network-snapshot-*")
     by_hand = ggdr_metrics("--network", network, "--data", dataset_zip, *METRICS, "--json", "--outdir", tmp_path)
