@@ -22,6 +22,7 @@ import click
 import numpy as np
 
 from scripts.errors import CliError
+from scripts.progress import progress_bars
 from torch_utils.conversion import (
     FILTERS,
     SMALL_POLICIES,
@@ -283,20 +284,12 @@ def _exit(signum: int, frame: FrameType | None) -> None:
 
 
 def _progress(pngs: Iterator[bytes | None], total: int) -> Iterator[bytes | None]:
-    """Pass pngs on, with a progress bar if standard error is a terminal."""
-    if not sys.stderr.isatty():
-        yield from pngs
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = BarColumn(), MofNCompleteColumn(), TextColumn("images"), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("convert", total=total)
+    """Pass pngs on, with a progress bar."""
+    with progress_bars() as progress:
         for done, png in enumerate(pngs, 1):
             yield png
             if done % 64 == 0 or done == total:
-                progress.update(task, completed=done)
+                progress("images", done, total)
 
 
 def _summarise(

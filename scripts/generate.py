@@ -4,57 +4,33 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
-from scripts.parameters import FiniteFloat, choose_device, device_option, ops_option, prepare_ops
+from scripts.network_options import (
+    GRID,
+    batch_option,
+    check_class,
+    class_option,
+    make_folder,
+    network_option,
+    open_generator,
+    outdir_option,
+    seeds_option,
+    trunc_option,
+    writing_images,
+)
+from scripts.parameters import bad_parameter, choose_device, device_option, ops_option, prepare_ops
+from scripts.progress import progress_bars
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from stylegan2 import Generator
-
-Parsed = TypeVar("Parsed")
-MAX_SEEDS = 1_000_000
-MAX_SEED = 2**63 - 1
-
-
-def parse_seeds(text: str) -> list[int]:
-    """Seeds of a comma-separated list of numbers and inclusive ranges: "0-2,100" is [0, 1, 2, 100].
-
-    A seed named twice counts once, where it was named first.
-
-    Raises:
-        ValueError: anything else, a backward range, a seed of 2^63 or more, or over a million seeds.
-    """
-    seeds: dict[int, None] = {}
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*([0-9]+)\s*(?:-\s*([0-9]+)\s*)?", part)
-        if match is None:
-            raise ValueError(f"expected numbers and ranges, as in 0-63,100; got {part.strip()!r} in {text!r}")
-        first = int(match[1])
-        last = first if match[2] is None else int(match[2])
-        if last < first:
-            raise ValueError(f"expected a range from low to high, got {part.strip()!r} in {text!r}")
-        if last > MAX_SEED:
-            raise ValueError(f"expected seeds up to {MAX_SEED}, got {last}")
-        if len(seeds) + last - first >= MAX_SEEDS:
-            raise ValueError(f"expected {MAX_SEEDS} seeds at most, got more in {text!r}")
-        seeds.update(dict.fromkeys(range(first, last + 1)))
-    return list(seeds)
-
-
-def parse_grid(text: str) -> tuple[int, int]:
-    """Columns and rows of "8x4". Raises ValueError for anything else, or a side below 1."""
-    match = re.fullmatch(r"([0-9]+)x([0-9]+)", text.strip().lower())
-    if match is None or int(match[1]) < 1 or int(match[2]) < 1:
-        raise ValueError(f"expected columns x rows such as 8x8, got {text!r}")
-    return int(match[1]), int(match[2])
 
 
 def generate_images(
@@ -141,29 +117,10 @@ Examples:
 
 
 @click.command(no_args_is_help=True, epilog=EXAMPLES, context_settings={"show_default": True})
-@click.option(
-    "--network",
-    metavar="FILE",
-    required=True,
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Network snapshot, network-snapshot-KKKKKK.safetensors.",
-)
-@click.option("--seeds", metavar="LIST", required=True, help="Numbers and inclusive ranges, e.g. 0-63,100.")
-@click.option(
-    "--outdir",
-    metavar="DIR",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for the pictures, made if missing; pictures of the same name are replaced.",
-)
-@click.option(
-    "--trunc",
-    "truncation_psi",
-    metavar="PSI",
-    type=FiniteFloat(),
-    default=1.0,
-    help="Truncation: w is pulled towards its mean; 1 leaves it, 0 is the mean.",
-)
+@network_option
+@seeds_option()
+@outdir_option
+@trunc_option
 @click.option(
     "--trunc-cutoff",
     "truncation_cutoff",
@@ -172,13 +129,7 @@ Examples:
     show_default="all",
     help="Truncate the first N layers' w only.",
 )
-@click.option(
-    "--class",
-    "class_idx",
-    metavar="IDX",
-    type=click.IntRange(min=0),
-    help="Class to generate, from 0 up; a conditional network needs it.",
-)
+@class_option
 @click.option(
     "--noise-mode",
     type=click.Choice(["const", "random", "none"]),
@@ -187,17 +138,12 @@ Examples:
 )
 @click.option(
     "--grid",
+    "columns_rows",
     metavar="COLSxROWS",
+    type=GRID,
     help="Write one picture, grid.FORMAT, instead of one for each seed; e.g. 8x8.",
 )
-@click.option(
-    "--batch",
-    "batch_size",
-    metavar="N",
-    type=click.IntRange(min=1),
-    default=16,
-    help="Images at once.",
-)
+@batch_option(16)
 @device_option
 @ops_option
 @click.option(
@@ -210,13 +156,13 @@ Examples:
 @click.option("--save-w", is_flag=True, help="With --format npz: also w float32 [N,num_ws,w_dim].")
 def main(
     network: Path,
-    seeds: str,
+    seeds: list[int],
     outdir: Path,
     truncation_psi: float,
     truncation_cutoff: int | None,
     class_idx: int | None,
     noise_mode: str,
-    grid: str | None,
+    columns_rows: tuple[int, int] | None,
     batch_size: int,
     device: str,
     ops: str | None,
@@ -228,35 +174,34 @@ def main(
     Writes seed0000.png and so on, one for each seed. A seed's latent is the same on every device and in every
     batch.
     """
-    seed_list = _parsed(parse_seeds, seeds, "--seeds")
-    columns_rows = None if grid is None else _parsed(parse_grid, grid, "--grid")
     if columns_rows is not None:
-        cells = columns_rows[0] * columns_rows[1]
+        columns, rows = columns_rows
         if file_format == "npz":
-            raise _bad("a grid is a picture: expected --format png, jpg or webp, got npz", "--grid")
-        if len(seed_list) > cells:
-            raise _bad(f"{grid} holds {cells} images, got {len(seed_list)} seeds", "--grid")
+            raise bad_parameter("a grid is a picture: expected --format png, jpg or webp, got npz", "--grid")
+        if len(seeds) > columns * rows:
+            text = f"{columns}x{rows} holds {columns * rows} images, got {len(seeds)} seeds"
+            raise bad_parameter(text, "--grid")
     if save_w and file_format != "npz":
-        raise _bad(f"w is stored in npz files: expected --format npz, got {file_format}", "--save-w")
-
-    import torch
+        raise bad_parameter(f"w is stored in npz files: expected --format npz, got {file_format}", "--save-w")
 
     torch_device = choose_device(device)
-    G = _load(network, torch_device)
-    _check_class(network, G, class_idx)
+    G = open_generator(network, torch_device)
+    check_class(network, G, class_idx)
     if truncation_cutoff is not None and truncation_cutoff > G.num_ws:
-        raise _bad(
+        raise bad_parameter(
             f"{network} has {G.num_ws} ws: expected 0 to {G.num_ws}, got {truncation_cutoff}",
             "--trunc-cutoff",
         )
     if file_format == "jpg" and G.img_channels == 4:
-        raise _bad("a JPEG has no alpha and the network makes 4 channels: expected png, webp or npz", "--format")
-    _make_folder(outdir)
+        raise bad_parameter(
+            "a JPEG has no alpha and the network makes 4 channels: expected png, webp or npz", "--format"
+        )
+    make_folder(outdir)
     prepare_ops(ops, torch_device)
 
     batches = generate_images(
         G,
-        seed_list,
+        seeds,
         device=torch_device,
         batch_size=batch_size,
         class_idx=class_idx,
@@ -264,13 +209,9 @@ def main(
         truncation_cutoff=truncation_cutoff,
         noise_mode=noise_mode,
     )
-    try:
-        written = _write(batches, outdir, len(seed_list), columns_rows, file_format, save_w)
-    except torch.cuda.OutOfMemoryError as err:
-        raise _bad(f"{batch_size} images at once do not fit the GPU's memory: expected fewer", "--batch") from err
-    except OSError as err:
-        raise _bad(f"cannot write to {outdir}: {err.strerror or err}", "--outdir") from err
-    click.echo(f"{len(seed_list)} images written to {written}")
+    with writing_images(outdir, batch_size):
+        written = _write(batches, outdir, len(seeds), columns_rows, file_format, save_w)
+    click.echo(f"{len(seeds)} images written to {written}")
 
 
 def _write(
@@ -283,8 +224,6 @@ def _write(
 ) -> Path:
     """Write the pictures as they come, or one file at the end; returns the file, or the folder of many."""
     import torch
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from torch_utils.images import make_grid, save_image
 
@@ -292,10 +231,8 @@ def _write(
     all_seeds: list[int] = []
     all_images: list[Tensor] = []
     all_ws: list[Tensor] = []
-    console = Console(stderr=True)
-    look = (TextColumn("generating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*look, console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task("generating", total=num_seeds)
+    num_done = 0
+    with progress_bars() as progress:
         for seeds, images_u8, ws in batches:
             if keep_images:
                 all_seeds += seeds
@@ -304,7 +241,8 @@ def _write(
             else:
                 for seed, image_u8 in zip(seeds, images_u8, strict=True):
                     save_image(image_u8, outdir / f"seed{seed:04d}.{file_format}")
-            progress.advance(task, len(seeds))
+            num_done += len(seeds)
+            progress("images", num_done, num_seeds)
 
     if columns_rows is not None:
         columns, rows = columns_rows
@@ -333,50 +271,6 @@ def _save_npz(path: Path, images_u8: Tensor, seeds: list[int], ws: Tensor | None
         arrays["w"] = ws.numpy()
     with atomic_write(path) as file:
         np.savez(file, **arrays)
-
-
-def _load(network: Path, device: torch.device) -> Generator:
-    """The generator on its device; BadParameter if the snapshot cannot be read."""
-    import stylegan2
-    from torch_utils.checkpoint import SnapshotError
-
-    try:
-        return stylegan2.load_generator(network, device=device)
-    except (SnapshotError, OSError) as err:
-        raise _bad(str(err), "--network") from err
-
-
-def _check_class(network: Path, G: Generator, class_idx: int | None) -> None:
-    """BadParameter unless a class is given exactly for a conditional network, and is one of its classes."""
-    if G.c_dim == 0 and class_idx is not None:
-        raise _bad(f"{network} is unconditional: expected no class, got {class_idx}", "--class")
-    if G.c_dim > 0 and (class_idx is None or class_idx >= G.c_dim):
-        got = "none" if class_idx is None else class_idx
-        raise _bad(f"{network} has {G.c_dim} classes: expected one of 0 to {G.c_dim - 1}, got {got}", "--class")
-
-
-def _make_folder(outdir: Path) -> None:
-    """Make the output folder and see that files can be made in it, before any work is done."""
-    import tempfile
-
-    try:
-        outdir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=outdir):
-            pass
-    except OSError as err:
-        raise _bad(f"cannot write to {outdir}: {err.strerror or err}", "--outdir") from err
-
-
-def _parsed(parse: Callable[[str], Parsed], text: str, option: str) -> Parsed:
-    """`parse(text)`, its ValueError turned into a message about the option."""
-    try:
-        return parse(text)
-    except ValueError as err:
-        raise _bad(str(err), option) from err
-
-
-def _bad(message: str, option: str) -> click.BadParameter:
-    return click.BadParameter(message, param_hint=f"'{option}'")
 
 
 if __name__ == "__main__":

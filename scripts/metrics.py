@@ -5,10 +5,7 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +13,7 @@ import click
 
 from scripts.errors import CliError, first_process_speaks, metric_errors
 from scripts.parameters import FiniteFloat, device_option, join_processes, ops_option, prepare_ops
+from scripts.progress import progress_bars
 
 if TYPE_CHECKING:
     from metrics.evaluate import Job
@@ -192,7 +190,7 @@ def _run(command: dict[str, Any], specs: list[MetricSpec], group: ProcessGroup) 
     warnings = comparison_warnings(reals, fakes)
     if command["psi"] != 1:
         warnings += (f"fakes are truncated (psi {command['psi']:g}); published figures are not",)
-    with progress_bars(sys.stderr.isatty() and group.is_main) as progress:
+    with progress_bars(group.is_main) as progress:
         job = Job(
             detectors,
             reals=reals,
@@ -254,27 +252,6 @@ def snapshot_about(network: Path | None) -> dict[str, Any]:
         return {}
     nimg = load_snapshot(network).config.get("nimg")
     return {} if nimg is None else {"nimg": nimg, "kimg": nimg / 1000}
-
-
-@contextmanager
-def progress_bars(shown: bool) -> Iterator[Callable[[str, int, int], None] | None]:
-    """A bar on standard error for each kind of images, or nothing."""
-    if not shown:
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    look = (TextColumn("{task.description:>6}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*look, console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, Any] = {}
-
-        def progress(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done)
-
-        yield progress
 
 
 if __name__ == "__main__":

@@ -54,6 +54,11 @@ ops_option = click.option(
 )
 
 
+def bad_parameter(message: str, option: str) -> click.BadParameter:
+    """An option's value cannot be used; to be raised."""
+    return click.BadParameter(message, param_hint=f"'{option}'")
+
+
 def choose_device(name: str) -> torch.device:
     """The device that a value of `device_option` stands for; BadParameter if there is none."""
     import torch
@@ -62,7 +67,7 @@ def choose_device(name: str) -> torch.device:
     device = torch.device(name if name != "auto" else "cuda" if num_gpus else "cpu")
     if device.type == "cuda" and (device.index or 0) >= num_gpus:
         found = f"{num_gpus} CUDA devices" if num_gpus else "no CUDA device"
-        raise click.BadParameter(f"torch sees {found} here, got {name}", param_hint="'--device'")
+        raise bad_parameter(f"torch sees {found} here, got {name}", "--device")
     return device
 
 

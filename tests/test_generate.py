@@ -16,7 +16,8 @@ import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from scripts.generate import generate_images, main, parse_grid, parse_seeds
+from scripts.generate import generate_images, main
+from scripts.network_options import parse_grid, parse_seeds
 from stylegan2.config import GeneratorConfig
 from stylegan2.generator import Generator
 from torch_utils.checkpoint import save_snapshot

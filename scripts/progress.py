@@ -1,0 +1,35 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""Progress bars of the commands."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Progress = Callable[[str, int, int], None]  # what, done, total
+
+
+@contextmanager
+def progress_bars(shown: bool = True) -> Iterator[Progress]:
+    """Yields `progress(what, done, total)`, which keeps a bar for each `what` on standard error.
+
+    It does nothing where standard error is no terminal, or `shown` is False.
+    """
+    if not (shown and sys.stderr.isatty()):
+        yield lambda what, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    look = (TextColumn("{task.description:>6}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*look, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def progress(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done)
+
+        yield progress

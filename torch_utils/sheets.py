@@ -1,0 +1,117 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""Contact sheets: pictures in rows and columns, with names beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont
+
+INK, PAPER, FAINT = (32, 32, 32), (255, 255, 255), (110, 110, 110)
+TEXT_SIZE, TITLE_SIZE = 15, 20  # pixels
+PAD = 10  # pixels around text
+
+
+def enlarged(image: np.ndarray, size: int) -> np.ndarray:
+    """[H, W, C] -> the largest whole multiple of it whose longer side is not above `size`; at least itself.
+
+    Pixels stay square and sharp (nearest neighbour).
+    """
+    scale = max(size // max(image.shape[:2]), 1)
+    return image.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def as_rgb(image: np.ndarray) -> np.ndarray:
+    """[H, W, 1, 3 or 4] uint8 -> [H, W, 3]; grey is repeated, transparency shown over white."""
+    if image.shape[2] == 4:
+        alpha = image[:, :, 3:].astype(np.uint16)
+        return ((image[:, :, :3] * alpha + 255 * (255 - alpha)) // 255).astype(np.uint8)
+    return np.broadcast_to(image, (*image.shape[:2], 3))
+
+
+def contact_sheet(
+    cells: Sequence[Sequence[np.ndarray | None]],
+    *,
+    rows: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    title: str | None = None,
+    note: str | None = None,
+    gap: int = 4,
+) -> np.ndarray:
+    """Lays pictures out on white, dark text beside and above them.
+
+    Args:
+        cells:   rows of pictures [H, W, 1, 3 or 4] uint8; each stands in the middle of its cell, which is as large as
+                 the largest picture of all. None, and what a short row lacks, is left white.
+        rows:    text beside each row; may hold line ends.
+        columns: text above each column; may hold line ends.
+        title:   above all of it.
+        note:    below all of it, fainter; may hold line ends.
+        gap:     white pixels between cells.
+
+    Returns:
+        [H, W, 3] uint8.
+
+    Raises:
+        ValueError: no picture, or labels that are not as many as rows or columns.
+    """
+    from PIL import Image, ImageDraw
+
+    pictures = [cell for row in cells for cell in row if cell is not None]
+    if not pictures:
+        raise ValueError("a contact sheet needs a picture, got none")
+    num_rows, num_columns = len(cells), max(len(row) for row in cells)
+    for what, labels, expected in (("row", rows, num_rows), ("column", columns, num_columns)):
+        if labels is not None and len(labels) != expected:
+            raise ValueError(f"expected {expected} {what} labels, got {len(labels)}")
+    height, width = (max(picture.shape[axis] for picture in pictures) for axis in (0, 1))
+
+    # Margins as large as their texts.
+    font, title_font = _font(TEXT_SIZE), _font(TITLE_SIZE)
+    left = max((_size(text, font)[0] for text in rows), default=0) + 2 * PAD if rows else PAD
+    top = _size(title, title_font)[1] + 2 * PAD if title else PAD
+    names_bottom = top + (max(_size(text, font)[1] for text in columns) if columns else 0)
+    top = names_bottom + PAD // 2 if columns else top
+    grid_width, grid_height = (n * (side + gap) - gap for n, side in ((num_columns, width), (num_rows, height)))
+    bottom = _size(note, font)[1] + 2 * PAD if note else PAD
+    widest = max((_size(text, f)[0] for text, f in ((title, title_font), (note, font)) if text), default=0)
+    sheet = Image.new("RGB", (max(left + grid_width, PAD + widest) + PAD, top + grid_height + bottom), PAPER)
+
+    draw = ImageDraw.Draw(sheet)
+    if title:
+        draw.text((PAD, PAD), title, fill=INK, font=title_font)
+    for i, text in enumerate(columns or ()):
+        middle = left + i * (width + gap) + width / 2
+        draw.multiline_text((middle, names_bottom), text, fill=INK, font=font, anchor="md", align="center")
+    for i, text in enumerate(rows or ()):
+        middle = top + i * (height + gap) + height / 2
+        draw.multiline_text((left - PAD, middle), text, fill=INK, font=font, anchor="rm", align="right")
+    if note:
+        draw.multiline_text((PAD, top + grid_height + PAD), note, fill=FAINT, font=font)
+    for i, row in enumerate(cells):
+        for j, picture in enumerate(row):
+            if picture is not None:
+                x = left + j * (width + gap) + (width - picture.shape[1]) // 2
+                y = top + i * (height + gap) + (height - picture.shape[0]) // 2
+                sheet.paste(Image.fromarray(np.ascontiguousarray(as_rgb(picture))), (x, y))
+    return np.asarray(sheet)
+
+
+def _font(size: int) -> FreeTypeFont:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size=size)
+
+
+def _size(text: str, font: FreeTypeFont) -> tuple[int, int]:
+    """Width and height in pixels of a text of one or more lines."""
+    from PIL import Image, ImageDraw
+
+    draw = ImageDraw.Draw(Image.new("L", (1, 1)))
+    x0, _, x1, y1 = draw.multiline_textbbox((0, 0), text, font=font)
+    return int(np.ceil(x1 - x0)), int(np.ceil(y1))
