@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -18,21 +17,8 @@ from PIL import Image
 
 from scripts.generate import generate_images, main
 from scripts.network_options import parse_grid, parse_seeds
-from stylegan2.config import GeneratorConfig
 from stylegan2.generator import Generator
-from torch_utils.checkpoint import save_snapshot
-
-
-def tiny_generator(*, c_dim: int = 0, img_channels: int = 3) -> Generator:
-    """8x8, with weights that let z, class, noise and truncation all show in the image."""
-    torch.manual_seed(0)
-    config = GeneratorConfig(8, img_channels, c_dim, z_dim=6, w_dim=5, mapping_num_layers=1, channel_base=32)
-    G = Generator(config).eval().requires_grad_(False)
-    G.mapping.w_avg.normal_()
-    for name, parameter in G.named_parameters():
-        if name.endswith("noise_strength"):
-            parameter.fill_(0.5)
-    return G
+from tests.tiny import pixels, save_tiny, tiny_generator
 
 
 @pytest.fixture
@@ -41,17 +27,11 @@ def run(tmp_path):
 
     def run_generate(*options: str, G: Generator | None = None) -> Result:
         G = G or tiny_generator()
-        network = tmp_path / "net.safetensors"
-        save_snapshot(network, {"G_ema": G.state_dict()}, {"G": asdict(G.config)})
+        network = save_tiny(tmp_path / "net.safetensors", G)
         args = ["--network", str(network), "--outdir", str(tmp_path / "out"), "--device", "cpu", *options]
         return CliRunner().invoke(main, args)
 
     return run_generate
-
-
-def pixels(path: Path) -> np.ndarray:
-    with Image.open(path) as picture:
-        return np.asarray(picture)
 
 
 def images_of(G: Generator, seeds: list[int], **options) -> torch.Tensor:
@@ -269,7 +249,7 @@ def test_cuda_that_is_not_there_is_refused(run):
 def test_file_that_is_no_snapshot_is_refused_with_its_name(run, tmp_path, kind: str):
     path = tmp_path / "other.safetensors"
     foreign = safetensors.torch.save({"weight": torch.zeros(2)})
-    save_snapshot(path, {"G_ema": tiny_generator().state_dict()}, {"G": asdict(tiny_generator().config)})
+    save_tiny(path, tiny_generator())
     whole = path.read_bytes()
     path.write_bytes({"text": b"hello", "empty": b"", "truncated": whole[: len(whole) // 2], "foreign": foreign}[kind])
     result = run("--seeds", "0", "--network", str(path))
