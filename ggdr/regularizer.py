@@ -68,14 +68,19 @@ class GGDR:
         if weight < 0:
             raise ValueError(f"weight must not be negative, got {weight}")
         self.weight = float(weight)
-        guide_names = [guide] if isinstance(guide, str) else list(guide)
-        self._guide_tap = FeatureTap(G, guide_names, detach=True)
+        self._guide_names = [guide] if isinstance(guide, str) else list(guide)
+        self._guide_tap = FeatureTap(G, self._guide_names, detach=True)
         self._encoder_tap = FeatureTap(D, list(encoder))
         shapes = self._probed_shapes(G, D, probe)
         self.decoder = FeatureDecoder(*shapes)
         self._encoder_tap = FeatureTap(D, self.decoder.encoder_names)
         device = next((p.device for p in D.parameters()), torch.device("cpu"))
         self.decoder.to(device)
+
+    @property
+    def guides(self) -> list[str]:
+        """The names of the layers of G that are predicted."""
+        return list(self._guide_names)
 
     @property
     def gain(self) -> float:
@@ -87,6 +92,13 @@ class GGDR:
         """Collects features while open; run G once and D once on its images inside."""
         with self._guide_tap as guides, self._encoder_tap as encoder:
             yield GuidedFeatures(guides, encoder)
+
+    def predict(self, feats: GuidedFeatures) -> dict[str, Tensor]:
+        """What the decoder sees in the images that D ran on, of whatever origin: [N, C, H, W] float32 by guide."""
+        encoder = {name: feats.encoder[name] for name in feats.encoder}
+        if self.weight == 0:
+            encoder = {name: feat.detach() for name, feat in encoder.items()}
+        return self.decoder(encoder)
 
     def distance(self, feats: GuidedFeatures, warp: Warp | None = None) -> Tensor:
         """Cosine distance of predicted and true guides, [N] float32 in [0, 2]; the mean over several guides.
@@ -100,10 +112,7 @@ class GGDR:
             RuntimeError: a tapped layer did not run, or its output was changed in place.
             ValueError: G and D ran on batches of different size.
         """
-        encoder = {name: feats.encoder[name] for name in feats.encoder}
-        if self.weight == 0:
-            encoder = {name: feat.detach() for name, feat in encoder.items()}
-        pred = self.decoder(encoder)
+        pred = self.predict(feats)
         distances = []
         for name in feats.guides:
             target = feats.guides[name].float()

@@ -28,7 +28,7 @@ class Features(Mapping[str, Tensor]):
                 f"layer {name!r} ran twice inside one watch block, so it is not clear which features belong to the "
                 "fake images; call G and D once inside the block, and everything else (reals, R1, logging) outside"
             )
-        self._maps[name] = (feat, feat._version)
+        self._maps[name] = (feat, _version(feat))
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self._names:
@@ -36,7 +36,7 @@ class Features(Mapping[str, Tensor]):
         if name not in self._maps:
             raise RuntimeError(f"layer {name!r} did not run inside the watch block; call G and D inside it")
         feat, version = self._maps[name]
-        if feat._version != version:
+        if _version(feat) != version:
             raise RuntimeError(
                 f"the output of layer {name!r} was changed in place after the layer returned it; tap the layer "
                 "that makes the change, or make that operation out of place (inplace=False)"
@@ -92,6 +92,11 @@ class FeatureTap:
             features.put(name, feat.detach() if self._detach else feat)
 
         return hook
+
+
+def _version(feat: Tensor) -> int | None:
+    """How often a tensor was written to; PyTorch does not count that in inference mode."""
+    return None if feat.is_inference() else feat._version
 
 
 def _first_map(output: object) -> Tensor | None:

@@ -37,13 +37,21 @@ def load_generator(path: str | os.PathLike, device: torch.device | str = "cpu") 
     Raises:
         SnapshotError: the file is missing, damaged, or no StyleGAN2 snapshot.
     """
-    snapshot = load_snapshot(path)
-    return _restored(Generator(config_from_snapshot(snapshot, "G", GeneratorConfig)), snapshot, "G_ema", device)
+    return generator_of(load_snapshot(path), device)
 
 
 def load_discriminator(path: str | os.PathLike, device: torch.device | str = "cpu") -> Discriminator:
     """The discriminator of a snapshot, in float32 and evaluation mode; raises as `load_generator`."""
-    snapshot = load_snapshot(path)
+    return discriminator_of(load_snapshot(path), device)
+
+
+def generator_of(snapshot: Snapshot, device: torch.device | str = "cpu") -> Generator:
+    """The averaged generator of a snapshot that has been read; raises as `load_generator`."""
+    return _restored(Generator(config_from_snapshot(snapshot, "G", GeneratorConfig)), snapshot, "G_ema", device)
+
+
+def discriminator_of(snapshot: Snapshot, device: torch.device | str = "cpu") -> Discriminator:
+    """The discriminator of a snapshot that has been read; raises as `load_generator`."""
     net = Discriminator(config_from_snapshot(snapshot, "D", DiscriminatorConfig))
     return _restored(net, snapshot, "D", device)
 

@@ -270,3 +270,22 @@ def _without_inplace(G, D):
     D.act.inplace = False
     D(G(torch.zeros(2, 4)))
     D.act.inplace = True
+
+
+def test_features_can_be_looked_at_in_inference_mode():
+    G = ToyG().eval()
+    z = torch.randn(2, 4)
+    with FeatureTap(G, ["mid"]) as expected, torch.no_grad():
+        G(z)
+    with FeatureTap(G, ["mid"]) as feats, torch.inference_mode():
+        G(z)
+    assert torch.equal(feats["mid"], expected["mid"])
+
+
+def test_the_decoder_predicts_for_images_of_any_origin():
+    G, D = ToyG(), ToyD().eval()
+    ggdr = attach(G, D)
+    img = torch.rand(3, 3, 16, 16)
+    with ggdr.watch() as feats, torch.no_grad():
+        D(img)
+    assert ggdr.guides == ["mid"] and ggdr.predict(feats)["mid"].shape == (3, 5, 8, 8)

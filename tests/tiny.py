@@ -30,9 +30,9 @@ def tiny_generator(*, res: int = 8, c_dim: int = 0, img_channels: int = 3) -> Ge
     return G
 
 
-def save_tiny(path: Path, G: Generator, *, guide_res: int | None = None) -> Path:
+def save_tiny(path: Path, G: Generator, *, guide_res: int | None = None, nimg: int = 1000) -> Path:
     """Writes a snapshot of G; with `guide_res` also of a discriminator and a GGDR decoder of that size."""
-    networks, config = {"G_ema": G.state_dict()}, {"G": asdict(G.config), "nimg": 1000}
+    networks, config = {"G_ema": G.state_dict()}, {"G": asdict(G.config), "nimg": nimg}
     if guide_res is not None:
         torch.manual_seed(1)
         D = Discriminator(DiscriminatorConfig(G.img_resolution, G.img_channels, G.c_dim, channel_base=32))

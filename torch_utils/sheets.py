@@ -26,6 +26,18 @@ def enlarged(image: np.ndarray, size: int) -> np.ndarray:
     return image.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
+def thumbnail(image: np.ndarray, *, smallest: int = 128, largest: int = 256) -> np.ndarray:
+    """[H, W, C] at a size to look at: enlarged by a whole number to `smallest` at most, or shrunk to `largest`."""
+    from PIL import Image
+
+    height, width = image.shape[:2]
+    if max(height, width) <= largest:
+        return enlarged(image, smallest)
+    scale = largest / max(height, width)
+    small = Image.fromarray(image.squeeze()).resize((round(width * scale), round(height * scale)), Image.Resampling.BOX)
+    return np.asarray(small).reshape(small.height, small.width, image.shape[2])
+
+
 def as_rgb(image: np.ndarray) -> np.ndarray:
     """[H, W, 1, 3 or 4] uint8 -> [H, W, 3]; grey is repeated, transparency shown over white."""
     if image.shape[2] == 4:

@@ -1,0 +1,177 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""The work of `ggdr clusters --network`: what the networks of snapshots know, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scripts.cluster_files import ClusterFolder
+from scripts.cluster_views import (
+    ClusterOptions,
+    NetworkView,
+    Rows,
+    discriminator_rows,
+    generator_rows,
+    photograph_rows,
+    sheet_of,
+    view_network,
+    view_photographs,
+)
+from scripts.feature_maps import DEFAULT_LAYERS, SnapshotNetworks
+from scripts.progress import Progress
+from torch_utils.checkpoint import SnapshotError
+from torch_utils.conversion import Conversion
+from torch_utils.sources import open_source, spread
+
+
+@dataclass(frozen=True)
+class Look:
+    """Which images and layers to look at, and how.
+
+    Attributes:
+        seeds:     of `ggdr generate`.
+        layers:    resolutions of feature maps; None: those of DEFAULT_LAYERS that exist.
+        class_idx: for a conditional network.
+        psi:       truncation.
+    """
+
+    seeds: list[int]
+    layers: list[int] | None
+    class_idx: int | None
+    psi: float
+    batch_size: int
+    options: ClusterOptions
+    device: torch.device
+
+    @property
+    def captions(self) -> list[str]:
+        return [f"seed {seed}" for seed in self.seeds]
+
+    def layers_in(self, networks: Sequence[SnapshotNetworks]) -> list[int]:
+        """The layers to show; raises SnapshotError if a network lacks one."""
+        if self.layers is None:
+            return [res for res in DEFAULT_LAYERS if all(res in net.layers for net in networks)]
+        for net in networks:
+            missing = [res for res in self.layers if res not in net.layers]
+            if missing:
+                have = ", ".join(map(str, net.layers))
+                raise SnapshotError(f"--layers: {net.path} has feature maps of {have} pixels, got {missing[0]}")
+        return self.layers
+
+
+def show_networks(
+    networks: Sequence[SnapshotNetworks],
+    names: Sequence[str],
+    folder: ClusterFolder,
+    look: Look,
+    photographs: tuple[list[str], Tensor] | None,
+    progress: Progress,
+) -> None:
+    """Sheets, maps and numbers of one or several snapshots.
+
+    Raises:
+        SnapshotError: a network lacks a layer.
+        ClusterError: features cannot be clustered as asked.
+        OSError: a file cannot be written.
+    """
+    layers = look.layers_in(networks)
+    views: list[NetworkView] = []
+    photo_views: list[NetworkView] = []
+    for done, (name, net) in enumerate(zip(names, networks, strict=True)):
+        progress("networks", done, len(networks))
+        seen = net.of_seeds(look.seeds, layers, class_idx=look.class_idx, psi=look.psi, batch_size=look.batch_size)
+        view = view_network(name, seen, look.captions, look.options, like=views[0] if views else None)
+        views.append(view)
+        photo_view = None
+        if photographs is not None:
+            captions, images_u8 = photographs
+            seen = net.of_images(images_u8, layers, batch_size=look.batch_size)
+            photo_view = view_photographs(view, seen, captions)
+            photo_views.append(photo_view)
+        folder.add_maps(view, folder.path / name if len(names) > 1 else folder.path, photo_view)
+    progress("networks", len(networks), len(networks))
+    folder.add_numbers([numbers for view in views for numbers in view.numbers()])
+
+    for res in layers:
+        what = f"features at {res}x{res}, {described(views, res)}"
+        add = _SheetAdder(folder, views, res)
+        add("generator", f"Generator: {what}", generator_rows, views)
+        add("discriminator", f"Discriminator: {what}", discriminator_rows, views, numbers_note(views, res))
+        add("photographs", f"Photographs, as the discriminator sees them: {what}", photograph_rows, photo_views)
+
+
+class _SheetAdder:
+    """Adds the sheets of one resolution that have something to show."""
+
+    def __init__(self, folder: ClusterFolder, views: Sequence[NetworkView], res: int) -> None:
+        self.folder, self.views, self.res = folder, views, res
+
+    def __call__(
+        self,
+        kind: str,
+        title: str,
+        rows_of: Callable[[NetworkView, int], Rows],
+        views: Sequence[NetworkView],
+        note: str | None = None,
+    ) -> None:
+        rows = [rows_of(view, self.res) for view in views]
+        # Sheets about D need more than what is on the generator's: image and clusters.
+        needed = {"generator": 1, "discriminator": 3, "photographs": 2}[kind]
+        if any(len(found) >= needed for found in rows):
+            sheet = sheet_of(views, rows, title=title, note=note)
+            self.folder.add_sheet(f"{kind}-{self.res}x{self.res}.png", sheet, title, note)
+
+
+def numbers_note(views: Sequence[NetworkView], res: int) -> str:
+    """How well each discriminator knows the generator's clusters at one resolution, in words."""
+    lines = []
+    for view in views:
+        found = next(numbers for numbers in view.numbers() if numbers["layer"] == f"{res}x{res}")
+        parts = []
+        if found["nmi"] is not None:
+            parts.append(f"prediction: mean cosine similarity {found['cosine']:.3f}")
+            parts.append(f"mutual information with the generator's clusters {found['nmi']:.3f}")
+        if found["encoder_nmi"] is not None:
+            parts.append(f"of D's own clusters {found['encoder_nmi']:.3f}")
+        lines.append((f"{view.name}: " if len(views) > 1 else "") + ", ".join(parts))
+    return "\n".join(lines)
+
+
+def read_photographs(path: Path, networks: Sequence[SnapshotNetworks], most: int) -> tuple[list[str], Tensor]:
+    """At most `most` images of a folder or zip, cropped to squares and resized to the networks' size.
+
+    Returns:
+        Their names, and uint8 [n, C, H, W].
+
+    Raises:
+        DataError: there is no image, or one cannot be read.
+        SnapshotError: the networks are of different sizes, or one has no discriminator.
+    """
+    for net in networks:
+        if net.D is None:
+            raise SnapshotError(f"--images: {net.path} holds no discriminator, which looks at photographs")
+        sizes = [(other.G.img_resolution, other.G.img_channels) for other in (net, networks[0])]
+        if sizes[0] != sizes[1]:
+            raise SnapshotError(f"--images: {net.path} and {networks[0].path} are of images of different sizes")
+    G = networks[0].G
+    convert = Conversion(G.img_resolution, "center-crop", channels=G.img_channels, small="upscale")
+    source = open_source(str(path))
+    names, images = [], []
+    for where, raw in source.items(spread(source.count, most)):
+        names.append(Path(where).stem)
+        images.append(np.array(convert(raw, where)).reshape(G.img_resolution, G.img_resolution, -1))
+    return names, torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+
+
+def described(views: Sequence[NetworkView], res: int) -> str:
+    """How many clusters there are at one resolution, and by which distance."""
+    counts = sorted({len(view.clusters[res].centers) for view in views})
+    how = "cosine" if views[0].clusters[res].spherical else "Euclidean"
+    return f"{' and '.join(map(str, counts))} clusters by {how} distance"

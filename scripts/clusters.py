@@ -1,0 +1,212 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""`ggdr clusters`: what generator and discriminator know, as maps of feature clusters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from scripts.errors import CliError, cli_errors
+from scripts.network_options import (
+    SNAPSHOT_FILE,
+    ReadBy,
+    batch_option,
+    check_class,
+    class_option,
+    make_folder,
+    seeds_option,
+    trunc_option,
+    writing_images,
+)
+from scripts.parameters import bad_parameter, choose_device, device_option, ops_option, prepare_ops
+from scripts.progress import progress_bars
+
+MOST_CLUSTERS = 32
+AUTO = "auto"
+
+
+def parse_layers(text: str) -> list[int]:
+    """Resolutions of "8,16,32", ascending and once each. Raises ValueError for anything else."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) >= 4 and int(part) & (int(part) - 1) == 0 for part in parts):
+        raise ValueError(f"expected resolutions of feature maps such as 8,16,32, got {text!r}")
+    return sorted({int(part) for part in parts})
+
+
+def parse_clusters(text: str) -> int | None:
+    """The number of clusters; None for "auto". Raises ValueError for anything else."""
+    if text == AUTO:
+        return None
+    if not text.isdecimal() or not 2 <= int(text) <= MOST_CLUSTERS:
+        raise ValueError(f"expected 2 to {MOST_CLUSTERS} clusters, or {AUTO}; got {text!r}")
+    return int(text)
+
+
+EXAMPLES = """\b
+Examples:
+  ggdr clusters --network runs/cifar/network-snapshot-000200.safetensors --outdir clusters
+  ggdr clusters --network runs/ggdr/network-best.safetensors --network runs/plain/network-best.safetensors \\
+    --images photos --clusters 8 --outdir compared
+  ggdr clusters --run runs/cifar
+"""
+
+
+@click.command(no_args_is_help=True, epilog=EXAMPLES, context_settings={"show_default": True})
+@click.option(
+    "--network",
+    "networks",
+    metavar="FILE",
+    multiple=True,
+    type=SNAPSHOT_FILE,
+    help="Network snapshot; several are shown below each other.",
+)
+@click.option(
+    "--run",
+    "run_dir",
+    metavar="RUN_DIR",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Show the same latents at each snapshot of a run instead, as sheets and as an animation.",
+)
+@click.option(
+    "--outdir",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    show_default="RUN_DIR/clusters",
+    help="Folder for the results, made if missing; files of the same name are replaced.",
+)
+@click.option("--label", "names", metavar="NAME", multiple=True, help="What to call each network, in order.")
+@click.option(
+    "--layers",
+    metavar="LIST",
+    type=ReadBy(parse_layers),
+    show_default="those of 8,16,32,64 that exist",
+    help="Resolutions of the generator's feature maps.",
+)
+@click.option(
+    "--clusters",
+    "num_clusters",
+    metavar="K|auto",
+    type=ReadBy(parse_clusters),
+    default="6",
+    help="Clusters a layer; auto: 2 to 10, by the mean silhouette.",
+)
+@click.option(
+    "--distance",
+    type=click.Choice(["cosine", "euclidean"]),
+    default="cosine",
+    help="Between feature vectors; GGDR trains with cosine.",
+)
+@seeds_option("0-15")
+@trunc_option
+@class_option
+@click.option(
+    "--images",
+    "photographs",
+    metavar="DIR|ZIP",
+    type=click.Path(path_type=Path, exists=True),
+    help="Show what the discriminators see in these images; cropped and resized to the network's size.",
+)
+@click.option("--max-images", metavar="N", type=click.IntRange(min=1), default=16, help="Of --images, evenly spread.")
+@click.option(
+    "--animation",
+    "animation_format",
+    type=click.Choice(["webp", "gif", "mp4", "none"]),
+    default="webp",
+    help="With --run: its format.",
+)
+@click.option("--seed", metavar="N", type=click.IntRange(0, 2**32 - 1), default=0, help="Of k-means.")
+@batch_option(16)
+@device_option
+@ops_option
+def main(
+    networks: tuple[Path, ...],
+    run_dir: Path | None,
+    outdir: Path | None,
+    names: tuple[str, ...],
+    layers: list[int] | None,
+    num_clusters: int | None,
+    distance: str,
+    seeds: list[int],
+    truncation_psi: float,
+    class_idx: int | None,
+    photographs: Path | None,
+    max_images: int,
+    animation_format: str,
+    seed: int,
+    batch_size: int,
+    device: str,
+    ops: str | None,
+) -> None:
+    """Cluster the feature maps of a generator into something like a segmentation, and see how much of it the
+    discriminator knows.
+
+    Writes contact sheets of each resolution: images, clusters of G's features, what the decoder on D predicts, and
+    clusters of D's own features; the maps as indexed PNG, their labels as npz, and how well they agree.
+    """
+    if bool(networks) == (run_dir is not None):
+        raise click.UsageError("expected --network FILE, once or more, or --run RUN_DIR")
+    if run_dir is not None and photographs is not None:
+        raise bad_parameter("goes with --network, not with --run", "--images")
+    if outdir is None and run_dir is None:
+        raise bad_parameter("expected a folder for the results", "--outdir")
+    if names and len(names) != len(networks):
+        raise bad_parameter(f"expected {len(networks)} names, one for each --network, got {len(names)}", "--label")
+    outdir = outdir or run_dir / "clusters"
+
+    from scripts.cluster_files import ClusterFolder
+    from scripts.cluster_job import Look, read_photographs, show_networks
+    from scripts.cluster_views import ClusterError, ClusterOptions
+    from scripts.clusters_over_training import show_run
+    from scripts.feature_maps import SnapshotNetworks
+
+    torch_device = choose_device(device)
+    options = ClusterOptions(num_clusters, distance == "cosine", seed)
+    look = Look(seeds, layers, class_idx, truncation_psi, batch_size, options, torch_device)
+    with cli_errors():
+        paths = list(networks) if run_dir is None else snapshots_of(run_dir)
+        # Of a run, the last one; the others are opened one by one.
+        opened = [SnapshotNetworks(path, torch_device) for path in (networks or paths[-1:])]
+        for net in opened:
+            check_class(net.path, net.G, class_idx)
+        look.layers_in(opened)
+        photos = None if photographs is None else read_photographs(photographs, opened, max_images)
+        make_folder(outdir)
+        prepare_ops(ops, torch_device)
+    what = ", ".join(str(path) for path in networks) if run_dir is None else f"{run_dir} over training"
+    folder = ClusterFolder(outdir, f"Feature clusters of {what}")
+    with writing_images(outdir, batch_size), progress_bars() as progress:
+        try:
+            if run_dir is None:
+                show_networks(opened, names or network_names(networks), folder, look, photos, progress)
+            else:
+                kind = None if animation_format == "none" else animation_format
+                show_run(paths, folder, look, progress, animation_format=kind)
+        except ClusterError as error:
+            raise bad_parameter(str(error), "--clusters") from error
+        folder.write_index()
+    for net in opened if run_dir is None else ():
+        if net.ggdr is None:
+            click.echo(f"{net.path} holds no GGDR decoder (trained with --no-ggdr?): D's own features only")
+    click.echo(f"{len(folder.sheets)} sheets written to {outdir}")
+
+
+def snapshots_of(run_dir: Path) -> list[Path]:
+    """The snapshots of a run, in the order of training; CliError if there is none."""
+    paths = sorted(run_dir.glob("network-snapshot-*.safetensors"))
+    if not paths:
+        raise CliError(f"--run: {run_dir} holds no network-snapshot-*.safetensors yet")
+    return paths
+
+
+def network_names(paths: tuple[Path, ...]) -> list[str]:
+    """The files' names, with their folders' where that is not enough to tell them apart."""
+    names = [path.stem for path in paths]
+    if len(set(names)) < len(names):
+        names = [f"{path.resolve().parent.name}-{path.stem}" for path in paths]
+    return names if len(set(names)) == len(names) else [f"{i}-{name}" for i, name in enumerate(names)]
+
+
+if __name__ == "__main__":
+    main()

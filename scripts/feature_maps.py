@@ -1,0 +1,152 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""The feature maps of a snapshot's networks, on images that its generator makes and on photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ggdr import GGDR, FeatureTap
+from scripts.generate import images_of_seeds
+from scripts.training_options import GGDROptions
+from scripts.training_run import build_ggdr
+from stylegan2.snapshot import discriminator_of, generator_of
+from torch_utils.checkpoint import SnapshotError, load_snapshot
+from torch_utils.images import from_u8
+
+DEFAULT_LAYERS = (8, 16, 32, 64)
+
+Maps = dict[int, Tensor]  # [N, C, res, res] float32 by res
+
+
+@dataclass
+class Seen:
+    """What the networks of one snapshot computed for some images, on their device.
+
+    Attributes:
+        img:       [N, C, H, W] float32 in about [-1, 1].
+        generator: G's feature maps; empty for photographs.
+        predicted: what the decoder on D predicts of them; empty without decoder.
+        encoder:   D's own feature maps.
+    """
+
+    img: Tensor
+    generator: Maps = field(default_factory=dict)
+    predicted: Maps = field(default_factory=dict)
+    encoder: Maps = field(default_factory=dict)
+
+
+class SnapshotNetworks:
+    """The networks of a snapshot: the averaged G, and D and GGDR's decoder where it holds them.
+
+    Raises:
+        SnapshotError: no snapshot, or one that cannot be read.
+    """
+
+    def __init__(self, path: Path, device: torch.device) -> None:
+        self.path, self.device = path, device
+        snapshot = load_snapshot(path)
+        self.nimg: int | None = snapshot.config.get("nimg")
+        self.G = generator_of(snapshot, device)
+        self.D = discriminator_of(snapshot, device) if "D" in snapshot.networks else None
+        self.ggdr: GGDR | None = None
+        if self.D is not None and "ggdr" in snapshot.networks:
+            try:
+                stored = snapshot.config["training"]["ggdr"]
+                options = GGDROptions(tuple(stored["guide_res"]), stored["weight"])
+                self.ggdr = build_ggdr(self.G, self.D, options, device)
+                self.ggdr.load_state_dict(snapshot.networks["ggdr"])
+            except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                raise SnapshotError(f"{path}: its GGDR decoder does not fit its settings: {error}") from error
+
+    @property
+    def layers(self) -> list[int]:
+        """The resolutions of G's feature maps."""
+        return self.G.synthesis.resolutions
+
+    @property
+    def guides(self) -> list[int]:
+        """The resolutions that the decoder predicts."""
+        return [] if self.ggdr is None else [_res_of(name) for name in self.ggdr.guides]
+
+    def of_seeds(
+        self, seeds: Sequence[int], layers: Sequence[int], *, class_idx: int | None, psi: float, batch_size: int
+    ) -> Seen:
+        """What they compute for the images of these seeds of `ggdr generate`."""
+        parts = []
+        for start in range(0, len(seeds), batch_size):
+            some = seeds[start : start + batch_size]
+            c = torch.zeros([len(some), self.G.c_dim])
+            if class_idx is not None:
+                c[:, class_idx] = 1
+            names = {res: f"synthesis.b{res}" for res in layers}
+            with ExitStack() as stack:
+                feats = stack.enter_context(FeatureTap(self.G, list(names.values())))
+                watched = self._watch_discriminator(stack, layers)
+                img, _ = images_of_seeds(self.G, some, c, device=self.device, truncation_psi=psi)
+                seen = watched(img, c.to(self.device))
+            seen.generator = {res: feats[name].float() for res, name in names.items()}
+            parts.append(seen)
+        return _joined(parts)
+
+    def of_images(self, images_u8: Tensor, layers: Sequence[int], *, batch_size: int) -> Seen:
+        """What the discriminator computes for images uint8 [N, C, H, W] of the network's size."""
+        parts = []
+        for part in images_u8.split(batch_size):
+            with ExitStack() as stack:
+                watched = self._watch_discriminator(stack, layers)
+                # Its features do not depend on the class, only its logits.
+                c = torch.zeros([len(part), self.G.c_dim], device=self.device)
+                parts.append(watched(from_u8(part.to(self.device)), c))
+        return _joined(parts)
+
+    def _watch_discriminator(self, stack: ExitStack, layers: Sequence[int]):
+        """A function of images and labels that runs D, inside hooks that the stack holds; without D it does nothing."""
+        if self.D is None:
+            return lambda img, c: Seen(img)
+        stack.enter_context(torch.inference_mode())
+        # Block b16 works at 16x16 and hands on maps of 8x8.
+        names = {res: f"b{2 * res}" for res in layers if 2 * res in self.D.resolutions}
+        feats = stack.enter_context(FeatureTap(self.D, list(names.values())))
+        watched = None if self.ggdr is None else stack.enter_context(self.ggdr.watch())
+
+        def run(img: Tensor, c: Tensor) -> Seen:
+            self.D(img, c)
+            predicted = {} if watched is None else self.ggdr.predict(watched)
+            return Seen(
+                img,
+                predicted={_res_of(name): pred for name, pred in predicted.items() if _res_of(name) in layers},
+                encoder={res: feats[name].float() for res, name in names.items()},
+            )
+
+        return run
+
+
+def cosine_maps(predicted: Tensor, generator: Tensor) -> Tensor:
+    """How alike two maps [N, C, H, W] are at each pixel: cosine similarity [N, H, W] in [-1, 1]."""
+    return torch.nn.functional.cosine_similarity(predicted, generator, dim=1)
+
+
+def _res_of(name: str) -> int:
+    """The resolution of a synthesis block, from its name."""
+    return int(name.rpartition("b")[2])
+
+
+def _joined(parts: Sequence[Seen]) -> Seen:
+    """Batches as one."""
+
+    def join(maps: Sequence[Mapping[int, Tensor]]) -> Maps:
+        return {res: torch.cat([part[res] for part in maps]) for res in maps[0]}
+
+    return Seen(
+        torch.cat([part.img for part in parts]),
+        join([part.generator for part in parts]),
+        join([part.predicted for part in parts]),
+        join([part.encoder for part in parts]),
+    )
