@@ -35,3 +35,9 @@ def test_inception_benchmark_knows_the_networks_arithmetic():
     assert "11.4 GFLOP" in output_of(
         "-m", "benchmarks.inception_speed", "--batch", 1, "--resolution", 32, "--repeats", 1
     )
+
+
+def test_cluster_benchmark_finds_its_segments():
+    small = ("--num", 8, "--size", 16, "--channels", 128, "--clusters", 4)
+    output = output_of("-m", "benchmarks.cluster_speed", *small)
+    assert "mutual information 1.000" in output and "silhouette: 4" in output and "KMeans" in output
