@@ -27,6 +27,7 @@ from torch_utils.images import to_u8
 from torch_utils.sheets import as_rgb, contact_sheet, thumbnail
 
 PER_LINE = 8  # images beside each other
+MOST_SHOWN = 16  # images on a sheet
 
 
 class ClusterError(ValueError):
@@ -198,33 +199,34 @@ def photograph_rows(view: NetworkView, res: int) -> Rows:
 
 
 def sheet_of(views: Sequence[NetworkView], rows: Sequence[Rows], *, title: str, note: str | None) -> np.ndarray:
-    """Rows of several networks below each other, eight images wide; [H, W, 3] uint8."""
+    """Rows of several networks below each other, eight images wide, of the first images; [H, W, 3] uint8."""
     cells: list[list[np.ndarray | None]] = []
     names: list[str] = []
-    for start in range(0, len(views[0].images), PER_LINE):
+    shown = min(len(views[0].images), MOST_SHOWN)
+    for start in range(0, shown, PER_LINE):
         for view, of_network in zip(views, rows, strict=True):
             for i, (name, found) in enumerate(of_network):
                 prefix = f"{view.name}\n" if len(views) > 1 and i == 0 else ""
                 names.append(prefix + name)
-                cells.append(found[start : start + PER_LINE])
-    columns = views[0].captions if len(views[0].images) <= PER_LINE else None
+                cells.append(found[start : min(start + PER_LINE, shown)])
+    columns = views[0].captions if shown <= PER_LINE else None
     return contact_sheet(cells, rows=names, columns=columns, title=title, note=note)
 
 
 def pictures(view: NetworkView) -> list[np.ndarray]:
-    """The images, at a size to look at."""
-    return [thumbnail(as_rgb(image)) for image in view.images]
+    """The first images, at a size to look at."""
+    return [thumbnail(as_rgb(image)) for image in view.images[:MOST_SHOWN]]
 
 
 def label_pictures(view: NetworkView, labels: Tensor) -> list[np.ndarray]:
     """Label maps in colours, as large as the images."""
     sizes = [picture.shape[1::-1] for picture in pictures(view)]
-    return [np.asarray(label_image(x, size).convert("RGB")) for x, size in zip(labels, sizes, strict=True)]
+    return [np.asarray(label_image(x, size).convert("RGB")) for x, size in zip(labels, sizes, strict=False)]
 
 
 def overlays(view: NetworkView, labels: Tensor) -> list[np.ndarray]:
     """Label maps over the images."""
-    return [overlay(image, x) for image, x in zip(pictures(view), labels, strict=True)]
+    return [overlay(image, x) for image, x in zip(pictures(view), labels, strict=False)]
 
 
 def heat_pictures(view: NetworkView, values: Tensor) -> list[np.ndarray]:
@@ -232,7 +234,7 @@ def heat_pictures(view: NetworkView, values: Tensor) -> list[np.ndarray]:
     from matplotlib import colormaps
 
     found = []
-    for value, picture in zip(values, pictures(view), strict=True):
+    for value, picture in zip(values, pictures(view), strict=False):
         index = (value.clamp(0, 1) * 255).round().long()
         index = resized_labels(index[None], picture.shape[:2])[0].numpy()
         found.append((colormaps["viridis"](index.astype(np.uint8))[..., :3] * 255).astype(np.uint8))

@@ -98,7 +98,7 @@ Examples:
     default="cosine",
     help="Between feature vectors; GGDR trains with cosine.",
 )
-@seeds_option("0-15")
+@seeds_option("0-63")
 @trunc_option
 @class_option
 @click.option(
@@ -143,7 +143,8 @@ def main(
     discriminator knows.
 
     Writes contact sheets of each resolution: images, clusters of G's features, what the decoder on D predicts, and
-    clusters of D's own features; the maps as indexed PNG, their labels as npz, and how well they agree.
+    clusters of D's own features, of the first 16 images; all maps as indexed PNG, their labels as npz, and how well
+    they agree.
     """
     if bool(networks) == (run_dir is not None):
         raise click.UsageError("expected --network FILE, once or more, or --run RUN_DIR")

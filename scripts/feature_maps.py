@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,9 +79,8 @@ class SnapshotNetworks:
         self, seeds: Sequence[int], layers: Sequence[int], *, class_idx: int | None, psi: float, batch_size: int
     ) -> Seen:
         """What they compute for the images of these seeds of `ggdr generate`."""
-        parts = []
-        for start in range(0, len(seeds), batch_size):
-            some = seeds[start : start + batch_size]
+
+        def look_at(some: Sequence[int]) -> Seen:
             c = torch.zeros([len(some), self.G.c_dim])
             if class_idx is not None:
                 c[:, class_idx] = 1
@@ -92,19 +91,22 @@ class SnapshotNetworks:
                 img, _ = images_of_seeds(self.G, some, c, device=self.device, truncation_psi=psi)
                 seen = watched(img, c.to(self.device))
             seen.generator = {res: feats[name].float() for res, name in names.items()}
-            parts.append(seen)
-        return _joined(parts)
+            return seen
+
+        starts = range(0, len(seeds), batch_size)
+        return _collected((look_at(seeds[i : i + batch_size]) for i in starts), len(seeds))
 
     def of_images(self, images_u8: Tensor, layers: Sequence[int], *, batch_size: int) -> Seen:
         """What the discriminator computes for images uint8 [N, C, H, W] of the network's size."""
-        parts = []
-        for part in images_u8.split(batch_size):
+
+        def look_at(part: Tensor) -> Seen:
             with ExitStack() as stack:
                 watched = self._watch_discriminator(stack, layers)
                 # Its features do not depend on the class, only its logits.
                 c = torch.zeros([len(part), self.G.c_dim], device=self.device)
-                parts.append(watched(from_u8(part.to(self.device)), c))
-        return _joined(parts)
+                return watched(from_u8(part.to(self.device)), c)
+
+        return _collected((look_at(part) for part in images_u8.split(batch_size)), len(images_u8))
 
     def _watch_discriminator(self, stack: ExitStack, layers: Sequence[int]):
         """A function of images and labels that runs D, inside hooks that the stack holds; without D it does nothing."""
@@ -138,15 +140,17 @@ def _res_of(name: str) -> int:
     return int(name.rpartition("b")[2])
 
 
-def _joined(parts: Sequence[Seen]) -> Seen:
-    """Batches as one."""
-
-    def join(maps: Sequence[Mapping[int, Tensor]]) -> Maps:
-        return {res: torch.cat([part[res] for part in maps]) for res in maps[0]}
-
-    return Seen(
-        torch.cat([part.img for part in parts]),
-        join([part.generator for part in parts]),
-        join([part.predicted for part in parts]),
-        join([part.encoder for part in parts]),
-    )
+def _collected(parts: Iterable[Seen], num: int) -> Seen:
+    """Batches as one, without ever holding all of them twice."""
+    whole, start = Seen(torch.empty(0)), 0
+    for part in parts:
+        stop = start + len(part.img)
+        if start == 0:
+            whole.img = part.img.new_empty([num, *part.img.shape[1:]])
+        whole.img[start:stop] = part.img
+        for kind in ("generator", "predicted", "encoder"):
+            to: Maps = getattr(whole, kind)
+            for res, feats in getattr(part, kind).items():
+                to.setdefault(res, feats.new_empty([num, *feats.shape[1:]]))[start:stop] = feats
+        start = stop
+    return whole

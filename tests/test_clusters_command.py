@@ -305,3 +305,13 @@ def test_a_network_that_has_diverged_is_named(tmp_path):
 def test_layers_and_clusters_are_read():
     assert parse_layers("32, 8,8") == [8, 32]
     assert parse_clusters("auto") is None and parse_clusters("7") == 7
+
+
+def test_all_images_are_clustered_and_the_first_sixteen_shown(run, tmp_path):
+    heights = {}
+    for num in (8, 16, 20):
+        assert run("--seeds", f"0-{num - 1}", "--layers", "8").exit_code == 0
+        heights[num] = pixels(tmp_path / "out" / "generator-8x8.png").shape[0]
+        with np.load(tmp_path / "out" / "labels.npz") as arrays:
+            assert len(arrays["generator_8x8"]) == num
+    assert heights[8] < heights[16] == heights[20]
