@@ -16,6 +16,7 @@ from ggdr import GGDR, FeatureTap
 from scripts.generate import images_of_seeds
 from scripts.training_options import GGDROptions
 from scripts.training_run import build_ggdr
+from stylegan2.latents import class_labels
 from stylegan2.snapshot import discriminator_of, generator_of
 from torch_utils.checkpoint import SnapshotError, load_snapshot
 from torch_utils.images import from_u8
@@ -81,9 +82,7 @@ class SnapshotNetworks:
         """What they compute for the images of these seeds of `ggdr generate`."""
 
         def look_at(some: Sequence[int]) -> Seen:
-            c = torch.zeros([len(some), self.G.c_dim])
-            if class_idx is not None:
-                c[:, class_idx] = 1
+            c = class_labels(len(some), self.G.c_dim, class_idx)
             names = {res: f"synthesis.b{res}" for res in layers}
             with ExitStack() as stack:
                 feats = stack.enter_context(FeatureTap(self.G, list(names.values())))

@@ -24,6 +24,7 @@ from scripts.network_options import (
     writing_images,
 )
 from scripts.parameters import bad_parameter, choose_device, device_option, ops_option, prepare_ops
+from scripts.picture_options import check_cutoff, cutoff_option
 from scripts.progress import progress_bars
 
 if TYPE_CHECKING:
@@ -56,15 +57,12 @@ def generate_images(
     Yields:
         The batch's n seeds; images [n, C, H, W] uint8 and ws [n, num_ws, w_dim] float32, both on the CPU.
     """
-    import torch
-
+    from stylegan2.latents import class_labels
     from torch_utils.images import to_u8
 
     for start in range(0, len(seeds), batch_size):
         batch = list(seeds[start : start + batch_size])
-        c = torch.zeros([len(batch), G.c_dim])
-        if class_idx is not None:
-            c[:, class_idx] = 1
+        c = class_labels(len(batch), G.c_dim, class_idx)
         img, ws = images_of_seeds(
             G,
             batch,
@@ -121,14 +119,7 @@ Examples:
 @seeds_option()
 @outdir_option
 @trunc_option
-@click.option(
-    "--trunc-cutoff",
-    "truncation_cutoff",
-    metavar="N",
-    type=click.IntRange(min=0),
-    show_default="all",
-    help="Truncate the first N layers' w only.",
-)
+@cutoff_option
 @class_option
 @click.option(
     "--noise-mode",
@@ -187,11 +178,7 @@ def main(
     torch_device = choose_device(device)
     G = open_generator(network, torch_device)
     check_class(network, G, class_idx)
-    if truncation_cutoff is not None and truncation_cutoff > G.num_ws:
-        raise bad_parameter(
-            f"{network} has {G.num_ws} ws: expected 0 to {G.num_ws}, got {truncation_cutoff}",
-            "--trunc-cutoff",
-        )
+    check_cutoff(network, G, truncation_cutoff)
     if file_format == "jpg" and G.img_channels == 4:
         raise bad_parameter(
             "a JPEG has no alpha and the network makes 4 channels: expected png, webp or npz", "--format"

@@ -111,7 +111,7 @@ def test_grey_frames_are_written_as_rgb(tmp_path):
 @pytest.mark.parametrize(
     ("frames", "name", "fps", "message"),
     [
-        (moving_bar(2), "bar.avi", 10, "ending in .mp4, .webp, .gif"),
+        (moving_bar(2), "bar.avi", 10, "ending in .mp4, .gif, .webp"),
         ([], "bar.gif", 10, "no frames"),
         ([*moving_bar(1), *moving_bar(1, 8)], "bar.gif", 10, "frame 1 is"),
         ([np.zeros((4, 4), np.uint8)], "bar.mp4", 10, "expected uint8"),

@@ -8,10 +8,13 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
-ANIMATIONS = (".mp4", ".webp", ".gif")
+ANIMATIONS = (".mp4", ".gif", ".webp")
+MAX_LOOP_FPS = 50  # of WebP and GIF: browsers show what claims to be faster at 10
 
 
 def save_animation(frames: Iterable[np.ndarray], path: str | Path, *, fps: float) -> int:
@@ -49,6 +52,7 @@ def save_animation(frames: Iterable[np.ndarray], path: str | Path, *, fps: float
 def _write_mp4(frames: Iterator[np.ndarray], path: Path, fps: float) -> int:
     """Returns the number of frames."""
     import imageio.v2 as imageio
+    import numpy as np
 
     num = 0
     with imageio.get_writer(path, fps=fps, codec="libx264", quality=8, macro_block_size=1) as writer:
@@ -62,20 +66,22 @@ def _write_mp4(frames: Iterator[np.ndarray], path: Path, fps: float) -> int:
 
 def _write_loop(frames: Iterator[np.ndarray], path: Path, fps: float) -> int:
     """Returns the number of frames, of a WebP or GIF."""
+    import numpy as np
     from PIL import Image
 
     pictures = [Image.fromarray(np.ascontiguousarray(frame)) for frame in frames]
     options = {"quality": 90} if path.suffix == ".webp" else {}
     if pictures:
         first, *rest = pictures
-        # Browsers show what claims to be faster than 50 frames a second at 10.
-        duration = round(max(1000 / fps, 20))
+        duration = round(1000 / min(fps, MAX_LOOP_FPS))
         first.save(path, save_all=True, append_images=rest, duration=duration, loop=0, **options)
     return len(pictures)
 
 
 def _checked(frames: Iterable[np.ndarray], path: Path) -> Iterator[np.ndarray]:
     """The frames as [H, W, 3]; ValueError for one that is no picture, or unlike the first."""
+    import numpy as np
+
     shape = None
     for number, frame in enumerate(frames):
         if frame.ndim != 3 or frame.shape[2] not in (1, 3) or frame.dtype != np.uint8:

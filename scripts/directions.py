@@ -1,0 +1,228 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""`ggdr directions`: directions in W that change images in one way, as sheets and as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from click.core import ParameterSource
+
+from scripts.layer_options import LAYERS, find_layers, spans
+from scripts.network_options import (
+    batch_option,
+    check_class,
+    class_option,
+    make_folder,
+    network_option,
+    open_generator,
+    outdir_option,
+    seeds_option,
+    trunc_option,
+    writing_images,
+)
+from scripts.parameters import FiniteFloat, bad_parameter, choose_device, device_option, ops_option, prepare_ops
+from scripts.picture_options import fitted, noise_option, size_option
+from scripts.progress import progress_bars
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from stylegan2 import Generator
+    from stylegan2.directions import Directions
+
+TITLES = {"sefa": "SeFa", "pca": "PCA"}
+WHAT_SHARE_IS = {"sefa": "of the style gain", "pca": "of the variance of W"}
+
+EXAMPLES = """\b
+Examples:
+  ggdr directions --network network-snapshot-000100.safetensors --method sefa --layers coarse --outdir out
+  ggdr directions --network cifar.safetensors --class 3 --method pca --num 20 --seeds 0-5 --outdir cats
+"""
+
+
+@click.command(no_args_is_help=True, epilog=EXAMPLES, context_settings={"show_default": True})
+@network_option
+@outdir_option
+@click.option(
+    "--method",
+    type=click.Choice(["sefa", "pca"]),
+    default="sefa",
+    help="sefa: what changes the styles of --layers most, from their weights. pca: where W itself varies most.",
+)
+@click.option(
+    "--num",
+    metavar="K",
+    type=click.IntRange(min=1),
+    show_default="8, or all of --use",
+    help="Directions, the strongest first.",
+)
+@click.option(
+    "--layers",
+    "layer_sets",
+    metavar="coarse|middle|fine|all|LIST",
+    type=LAYERS,
+    show_default="all, or those of --use",
+    help="Layers that sefa looks at and that move, by name or number, e.g. coarse,middle or 0-2,5.",
+)
+@click.option("--samples", metavar="N", type=click.IntRange(min=2), default=20000, help="Latents to measure W with.")
+@click.option(
+    "--use",
+    "directions_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Show the directions of a file, directions.safetensors of an earlier run, in place of finding some.",
+)
+@seeds_option("0-3")
+@click.option(
+    "--strength",
+    metavar="SD",
+    type=FiniteFloat(min=0, min_open=True),
+    default=3.0,
+    help="How far to either side, in standard deviations of W along the direction.",
+)
+@click.option("--steps", metavar="N", type=click.IntRange(min=2), default=7, help="Images from side to side.")
+@trunc_option
+@class_option
+@noise_option
+@size_option(96)
+@batch_option(16)
+@device_option
+@ops_option
+def main(
+    network: Path,
+    outdir: Path,
+    method: str,
+    num: int | None,
+    layer_sets: list[str | list[int]] | None,
+    samples: int,
+    directions_file: Path | None,
+    seeds: list[int],
+    strength: float,
+    steps: int,
+    truncation_psi: float,
+    class_idx: int | None,
+    noise_mode: str,
+    size: int,
+    batch_size: int,
+    device: str,
+    ops: str | None,
+) -> None:
+    """Find directions in W that change images in one way.
+
+    Writes direction00.png and so on, one for each direction with a row for each seed; overview.png, all directions
+    at the first seed; and directions.safetensors, to use them elsewhere. The same network gives the same directions
+    with the same signs, whatever the seeds.
+    """
+    torch_device = choose_device(device)
+    G = open_generator(network, torch_device)
+    check_class(network, G, class_idx)
+    found = find_layers(network, G.synthesis, layer_sets or [])
+    layers = sorted({layer for indices in found.values() for layer in indices})
+    if directions_file is None:
+        layers, num = layers or list(range(G.num_ws)), num or 8
+        _check_num(G, method, num, layers, samples)
+    else:
+        _check_nothing_is_to_be_found()
+        directions = _read(directions_file, network, G, layers, num)
+    make_folder(outdir)
+    prepare_ops(ops, torch_device)
+
+    from stylegan2.directions import find_directions, move, save_directions
+    from stylegan2.latents import latents_of_seeds, map_latents, pictures
+
+    with writing_images(outdir, batch_size):
+        if directions_file is None:
+            directions = find_directions(G, method, layers, num=num, num_samples=samples, class_idx=class_idx)
+            save_directions(outdir / "directions.safetensors", directions)
+        ws = map_latents(G, latents_of_seeds(seeds, G.z_dim), class_idx, truncation_psi=truncation_psi)
+
+        def row_of_each_seed(vector: Tensor, amounts: Tensor) -> list[list[np.ndarray]]:
+            moved = move(ws, vector, amounts, directions.layers).flatten(0, 1)
+            images = pictures(G, moved, batch_size=batch_size, noise_mode=noise_mode)
+            flat = [fitted(image, size) for image in images]
+            return [flat[i : i + steps] for i in range(0, len(flat), steps)]
+
+        _save_sheets(row_of_each_seed, directions, seeds, strength, steps, outdir)
+    click.echo(f"{len(directions.vectors)} directions written to {outdir}")
+
+
+def _save_sheets(
+    row_of_each_seed: Callable[[Tensor, Tensor], list[list[np.ndarray]]],
+    directions: Directions,
+    seeds: list[int],
+    strength: float,
+    steps: int,
+    outdir: Path,
+) -> None:
+    """A sheet for each direction, and one of all directions at the first seed."""
+    import torch
+
+    from torch_utils.images import save_image
+    from torch_utils.sheets import contact_sheet
+
+    # Not linspace, which may miss 0 by a rounding.
+    amounts = strength * (2 * torch.arange(steps) - (steps - 1)) / (steps - 1)
+    columns = [f"{amount:+.3g} sd" if amount else "0" for amount in amounts.tolist()]
+    method, share_of = TITLES[directions.method], WHAT_SHARE_IS[directions.method]
+    overview: list[list[np.ndarray]] = []
+    rows: list[str] = []
+    with progress_bars() as progress:
+        for k, (vector, std) in enumerate(zip(directions.vectors, directions.std, strict=True)):
+            cells, share = row_of_each_seed(vector, amounts * std), float(directions.share[k])
+            overview.append(cells[0])
+            rows.append(f"{k}\n{share:.1%}")
+            title = f"{method} direction {k}: {share:.1%} {share_of}, sd {std:.2f}"
+            sheet = contact_sheet(cells, rows=[f"seed {seed}" for seed in seeds], columns=columns, title=title)
+            save_image(sheet, outdir / f"direction{k:02d}.png")
+            progress("sheets", k + 1, len(directions.vectors))
+    note = (
+        f"Seed {seeds[0]}, layers {spans(directions.layers)}. Percentages: {share_of}. "
+        "sd: standard deviation of W along the direction."
+    )
+    sheet = contact_sheet(overview, rows=rows, columns=columns, title=f"{method} directions", note=note)
+    save_image(sheet, outdir / "overview.png")
+
+
+def _check_num(G: Generator, method: str, num: int, layers: list[int], samples: int) -> None:
+    """BadParameter for more directions than the method can tell apart."""
+    from stylegan2.directions import max_directions
+
+    most = max_directions(G, method, layers, num_samples=samples)
+    if num > most:
+        what = f"the styles of layers {spans(layers)}" if method == "sefa" else f"{samples} samples of W"
+        raise bad_parameter(f"{what} span {most} directions: expected as many at most, got {num}", "--num")
+
+
+def _check_nothing_is_to_be_found() -> None:
+    """BadParameter for options that say how to find directions, given along with a file of some."""
+    ctx = click.get_current_context()
+    for name in ("method", "samples"):
+        if ctx.get_parameter_source(name) != ParameterSource.DEFAULT:
+            raise bad_parameter(f"directions come from a file: expected no --{name} with it", "--use")
+
+
+def _read(path: Path, network: Path, G: Generator, layers: list[int], num: int | None) -> Directions:
+    """The first `num` directions of a file, for other layers if there are any; BadParameter if they do not fit."""
+    from stylegan2.directions import load_directions
+    from torch_utils.checkpoint import SnapshotError
+
+    try:
+        directions = load_directions(path)
+    except SnapshotError as error:
+        raise bad_parameter(str(error), "--use") from error
+    most, w_dim = directions.vectors.shape
+    if num is not None and num > most:
+        raise bad_parameter(f"{path} holds {most} directions: expected as many at most, got {num}", "--num")
+    if w_dim != G.w_dim:
+        raise bad_parameter(f"{path} is of a W of {w_dim} numbers, that of {network} has {G.w_dim}", "--use")
+    if not layers and max(directions.layers) >= G.num_ws:
+        text = f"{path} moves layers {spans(directions.layers)}, {network} has {G.num_ws}: expected --layers as well"
+        raise bad_parameter(text, "--use")
+    first = {name: getattr(directions, name)[:num] for name in ("vectors", "std", "share")}
+    return replace(directions, layers=tuple(layers) or directions.layers, **first)

@@ -1,0 +1,140 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""`ggdr stylemix`: images with the styles of others, as a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from scripts.layer_options import LAYERS, find_layers
+from scripts.network_options import (
+    SEEDS,
+    batch_option,
+    check_class,
+    class_option,
+    make_folder,
+    network_option,
+    open_generator,
+    trunc_option,
+    writing_images,
+)
+from scripts.parameters import choose_device, device_option, ops_option, prepare_ops
+from scripts.picture_options import check_cutoff, cutoff_option, fitted, noise_option, out_option, size_option
+from scripts.progress import progress_bars
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+
+EXAMPLES = """\b
+Examples:
+  ggdr stylemix --network network-snapshot-000100.safetensors --rows 0-4 --cols 10-15 --out mix.png
+  ggdr stylemix --network cifar.safetensors --class 3 --layers 0-2 --trunc 0.7 --out cats.png
+"""
+
+
+@click.command(no_args_is_help=True, epilog=EXAMPLES, context_settings={"show_default": True})
+@network_option
+@out_option((".png", ".jpg", ".webp"), "The picture to write.")
+@click.option(
+    "--rows", "row_seeds", metavar="LIST", type=SEEDS, default="0-3", help="Seeds of the images that are changed."
+)
+@click.option(
+    "--cols", "column_seeds", metavar="LIST", type=SEEDS, default="4-9", help="Seeds that styles are taken from."
+)
+@click.option(
+    "--layers",
+    "layer_sets",
+    metavar="coarse|middle|fine|all|LIST",
+    type=LAYERS,
+    default="coarse,middle,fine",
+    help="Layers that take the column's style, by name or number, e.g. 0-2,5. A table for each name, below each "
+    "other, and one for all numbers together.",
+)
+@trunc_option
+@cutoff_option
+@class_option
+@noise_option
+@size_option(96)
+@batch_option(16)
+@device_option
+@ops_option
+def main(
+    network: Path,
+    out: Path,
+    row_seeds: list[int],
+    column_seeds: list[int],
+    layer_sets: list[str | list[int]],
+    truncation_psi: float,
+    truncation_cutoff: int | None,
+    class_idx: int | None,
+    noise_mode: str,
+    size: int,
+    batch_size: int,
+    device: str,
+    ops: str | None,
+) -> None:
+    """Mix the styles of images, as a table.
+
+    Each row keeps its image but for some layers, which take the style of the column's image. Both stand in the
+    margins. Coarse layers (4x4 and 8x8) hold pose and shape, middle ones (16x16, 32x32) parts, fine ones colours;
+    smaller networks share their resolutions out, 32x32: 4 and 8, 16, 32.
+    """
+    torch_device = choose_device(device)
+    G = open_generator(network, torch_device)
+    check_class(network, G, class_idx)
+    check_cutoff(network, G, truncation_cutoff)
+    panels = find_layers(network, G.synthesis, layer_sets)
+    make_folder(out.parent, "--out")
+    prepare_ops(ops, torch_device)
+
+    from stylegan2.latents import latents_of_seeds, map_latents, mix_styles, pictures
+    from torch_utils.images import save_image
+
+    ws = map_latents(
+        G,
+        latents_of_seeds([*row_seeds, *column_seeds], G.z_dim),
+        class_idx,
+        truncation_psi=truncation_psi,
+        truncation_cutoff=truncation_cutoff,
+    )
+    base, style = ws.split([len(row_seeds), len(column_seeds)])
+
+    def images_of(ws: Tensor) -> list[np.ndarray]:
+        return [fitted(image, size) for image in pictures(G, ws, batch_size=batch_size, noise_mode=noise_mode)]
+
+    with writing_images(out, batch_size, "--out"), progress_bars() as progress:
+        tables: dict[str, list[list[np.ndarray]]] = {title: [] for title in panels}
+        for i, (title, layers) in enumerate(panels.items()):
+            for j, row in enumerate(mix_styles(base, style, layers)):
+                tables[title].append(images_of(row))
+                progress("rows", i * len(base) + j + 1, len(panels) * len(base))
+        save_image(_sheet(tables, images_of(base), images_of(style), row_seeds, column_seeds), out)
+    click.echo(f"{len(tables)} {'tables' if len(tables) > 1 else 'table'} written to {out}")
+
+
+def _sheet(
+    tables: dict[str, list[list[np.ndarray]]],
+    row_images: list[np.ndarray],
+    column_images: list[np.ndarray],
+    row_seeds: list[int],
+    column_seeds: list[int],
+) -> np.ndarray:
+    """The tables below each other, each with its sources in the first row and column."""
+    import numpy as np
+
+    from torch_utils.sheets import contact_sheet
+
+    rows, columns = ["", *map(str, row_seeds)], ["", *map(str, column_seeds)]
+    sheets = []
+    for title, table in tables.items():
+        cells = [[None, *column_images], *([image, *row] for image, row in zip(row_images, table, strict=True))]
+        sheets.append(contact_sheet(cells, rows=rows, columns=columns, title=title[0].upper() + title[1:]))
+    width = max(sheet.shape[1] for sheet in sheets)
+    return np.concatenate(
+        [np.pad(sheet, ((0, 0), (0, width - sheet.shape[1]), (0, 0)), constant_values=255) for sheet in sheets]
+    )

@@ -1,0 +1,188 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""`ggdr truncation`: the images of seeds at several strengths of truncation, as a sheet or a video."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from scripts.network_options import (
+    ReadBy,
+    batch_option,
+    check_class,
+    class_option,
+    make_folder,
+    network_option,
+    open_generator,
+    seeds_option,
+    writing_images,
+)
+from scripts.parameters import bad_parameter, choose_device, device_option, ops_option, prepare_ops
+from scripts.picture_options import (
+    check_cutoff,
+    check_fps,
+    cutoff_option,
+    fitted,
+    fps_option,
+    noise_option,
+    out_option,
+    size_option,
+)
+from scripts.progress import progress_bars
+from torch_utils.animation import ANIMATIONS
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+MAX_PSI = 100  # far beyond what a generator makes images of
+
+
+def parse_psis(text: str) -> list[float]:
+    """Numbers of a comma-separated list, each once; ValueError for anything else, or numbers beyond MAX_PSI."""
+    psis: dict[float, None] = {}
+    for part in text.split(","):
+        try:
+            psi = float(part)
+        except ValueError:
+            psi = math.nan
+        if not abs(psi) <= MAX_PSI:
+            raise ValueError(
+                f"expected numbers from {-MAX_PSI} to {MAX_PSI}, as in 0,0.5,1; got {part.strip()!r} in {text!r}"
+            )
+        psis[psi] = None
+    return list(psis)
+
+
+PSIS = ReadBy(parse_psis)
+
+
+EXAMPLES = """\b
+Examples:
+  ggdr truncation --network network-snapshot-000100.safetensors --seeds 0-7 --out psi.png
+  ggdr truncation --network cifar.safetensors --class 3 --seeds 0-15 --psis 0,1.2 --out psi.mp4
+"""
+
+
+@click.command(no_args_is_help=True, epilog=EXAMPLES, context_settings={"show_default": True})
+@network_option
+@out_option((".png", ".jpg", *ANIMATIONS), "Sheet to write, .png or .jpg; or video of a sweep, .mp4, .gif or .webp.")
+@seeds_option("0-7")
+@click.option(
+    "--psis",
+    metavar="LIST",
+    type=PSIS,
+    default="-0.5,0,0.25,0.5,0.7,1,1.5",
+    help="Strengths, one column each: 1 is the image itself, 0 the mean image, below 0 its opposite. A video goes "
+    "from the lowest to the highest and back.",
+)
+@cutoff_option
+@class_option
+@click.option("--frames", metavar="N", type=click.IntRange(min=2), default=180, help="Of a video: frames in all.")
+@fps_option
+@noise_option
+@size_option(96)
+@batch_option(16)
+@device_option
+@ops_option
+def main(
+    network: Path,
+    out: Path,
+    seeds: list[int],
+    psis: list[float],
+    truncation_cutoff: int | None,
+    class_idx: int | None,
+    frames: int,
+    fps: float,
+    noise_mode: str,
+    size: int,
+    batch_size: int,
+    device: str,
+    ops: str | None,
+) -> None:
+    """Show images at several strengths of truncation.
+
+    Truncation pulls w towards its mean: images become more typical, and more alike. The sheet shows how far that
+    helps, and what is lost.
+    """
+    video = out.suffix.lower() in ANIMATIONS
+    if video:
+        check_fps(out, fps)
+        if len(psis) < 2:
+            raise bad_parameter(f"a video needs two strengths to go between, got {psis[0]:g}", "--psis")
+    torch_device = choose_device(device)
+    G = open_generator(network, torch_device)
+    check_class(network, G, class_idx)
+    check_cutoff(network, G, truncation_cutoff)
+    make_folder(out.parent, "--out")
+    prepare_ops(ops, torch_device)
+
+    from stylegan2.latents import latents_of_seeds, map_latents, pictures
+
+    z = latents_of_seeds(seeds, G.z_dim)
+
+    def images_at(psi: float) -> list[np.ndarray]:
+        """The image of every seed."""
+        ws = map_latents(G, z, class_idx, truncation_psi=psi, truncation_cutoff=truncation_cutoff)
+        images = pictures(G, ws, batch_size=batch_size, noise_mode=noise_mode)
+        return [fitted(image, size) for image in images]
+
+    with writing_images(out, batch_size, "--out"):
+        if video:
+            num = _save_sweep(images_at, len(seeds), min(psis), max(psis), frames, fps, out)
+            click.echo(f"{num} frames, {num / fps:.1f} s, written to {out}")
+        else:
+            _save_sheet(images_at, seeds, psis, out)
+            click.echo(f"{len(seeds)} seeds at {len(psis)} strengths written to {out}")
+
+
+def _save_sheet(images_at: Callable[[float], list[np.ndarray]], seeds: list[int], psis: list[float], out: Path) -> None:
+    """Rows are seeds, columns strengths."""
+    from torch_utils.images import save_image
+    from torch_utils.sheets import contact_sheet
+
+    columns = []
+    with progress_bars() as progress:
+        for psi in psis:
+            columns.append(images_at(psi))
+            progress("columns", len(columns), len(psis))
+    cells = [list(row) for row in zip(*columns, strict=True)]
+    names = [f"psi {psi:g}" for psi in psis]
+    save_image(contact_sheet(cells, rows=[f"seed {seed}" for seed in seeds], columns=names), out)
+
+
+def _save_sweep(
+    images_at: Callable[[float], list[np.ndarray]],
+    num_seeds: int,
+    low: float,
+    high: float,
+    frames: int,
+    fps: float,
+    out: Path,
+) -> int:
+    """All seeds as a block, from the lowest strength to the highest and back; returns the number of frames."""
+    from torch_utils.animation import save_animation
+    from torch_utils.sheets import contact_sheet
+
+    # Near a square, and without empty cells if there is such a block.
+    root = math.ceil(math.sqrt(num_seeds))
+    columns = next((k for k in range(root, 2 * root) if num_seeds % k == 0), root)
+
+    def sheets() -> Iterator[np.ndarray]:
+        with progress_bars() as progress:
+            for i in range(frames):
+                # Half a cosine each way: slow at both ends.
+                psi = high - (high - low) * (1 + math.cos(2 * math.pi * i / frames)) / 2
+                images = images_at(psi)
+                cells = [images[j : j + columns] for j in range(0, len(images), columns)]
+                # The note is always wider than the title, whose width changes: all frames must be of one size.
+                note = "1: the images, 0: their mean"
+                yield contact_sheet(cells, title=f"psi {psi:+.2f}", note=note)
+                progress("frames", i + 1, frames)
+
+    return save_animation(sheets(), out, fps=fps)
