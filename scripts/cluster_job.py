@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from scripts.cluster_files import ClusterFolder
 from scripts.cluster_views import (
     ClusterOptions,
     NetworkView,
-    Rows,
     discriminator_rows,
     generator_rows,
     photograph_rows,
@@ -29,6 +28,8 @@ from scripts.progress import Progress
 from torch_utils.checkpoint import SnapshotError
 from torch_utils.conversion import Conversion
 from torch_utils.sources import open_source, spread
+
+NEEDED_ROWS = {"generator": 1, "discriminator": 3, "photographs": 2}
 
 
 @dataclass(frozen=True)
@@ -100,33 +101,18 @@ def show_networks(
     folder.add_numbers([numbers for view in views for numbers in view.numbers()])
 
     for res in layers:
-        what = f"features at {res}x{res}, {described(views, res)}"
-        add = _SheetAdder(folder, views, res)
-        add("generator", f"Generator: {what}", generator_rows, views)
-        add("discriminator", f"Discriminator: {what}", discriminator_rows, views, numbers_note(views, res))
-        add("photographs", f"Photographs, as the discriminator sees them: {what}", photograph_rows, photo_views)
-
-
-class _SheetAdder:
-    """Adds the sheets of one resolution that have something to show."""
-
-    def __init__(self, folder: ClusterFolder, views: Sequence[NetworkView], res: int) -> None:
-        self.folder, self.views, self.res = folder, views, res
-
-    def __call__(
-        self,
-        kind: str,
-        title: str,
-        rows_of: Callable[[NetworkView, int], Rows],
-        views: Sequence[NetworkView],
-        note: str | None = None,
-    ) -> None:
-        rows = [rows_of(view, self.res) for view in views]
-        # Sheets about D need more than what is on the generator's: image and clusters.
-        needed = {"generator": 1, "discriminator": 3, "photographs": 2}[kind]
-        if any(len(found) >= needed for found in rows):
-            sheet = sheet_of(views, rows, title=title, note=note)
-            self.folder.add_sheet(f"{kind}-{self.res}x{self.res}.png", sheet, title, note)
+        found = described(views, res)
+        for kind, rows_of, seen, note in (
+            ("generator", generator_rows, views, None),
+            ("discriminator", discriminator_rows, views, numbers_note(views, res)),
+            ("photographs", photograph_rows, photo_views, "As the discriminator sees them"),
+        ):
+            rows = [rows_of(view, res) for view in seen]
+            # Sheets about D need more than what the generator's shows: image and clusters.
+            if any(len(of_network) >= NEEDED_ROWS[kind] for of_network in rows):
+                title = f"{kind.capitalize()}, {res}x{res}"
+                sheet = sheet_of(seen, rows, title=f"{title}: {found}", note=note)
+                folder.add_sheet(f"{kind}-{res}x{res}.png", sheet, title, note)
 
 
 def numbers_note(views: Sequence[NetworkView], res: int) -> str:

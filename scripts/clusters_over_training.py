@@ -57,12 +57,13 @@ def show_run(
     numbers = [{"kimg": nimg / 1000, **found} for nimg, view in shown for found in view.numbers()]
     folder.add_numbers(numbers, shown=[found for found in numbers if found["kimg"] == numbers[-1]["kimg"]])
     if any(found["encoder_nmi"] is not None for found in numbers):
-        title = "How well the discriminator knows the generator's clusters"
+        title = "What the discriminator knows"
         plot_agreement(numbers, folder.path / AGREEMENT_FILE)
         folder.sheets.append({"file": AGREEMENT_FILE, "title": title, "note": None})
     for res in shown[-1][1].generator:
-        title = f"Generator's features at {res}x{res} over training, {described([shown[-1][1]], res)}"
-        folder.add_sheet(f"over-training-{res}x{res}.png", _training_sheet(shown, res, title), title)
+        title = f"Over training, {res}x{res}"
+        sheet = _training_sheet(shown, res, f"{title}: {described([shown[-1][1]], res)}")
+        folder.add_sheet(f"over-training-{res}x{res}.png", sheet, title)
     if animation_format is not None:
         file = f"over-training.{animation_format}"
         save_animation(_frames(shown), folder.path / file, fps=1 / SECONDS_A_SNAPSHOT)

@@ -7,12 +7,14 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from metrics.names import parse_metric
+from scripts.parameters import bad_parameter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,31 +82,45 @@ def main(run_dirs: tuple[Path, ...], out: Path, labels: tuple[str, ...], smooth:
     """
     from torch_utils.runlog import read_stats
 
-    if labels and len(labels) != len(run_dirs):
-        raise click.BadParameter(
-            f"got {len(labels)} labels for {len(run_dirs)} runs, expected one each", param_hint="'--label'"
-        )
-    names = list(labels or _folder_names(run_dirs))
-    if len(set(names)) != len(names):
-        raise click.BadParameter(f"expected another label for each run, got {names}", param_hint="'--label'")
+    try:
+        names = run_names(run_dirs, labels)
+    except ValueError as err:
+        raise bad_parameter(str(err), "--label") from err
     if out.suffix.lower() not in FORMATS:
-        raise click.BadParameter(f"{out}: expected a name ending in .png, .pdf or .svg", param_hint="'--out'")
+        raise bad_parameter(f"{out}: expected a name ending in .png, .pdf or .svg", "--out")
     try:
         runs = {
             name: read_stats(run_dir) + read_metrics(run_dir) for name, run_dir in zip(names, run_dirs, strict=True)
         }
         plot_runs(runs, out, smooth=smooth)
     except ValueError as err:
-        raise click.BadParameter(str(err), param_hint="'RUN_DIR...'") from err
+        raise bad_parameter(str(err), "RUN_DIR...") from err
     except OSError as err:
-        raise click.BadParameter(f"cannot write {out}: {err.strerror or err}", param_hint="'--out'") from err
+        raise bad_parameter(f"cannot write {out}: {err.strerror or err}", "--out") from err
     click.echo(f"curves of {', '.join(names)} written to {out}")
+
+
+def run_names(run_dirs: Sequence[Path], labels: Sequence[str]) -> list[str]:
+    """A name for each run: its label; without labels its folder's name, or its whole path where that is ambiguous.
+
+    Raises:
+        ValueError: labels that are not as many as runs, or two runs of one name.
+    """
+    if labels and len(labels) != len(run_dirs):
+        raise ValueError(f"got {len(labels)} labels for {len(run_dirs)} runs, expected one each")
+    names = list(labels) or [path.resolve().name for path in run_dirs]
+    if not labels and len(set(names)) != len(names):
+        names = [str(path) for path in run_dirs]
+    if len(set(names)) != len(names):
+        raise ValueError(f"expected another label for each run, got {names}")
+    return names
 
 
 def read_metrics(run_dir: str | Path) -> list[dict]:
     """The lines of a run's metric-NAME.jsonl, by kimg: {"kimg": .., "result/fid50k_full": ..}.
 
-    Of a snapshot measured twice the last line counts. Lines without kimg, of images of no run, are left out.
+    Of a snapshot measured twice the last line counts. Lines without kimg, of images of no run, are left out, and so
+    is a last line that is only half written.
 
     Raises:
         ValueError: a line is no result of a metric.
@@ -112,7 +128,8 @@ def read_metrics(run_dir: str | Path) -> list[dict]:
     lines = []
     for path in sorted(Path(run_dir).glob("metric-*.jsonl")):
         found = {}
-        for number, text in enumerate(path.read_text().splitlines(), start=1):
+        content = path.read_text()
+        for number, text in enumerate(content[: content.rfind("\n") + 1].splitlines(), start=1):
             try:
                 record = json.loads(text)
                 name, results = parse_metric(record["metric"]).name, dict(record["results"])
@@ -253,12 +270,6 @@ def smoothed(kimg: list[float], values: list[float]) -> list[float]:
 def _num_columns(num_panels: int) -> int:
     """Two rows from four panels on, one below."""
     return num_panels if num_panels < 4 else -(-num_panels // 2)
-
-
-def _folder_names(run_dirs: tuple[Path, ...]) -> list[str]:
-    """Last part of each path, or the whole path where that is ambiguous."""
-    names = [path.resolve().name for path in run_dirs]
-    return names if len(set(names)) == len(names) else [str(path) for path in run_dirs]
 
 
 if __name__ == "__main__":

@@ -50,15 +50,34 @@ class RunFolder:
         return options
 
     def write_options(self, options: Mapping[str, Any], command: Mapping[str, Any], history: list[str]) -> None:
-        """training_options.json: resolved settings, command line, versions, and where the run resumed from."""
+        """training_options.json: resolved settings, command line, where it resumed from, versions, hardware."""
         import numpy as np
         import torch
+
+        from scripts.hardware import describe_hardware
 
         versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
         command = {name: str(value) if isinstance(value, Path) else value for name, value in command.items()}
         record = {**options, "command": command, "history": history, "versions": versions}
+        record["hardware"] = describe_hardware()
         with atomic_write(self.path / OPTIONS_FILE) as file:
             file.write((json.dumps(record, indent=2) + "\n").encode())
+
+    def in_use(self) -> bool | None:
+        """Whether a process trains in it now; None where the system cannot tell. Changes nothing."""
+        try:
+            import fcntl
+
+            with open(self.path / LOCK_FILE, "rb") as file:
+                # Shared, and let go of at once: two that ask do not mistake each other for a training process.
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        except (ImportError, OSError):
+            return None
+        return False
 
     @contextmanager
     def locked(self) -> Iterator[None]:

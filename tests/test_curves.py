@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from scripts import curves
-from scripts.curves import main, plot_runs
+from scripts.curves import main, plot_runs, read_metrics
 
 KEYS = (
     "loss/D", "loss/G", "score/real", "score/fake", "ada/p", "ggdr/distance", "time/sec_per_kimg",
@@ -180,3 +180,13 @@ def test_module_runs_as_a_script_and_help_loads_no_heavy_package():
     result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("  ggdr curves runs/") == 2
+
+
+def test_a_half_written_last_line_of_a_metric_is_left_out(tmp_path):
+    line = json.dumps({"metric": "fd_offline1k_full", "results": {"fd_offline1k_full": 3.5}, "kimg": 2})
+    path = tmp_path / "metric-fd_offline1k_full.jsonl"
+    path.write_text(f"{line}\n{line[:20]}")
+    assert read_metrics(tmp_path) == [{"kimg": 2, "result/fd_offline1k_full": 3.5}]
+    path.write_text(f"{line[:20]}\n{line}\n")
+    with pytest.raises(ValueError, match="line 1: expected a metric's result"):
+        read_metrics(tmp_path)
