@@ -96,4 +96,4 @@ class ClusterFolder:
 
 def file_name(caption: str) -> str:
     """A caption as part of a file's name."""
-    return re.sub(r"[^\w.-]+", "_", caption)
+    return re.sub(r"[^\w.-]+", "_", caption).lstrip(".") or "_"

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scripts.cluster_files import ClusterFolder
+from scripts.cluster_files import ClusterFolder, file_name
 from scripts.cluster_views import (
     ClusterOptions,
     NetworkView,
@@ -96,7 +96,7 @@ def show_networks(
             seen = net.of_images(images_u8, layers, batch_size=look.batch_size)
             photo_view = view_photographs(view, seen, captions)
             photo_views.append(photo_view)
-        folder.add_maps(view, folder.path / name if len(names) > 1 else folder.path, photo_view)
+        folder.add_maps(view, folder.path / file_name(name) if len(names) > 1 else folder.path, photo_view)
     progress("networks", len(networks), len(networks))
     folder.add_numbers([numbers for view in views for numbers in view.numbers()])
 
@@ -153,6 +153,8 @@ def read_photographs(path: Path, networks: Sequence[SnapshotNetworks], most: int
     for where, raw in source.items(spread(source.count, most)):
         names.append(Path(where).stem)
         images.append(np.array(convert(raw, where)).reshape(G.img_resolution, G.img_resolution, -1))
+    if len(set(names)) < len(names):  # of the same name in several folders
+        names = [f"{i} {name}" for i, name in enumerate(names)]
     return names, torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
 
 

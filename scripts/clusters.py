@@ -116,6 +116,13 @@ Examples:
     default="webp",
     help="With --run: its format.",
 )
+@click.option(
+    "--max-snapshots",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=60,
+    help="With --run: snapshots to show, evenly spread, the last one among them.",
+)
 @click.option("--seed", metavar="N", type=click.IntRange(0, 2**32 - 1), default=0, help="Of k-means.")
 @batch_option(16)
 @device_option
@@ -134,6 +141,7 @@ def main(
     photographs: Path | None,
     max_images: int,
     animation_format: str,
+    max_snapshots: int,
     seed: int,
     batch_size: int,
     device: str,
@@ -156,17 +164,19 @@ def main(
         raise bad_parameter(f"expected {len(networks)} names, one for each --network, got {len(names)}", "--label")
     outdir = outdir or run_dir / "clusters"
 
-    from scripts.cluster_files import ClusterFolder
+    from scripts.cluster_files import ClusterFolder, file_name
     from scripts.cluster_job import Look, read_photographs, show_networks
     from scripts.cluster_views import ClusterError, ClusterOptions
     from scripts.clusters_over_training import show_run
     from scripts.feature_maps import SnapshotNetworks
 
+    if len({file_name(name) for name in names}) < len(names):
+        raise bad_parameter(f"expected a folder's name of its own for each network, got {', '.join(names)}", "--label")
     torch_device = choose_device(device)
     options = ClusterOptions(num_clusters, distance == "cosine", seed)
     look = Look(seeds, layers, class_idx, truncation_psi, batch_size, options, torch_device)
     with cli_errors():
-        paths = list(networks) if run_dir is None else snapshots_of(run_dir)
+        paths = list(networks) if run_dir is None else snapshots_of(run_dir, max_snapshots)
         # Of a run, the last one; the others are opened one by one.
         opened = [SnapshotNetworks(path, torch_device) for path in (networks or paths[-1:])]
         for net in opened:
@@ -175,12 +185,13 @@ def main(
         photos = None if photographs is None else read_photographs(photographs, opened, max_images)
         make_folder(outdir)
         prepare_ops(ops, torch_device)
-    what = ", ".join(str(path) for path in networks) if run_dir is None else f"{run_dir} over training"
-    folder = ClusterFolder(outdir, f"Feature clusters of {what}")
+    names = names or network_names(networks)
+    what = "over training" if run_dir is not None else f"of {' and '.join(names)}"
+    folder = ClusterFolder(outdir, f"Feature clusters {what}")
     with writing_images(outdir, batch_size), progress_bars() as progress:
         try:
             if run_dir is None:
-                show_networks(opened, names or network_names(networks), folder, look, photos, progress)
+                show_networks(opened, names, folder, look, photos, progress)
             else:
                 kind = None if animation_format == "none" else animation_format
                 show_run(paths, folder, look, progress, animation_format=kind)
@@ -193,20 +204,24 @@ def main(
     click.echo(f"{len(folder.sheets)} sheets written to {outdir}")
 
 
-def snapshots_of(run_dir: Path) -> list[Path]:
-    """The snapshots of a run, in the order of training; CliError if there is none."""
+def snapshots_of(run_dir: Path, most: int) -> list[Path]:
+    """At most `most` snapshots of a run, in the order of training, the last one among them.
+
+    Raises:
+        CliError: there is none.
+    """
     paths = sorted(run_dir.glob("network-snapshot-*.safetensors"))
     if not paths:
         raise CliError(f"--run: {run_dir} holds no network-snapshot-*.safetensors yet")
-    return paths
+    return paths[::-1][:: -(-len(paths) // most)][::-1]
 
 
-def network_names(paths: tuple[Path, ...]) -> list[str]:
+def network_names(paths: tuple[Path, ...]) -> tuple[str, ...]:
     """The files' names, with their folders' where that is not enough to tell them apart."""
     names = [path.stem for path in paths]
     if len(set(names)) < len(names):
         names = [f"{path.resolve().parent.name}-{path.stem}" for path in paths]
-    return names if len(set(names)) == len(names) else [f"{i}-{name}" for i, name in enumerate(names)]
+    return tuple(names if len(set(names)) == len(names) else [f"{i}-{name}" for i, name in enumerate(names)])
 
 
 if __name__ == "__main__":

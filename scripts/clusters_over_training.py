@@ -51,19 +51,21 @@ def show_run(
         seen = net.of_seeds(look.seeds, layers, class_idx=look.class_idx, psi=look.psi, batch_size=look.batch_size)
         later = shown[0][1] if shown else None
         view = view_network(path.stem, seen, look.captions, look.options, like=later, same_latents=True)
+        # Of a long run of large images, more than is shown would fill the memory.
+        view.images = np.stack(pictures(view)[: max(MOST_ROWS, IN_ANIMATION)])
         shown.insert(0, (net.nimg or 0, view))
     progress("snapshots", len(paths), len(paths))
 
     numbers = [{"kimg": nimg / 1000, **found} for nimg, view in shown for found in view.numbers()]
     folder.add_numbers(numbers, shown=[found for found in numbers if found["kimg"] == numbers[-1]["kimg"]])
-    if any(found["encoder_nmi"] is not None for found in numbers):
-        title = "What the discriminator knows"
-        plot_agreement(numbers, folder.path / AGREEMENT_FILE)
-        folder.sheets.append({"file": AGREEMENT_FILE, "title": title, "note": None})
     for res in shown[-1][1].generator:
         title = f"Over training, {res}x{res}"
         sheet = _training_sheet(shown, res, f"{title}: {described([shown[-1][1]], res)}")
         folder.add_sheet(f"over-training-{res}x{res}.png", sheet, title)
+    if any(found["encoder_nmi"] is not None for found in numbers):
+        title = "What the discriminator knows"
+        plot_agreement(numbers, folder.path / AGREEMENT_FILE)
+        folder.sheets.append({"file": AGREEMENT_FILE, "title": title, "note": None})
     if animation_format is not None:
         file = f"over-training.{animation_format}"
         save_animation(_frames(shown), folder.path / file, fps=1 / SECONDS_A_SNAPSHOT)

@@ -15,7 +15,7 @@ from PIL import Image, ImageSequence
 
 from ggdr.label_images import palette
 from scripts.cluster_views import ClusterError, ClusterOptions, view_network, view_photographs
-from scripts.clusters import main, parse_clusters, parse_layers
+from scripts.clusters import main, parse_clusters, parse_layers, snapshots_of
 from scripts.feature_maps import Seen, SnapshotNetworks
 from scripts.generate import generate_images
 from tests.conftest import write_dataset
@@ -300,6 +300,30 @@ def test_a_network_that_has_diverged_is_named(tmp_path):
     network = save_tiny(tmp_path / "net.safetensors", G)
     args = ["--network", str(network), "--outdir", str(tmp_path / "out"), "--device", "cpu"]
     assert "net, generator, 8x8: the features hold NaN" in message(CliRunner().invoke(main, args))
+
+
+def test_photographs_of_one_name_in_two_folders_are_kept_apart(run, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / "photos" / folder).mkdir(parents=True)
+        Image.new("RGB", (20, 30), "red" if folder == "a" else "blue").save(tmp_path / "photos" / folder / "1.png")
+    assert run("--images", tmp_path / "photos").exit_code == 0
+    assert names(tmp_path / "out" / "maps" / "photographs_predicted-8x8") == {"0_1.png", "1_1.png"}
+
+
+def test_labels_name_folders_inside_the_output_folder(run, tmp_path):
+    other = save_tiny(tmp_path / "other.safetensors", tiny_generator(res=16))
+    assert run("--network", other, "--label", "../a/b", "--label", "..").exit_code == 0
+    assert {"_a_b", "_"} <= names(tmp_path / "out")
+    expected = "a folder's name of its own for each network, got a/b, a b"
+    assert expected in message(run("--network", other, "--label", "a/b", "--label", "a b"))
+
+
+def test_of_a_long_run_snapshots_are_evenly_spread_up_to_the_last(tmp_path):
+    for i in range(1, 11):
+        (tmp_path / f"network-snapshot-{i:06d}.safetensors").touch()
+    assert [int(path.stem[-6:]) for path in snapshots_of(tmp_path, 4)] == [1, 4, 7, 10]
+    assert [int(path.stem[-6:]) for path in snapshots_of(tmp_path, 1)] == [10]
+    assert len(snapshots_of(tmp_path, 10)) == 10
 
 
 def test_layers_and_clusters_are_read():

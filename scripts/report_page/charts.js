@@ -16,10 +16,7 @@ function drawPanel(panel) {
   showValues(panel);
 }
 
-const drawAll = oncePerFrame(() => {
-  view.panels.forEach(drawPanel);
-  showRange();
-});
+const drawAll = oncePerFrame(() => view.panels.forEach(drawPanel));
 
 /** Shows numbers at the cursor, or the last ones, and the cursor's line. */
 function showValues(panel) {
@@ -50,6 +47,7 @@ function setCursor(kimg) {
 /** Zooms all panels; null is everything. */
 function setRange(range) {
   view.range = range && range[1] > range[0] ? range : null;
+  showRange(); // not with the drawing: by then the user may be typing in the other field
   drawAll();
 }
 
