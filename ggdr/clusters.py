@@ -85,20 +85,31 @@ def fit_clusters(feats: Tensor, num: int, *, spherical: bool = True, seed: int =
     if not 1 <= num <= lengths.numel():
         raise ValueError(f"expected 1 to {lengths.numel()} clusters, one a pixel, got {num}")
     centers = _starting_centers(_sampled(feats, SAMPLE, spherical, seed), num, seed)
-    clusters = Clusters(centers.to(feats.device), spherical, torch.arange(num, device=feats.device))
-    previous = None
-    for _ in range(MAX_STEPS):
-        clusters, index = _lloyd_step(clusters, feats, lengths)
-        moved = 1.0 if previous is None else (index != previous).float().mean().item()
-        if moved <= SETTLED:
-            break
-        previous = index
-    sizes = torch.bincount(index.flatten(), minlength=num)
-    if (sizes == 0).any():
-        different = int((sizes > 0).sum())
-        raise ValueError(f"the features fall into {different} groups of different vectors, got {num} clusters to find")
+    clusters, sizes = _settled(Clusters(centers.to(feats.device), spherical, torch.arange(num)), feats, lengths)
     order = sizes.argsort(descending=True, stable=True)
-    return replace(clusters, centers=clusters.centers[order].cpu(), numbers=torch.arange(num))
+    return replace(clusters, centers=clusters.centers[order].cpu())
+
+
+def continue_clusters(feats: Tensor, labels: Tensor, *, spherical: bool = True) -> Clusters:
+    """K-means that goes on from a labelling, such as that of the same latents in another snapshot.
+
+    Args:
+        feats:     [N, C, H, W].
+        labels:    [N, H, W] int64, of the same pixels.
+        spherical: as of `fit_clusters`.
+
+    Returns:
+        Clusters with the numbers of the labels that they grew from.
+
+    Raises:
+        ValueError: as `fit_clusters`; or a cluster has died out.
+    """
+    lengths = _lengths(feats)
+    numbers, index = labels.to(feats.device).flatten(1).unique(return_inverse=True)
+    nothing = torch.zeros([len(numbers), feats.shape[1]], device=feats.device)
+    centers = _means(Clusters(nothing, spherical, numbers.cpu()), feats, lengths, index)
+    clusters, _ = _settled(Clusters(centers, spherical, numbers.cpu()), feats, lengths)
+    return replace(clusters, centers=clusters.centers.cpu())
 
 
 def choose_number(
@@ -225,28 +236,43 @@ def _starting_centers(sample: np.ndarray, num: int, seed: int) -> Tensor:
         return torch.from_numpy(kmeans.fit(sample).cluster_centers_.astype(np.float32))
 
 
-def _lloyd_step(clusters: Clusters, feats: Tensor, lengths: Tensor) -> tuple[Clusters, Tensor]:
-    """New centres, each the mean of the vectors nearest to the old one, and which that was: [N, H*W].
+def _settled(clusters: Clusters, feats: Tensor, lengths: Tensor) -> tuple[Clusters, Tensor]:
+    """Lloyd's steps until hardly a pixel moves; the clusters and their sizes, [K].
 
-    `lengths` [N, H*W]: of the vectors; the mean of directions counts each vector as if it had length 1.
+    `lengths` [N, H*W]: of the vectors. Raises ValueError if a cluster has no pixel.
+    """
+    previous, moved = None, 1.0
+    for _ in range(MAX_STEPS):
+        index = torch.cat([clusters._nearest(part) for part in _chunks(feats)])
+        moved = 1.0 if previous is None else (index != previous).float().mean().item()
+        clusters, previous = replace(clusters, centers=_means(clusters, feats, lengths, index)), index
+        if moved <= SETTLED:
+            break
+    num = len(clusters.centers)
+    sizes = index.flatten().bincount(minlength=num)
+    if (sizes == 0).any():
+        different = int((sizes > 0).sum())
+        raise ValueError(f"the features fall into {different} groups of different vectors, got {num} clusters to find")
+    return clusters, sizes
+
+
+def _means(clusters: Clusters, feats: Tensor, lengths: Tensor, index: Tensor) -> Tensor:
+    """The mean [K, C] of the vectors of each cluster, by `index` [N, H*W]; its old centre where there are none.
+
+    The mean of directions counts each vector as if it had length 1.
     """
     num = len(clusters.centers)
-    sums = torch.zeros_like(clusters.centers)
-    sizes = torch.zeros(num, device=feats.device)
-    index = []
-    start = 0
+    sums, sizes, start = torch.zeros_like(clusters.centers), torch.zeros(num, device=feats.device), 0
     for part in _chunks(feats):
-        nearest = clusters._nearest(part)
-        members = F.one_hot(nearest, num).float()  # [n, H*W, K]
+        here = slice(start, start + len(part))
+        members = F.one_hot(index[here], num).float()  # [n, H*W, K]
         sizes += members.sum(dim=(0, 1))
         if clusters.spherical:
-            members /= lengths[start : start + len(part), :, None].clamp_min(1e-12)
+            members /= lengths[here, :, None].clamp_min(1e-12)
         sums += (part.flatten(2) @ members).sum(dim=0).T
         start += len(part)
-        index.append(nearest)
     means = F.normalize(sums, dim=1) if clusters.spherical else sums / sizes.clamp_min(1)[:, None]
-    centers = torch.where(sizes[:, None] > 0, means, clusters.centers)
-    return replace(clusters, centers=centers), torch.cat(index)
+    return torch.where(sizes[:, None] > 0, means, clusters.centers)
 
 
 def _chunks(feats: Tensor) -> Iterator[Tensor]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from ggdr.clusters import (
     Clusters,
     choose_number,
+    continue_clusters,
     fit_clusters,
     match_appearance,
     match_overlap,
@@ -47,6 +48,14 @@ class ClusterOptions:
     num: int | None
     spherical: bool
     seed: int
+
+    def go_on(self, feats: Tensor, labels: Tensor, where: str) -> Clusters:
+        """K-means on [N, C, H, W] that goes on from labels of the same latents; afresh if a cluster dies out."""
+        try:
+            return continue_clusters(feats, labels, spherical=self.spherical)
+        except ValueError:
+            clusters = self.fit(feats, where, len(labels.unique()))
+            return clusters.renumbered(match_overlap(clusters.labels(feats).cpu(), labels, len(clusters.centers)))
 
     def fit(self, feats: Tensor, where: str, num: int | None = None) -> Clusters:
         """K-means on [N, C, H, W]; `num` overrides the number of clusters, `where` names the layer in errors."""
@@ -116,8 +125,8 @@ def view_network(
     """Clusters what a network computed for its own images.
 
     Colours agree from layer to layer where their maps overlap most, from the coarsest up. `like` is a view whose
-    colours to take over: by overlap if it is of the `same_latents` in another snapshot of one run, else by what the
-    clusters look like and where they lie.
+    colours to take over: if it is of the `same_latents` in another snapshot of one run, k-means goes on from its
+    labels, else clusters pair up by what they look like and where they lie.
 
     Raises:
         ClusterError: more clusters than features allow, or features that are not finite.
@@ -125,22 +134,24 @@ def view_network(
     view = NetworkView(name, list(captions), images_of(seen.img))
     previous: Tensor | None = None
     for res, feats in seen.generator.items():
-        clusters = options.fit(feats, f"{name}, generator, {res}x{res}")
-        labels = clusters.labels(feats).cpu()
-        num = len(clusters.centers)
-        if like is not None and res in like.generator and same_latents:
-            clusters = clusters.renumbered(match_overlap(labels, like.generator[res], num))
-        elif like is not None and res in like.generator:
-            looks = (labels, _float(view.images), like.generator[res], _float(like.images))
-            clusters = clusters.renumbered(match_appearance(*looks, num))
-        elif previous is not None:
-            clusters = clusters.renumbered(match_overlap(labels, previous, num))
+        where, other = f"{name}, generator, {res}x{res}", None if like is None else like.generator.get(res)
+        if other is not None and same_latents:
+            clusters = options.go_on(feats, other, where)
+        else:
+            clusters = options.fit(feats, where)
+            labels, num = clusters.labels(feats).cpu(), len(clusters.centers)
+            if other is not None:
+                looks = (labels, _float(view.images), other, _float(like.images))
+                clusters = clusters.renumbered(match_appearance(*looks, num))
+            elif previous is not None:
+                clusters = clusters.renumbered(match_overlap(labels, previous, num))
         view.clusters[res] = clusters
         view.generator[res] = previous = clusters.labels(feats).cpu()
         if res in seen.predicted:
             view.predicted[res] = clusters.labels(seen.predicted[res]).cpu()
             view.cosine[res] = cosine_maps(seen.predicted[res], feats).cpu()
         if res in seen.encoder:
+            num = len(clusters.centers)
             encoder = options.fit(seen.encoder[res], f"{name}, discriminator, {res}x{res}", num)
             mapping = match_overlap(encoder.labels(seen.encoder[res]).cpu(), previous, num)
             view.encoders[res] = encoder = encoder.renumbered(mapping)

@@ -12,6 +12,7 @@ from sklearn.metrics import adjusted_rand_score
 import ggdr.clusters
 from ggdr.clusters import (
     choose_number,
+    continue_clusters,
     fit_clusters,
     match_appearance,
     match_overlap,
@@ -94,6 +95,24 @@ def test_chunks_half_precision_and_seed_leave_the_labels_as_they_are(monkeypatch
     assert agreement(fit_clusters(feats.half(), 4, seed=3).labels(feats.half()), expected) > 0.99
     monkeypatch.setattr(ggdr.clusters, "CHUNK_NUMBERS", feats[0].numel())
     assert torch.equal(fit_clusters(feats, 4, seed=3).labels(feats), expected)
+
+
+@pytest.mark.parametrize("spherical", [True, False])
+def test_clusters_go_on_from_the_labels_of_other_features_under_their_numbers(spherical):
+    _, labels = planted(5)
+    numbers = torch.tensor([7, 0, 3, 9, 4])[labels]
+    # The same pixels, other channels, and a third of the labels wrong.
+    feats, _ = planted(5, channels=10)
+    wrong = torch.rand(labels.shape, generator=torch.Generator().manual_seed(1)) < 0.33
+    start = torch.where(wrong, numbers.flip(0), numbers)
+    clusters = continue_clusters(feats, start, spherical=spherical)
+    assert torch.equal(clusters.labels(feats), numbers)
+
+
+def test_a_cluster_that_dies_out_is_an_error():
+    feats = torch.ones(1, 3, 4, 4)
+    with pytest.raises(ValueError, match="1 groups of different vectors, got 2"):
+        continue_clusters(feats, torch.arange(16).view(1, 4, 4) % 2)
 
 
 def test_labels_of_other_maps_come_from_the_same_centres():
