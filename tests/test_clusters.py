@@ -98,11 +98,10 @@ def test_chunks_half_precision_and_seed_leave_the_labels_as_they_are(monkeypatch
 
 
 @pytest.mark.parametrize("spherical", [True, False])
-def test_clusters_go_on_from_the_labels_of_other_features_under_their_numbers(spherical):
-    _, labels = planted(5)
+def test_clusters_go_on_from_the_labels_that_they_are_given_under_their_numbers(spherical):
+    feats, labels = planted(5)
     numbers = torch.tensor([7, 0, 3, 9, 4])[labels]
-    # The same pixels, other channels, and a third of the labels wrong.
-    feats, _ = planted(5, channels=10)
+    # A third of the labels wrong.
     wrong = torch.rand(labels.shape, generator=torch.Generator().manual_seed(1)) < 0.33
     start = torch.where(wrong, numbers.flip(0), numbers)
     clusters = continue_clusters(feats, start, spherical=spherical)
