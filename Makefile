@@ -15,11 +15,14 @@ demo: $(READY)
 	$(BIN)/ggdr curves demo/run --out demo/curves.png
 	$(BIN)/ggdr generate --network demo/run/network-snapshot-000028.safetensors --seeds 0-63 --trunc 0.8 --grid 8x8 \
 	  --outdir demo
+	$(BIN)/ggdr clusters --run demo/run
+	$(BIN)/ggdr report demo/run --out demo/report.html --open
 	@echo
-	@echo "Real images:          demo/run/reals.png"
-	@echo "Samples, step by step: demo/run/fakes000000.png ... fakes000028.png"
-	@echo "64 new samples:       demo/grid.png"
-	@echo "Losses, the GGDR distance and a metric: demo/curves.png"
+	@echo "All of it on one page:    demo/report.html"
+	@echo "64 new samples:           demo/grid.png"
+	@echo "Clusters of the generator's features over training: demo/run/clusters/over-training-16x16.png"
+	@echo "What the discriminator knows of them:               demo/run/clusters/over-training-agreement.png"
+	@echo "Losses, the GGDR distance and a metric:             demo/curves.png"
 
 test: $(READY)
 	$(BIN)/ruff check .
