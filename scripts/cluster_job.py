@@ -24,10 +24,9 @@ from scripts.cluster_views import (
     view_photographs,
 )
 from scripts.feature_maps import DEFAULT_LAYERS, SnapshotNetworks
+from scripts.photographs import read_targets
 from scripts.progress import Progress
 from torch_utils.checkpoint import SnapshotError
-from torch_utils.conversion import Conversion
-from torch_utils.sources import open_source, spread
 
 NEEDED_ROWS = {"generator": 1, "discriminator": 3, "photographs": 2}
 
@@ -147,15 +146,9 @@ def read_photographs(path: Path, networks: Sequence[SnapshotNetworks], most: int
         if sizes[0] != sizes[1]:
             raise SnapshotError(f"--images: {net.path} and {networks[0].path} are of images of different sizes")
     G = networks[0].G
-    convert = Conversion(G.img_resolution, "center-crop", channels=G.img_channels, small="upscale")
-    source = open_source(str(path))
-    names, images = [], []
-    for where, raw in source.items(spread(source.count, most)):
-        names.append(Path(where).stem)
-        images.append(np.array(convert(raw, where)).reshape(G.img_resolution, G.img_resolution, -1))
-    if len(set(names)) < len(names):  # of the same name in several folders
-        names = [f"{i} {name}" for i, name in enumerate(names)]
-    return names, torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+    targets = read_targets([path], G.img_resolution, G.img_channels, most=most)
+    images = np.stack([target.image for target in targets])
+    return [target.name for target in targets], torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
 
 
 def described(views: Sequence[NetworkView], res: int) -> str:

@@ -49,6 +49,18 @@ STYLE = {
 }  # fmt: skip
 
 
+run_dirs_argument = click.argument(
+    "run_dirs", metavar="RUN_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+label_option = click.option(
+    "--label",
+    "labels",
+    metavar="NAME",
+    multiple=True,
+    show_default="the folders' names",
+    help="What to call each run, in order.",
+)
+
 EXAMPLES = """\b
 Examples:
   ggdr curves runs/digits --out digits.png --smooth
@@ -57,7 +69,7 @@ Examples:
 
 
 @click.command(no_args_is_help=True, epilog=EXAMPLES, context_settings={"show_default": True})
-@click.argument("run_dirs", metavar="RUN_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@run_dirs_argument
 @click.option(
     "--out",
     metavar="FILE",
@@ -65,14 +77,7 @@ Examples:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Picture to write: .png, .pdf or .svg.",
 )
-@click.option(
-    "--label",
-    "labels",
-    metavar="NAME",
-    multiple=True,
-    show_default="the folders' names",
-    help="Name in the legend, once for each run in order.",
-)
+@label_option
 @click.option("--smooth", is_flag=True, help="Draw a moving average over the raw curves.")
 def main(run_dirs: tuple[Path, ...], out: Path, labels: tuple[str, ...], smooth: bool) -> None:
     """Draw training curves from the stats.jsonl and metric-*.jsonl of one or more run folders.

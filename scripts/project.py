@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from scripts.projection_files import Result, Target
+    from scripts.photographs import Target
+    from scripts.projection_files import Result
     from stylegan2 import Discriminator, Generator
     from stylegan2.projection import ProjectionConfig, WStatistics
 
@@ -95,7 +96,8 @@ def main(images: tuple[Path, ...], network: Path, outdir: Path, class_idx: int |
     G, D = _open_networks(network, device)
     check_class(network, G, class_idx)
 
-    from scripts.projection_files import read_targets, save_result, save_sheet
+    from scripts.photographs import read_targets
+    from scripts.projection_files import save_result, save_sheet
     from stylegan2.projection import ProjectionConfig, ProjectionError, w_statistics
     from torch_utils.allocator import keep_freed_memory
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""What `ggdr project` reads and writes: target images, and for each its picture, loss curve, video and latent."""
+"""What `ggdr project` writes: for each image its projection, loss curve, video and latent; and a sheet of all."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from scripts.photographs import Target
 from torch_utils.animation import save_animation
 from torch_utils.checkpoint import atomic_write
-from torch_utils.conversion import Conversion
-from torch_utils.image_files import Container, DataError, load_image
 from torch_utils.images import save_image
 from torch_utils.sheets import contact_sheet, thumbnail
 
@@ -24,38 +23,6 @@ FPS = 30
 HOLD = 30  # frames that a video stays on its last image
 MAX_NAMED = 10  # images up to which the sheet names each
 MAX_ON_SHEET = 200
-MAX_NAME = 24  # characters
-
-
-@dataclass(frozen=True)
-class Target:
-    """An image as the network could make it.
-
-    Attributes:
-        name:  that its files begin with.
-        where: it came from.
-        size:  (width, height) that it had there, upright.
-        image: [res, res, C] uint8.
-    """
-
-    name: str
-    where: str
-    size: tuple[int, int]
-    image: np.ndarray
-
-    @property
-    def short_name(self) -> str:
-        """The name, without its middle if it would not fit on a picture."""
-        half = MAX_NAME // 2
-        return self.name if len(self.name) <= MAX_NAME else f"{self.name[:half]}…{self.name[-half:]}"
-
-    def describe(self) -> str:
-        """What was done to the image, in a line."""
-        (width, height), side, res = self.size, min(self.size), len(self.image)
-        parts = [f"{self.where}: {width}x{height}"]
-        parts += [f"cropped to its central {side}x{side}"] if width != height else []
-        parts += [f"{'shrunk' if side > res else 'enlarged'} to {res}x{res}"] if side != res else []
-        return ", ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -86,44 +53,6 @@ def psnr_text(image: np.ndarray, target: np.ndarray) -> str:
     """The peak signal-to-noise ratio of 8-bit images, such as "PSNR 21.3 dB"."""
     error = np.square(image.astype(np.float64) - target).mean()
     return f"PSNR {20 * math.log10(255) - 10 * math.log10(error):.1f} dB" if error else "equal"
-
-
-# Reading.
-
-
-def read_targets(paths: Sequence[Path], res: int, channels: int) -> list[Target]:
-    """Images from files, and from folders and zips (recursively), cropped to squares and resized to `res` pixels.
-
-    Channels, crop and resize are those of `ggdr dataset --transform center-crop`, which also enlarges here.
-
-    Raises:
-        DataError: a file is no image, or a folder or zip holds none.
-    """
-    convert = Conversion(resolution=res, transform="center-crop", channels=channels, small="upscale")
-    targets: dict[str, Target] = {}
-    for path, raw, where in _image_files(paths):
-        name, number = Path(path).stem, 2
-        while name in targets:
-            name, number = f"{Path(path).stem}-{number}", number + 1
-        size = load_image(raw, where).size
-        targets[name] = Target(name, where, size, convert(raw, where).reshape(res, res, channels))
-    return list(targets.values())
-
-
-def _image_files(paths: Sequence[Path]) -> Iterator[tuple[str, bytes, str]]:
-    """Path, content, and name for messages, of each image file."""
-    for path in paths:
-        if path.is_dir() or path.suffix.lower() == ".zip":
-            container = Container(path)
-            yield from ((name, container.read(name), container.where(name)) for name in container.image_names())
-        else:
-            try:
-                yield str(path), path.read_bytes(), str(path)
-            except OSError as error:
-                raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-
-
-# Writing.
 
 
 def save_result(result: Result, outdir: Path, about: Mapping[str, Any], *, video: str | None) -> None:

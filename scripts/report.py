@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import click
 
+from scripts.curves import COLORS, label_option, run_dirs_argument, run_names
 from scripts.errors import CliError, os_error_text
 from scripts.parameters import bad_parameter
 from scripts.progress import progress_bars
@@ -30,21 +31,14 @@ Examples:
 
 
 @click.command(no_args_is_help=True, epilog=EXAMPLES, context_settings={"show_default": True})
-@click.argument("run_dirs", metavar="RUN_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@run_dirs_argument
 @click.option(
     "--out",
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Page to write.  [default: report.html in the run folder; of several runs, in the current folder]",
 )
-@click.option(
-    "--label",
-    "labels",
-    metavar="NAME",
-    multiple=True,
-    show_default="the folders' names",
-    help="Name on the page, once for each run in order.",
-)
+@label_option
 @click.option(
     "--max-images",
     metavar="N",
@@ -59,7 +53,6 @@ def main(run_dirs: tuple[Path, ...], out: Path | None, labels: tuple[str, ...], 
     Status, curves, sample grids, cluster sheets, snapshots, settings and machine, in a single file that needs no
     server and no network. A run may be going on: its folder is only read.
     """
-    from scripts.curves import run_names
     from scripts.report_html import render
     from scripts.run_report import read_run
     from torch_utils.checkpoint import atomic_write
@@ -168,8 +161,6 @@ def report_data(
 
 
 def _check_number(runs: Sequence[Run]) -> None:
-    from scripts.curves import COLORS
-
     if len(runs) > len(COLORS):
         raise ValueError(f"got {len(runs)} runs, expected {len(COLORS)} at most, told apart by colour")
 

@@ -307,7 +307,7 @@ def test_photographs_of_one_name_in_two_folders_are_kept_apart(run, tmp_path):
         (tmp_path / "photos" / folder).mkdir(parents=True)
         Image.new("RGB", (20, 30), "red" if folder == "a" else "blue").save(tmp_path / "photos" / folder / "1.png")
     assert run("--images", tmp_path / "photos").exit_code == 0
-    assert names(tmp_path / "out" / "maps" / "photographs_predicted-8x8") == {"0_1.png", "1_1.png"}
+    assert names(tmp_path / "out" / "maps" / "photographs_predicted-8x8") == {"1.png", "1-2.png"}
 
 
 def test_labels_name_folders_inside_the_output_folder(run, tmp_path):

@@ -19,8 +19,9 @@ from PIL import Image
 from metrics.lpips import LPIPS, load_lpips
 from metrics.vgg import shapes_of
 from scripts.generate import generate_images
+from scripts.photographs import Target, read_targets
 from scripts.project import lpips_distance, main
-from scripts.projection_files import MAX_NAMED, Target, psnr_text, read_targets, save_sheet
+from scripts.projection_files import MAX_NAMED, psnr_text, save_sheet
 from scripts.projection_files import Result as Found
 from stylegan2 import load_generator
 from stylegan2.generator import Generator
