@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -115,18 +116,22 @@ def show_networks(
 
 
 def numbers_note(views: Sequence[NetworkView], res: int) -> str:
-    """How well each discriminator knows the generator's clusters at one resolution, in words."""
+    """How well each discriminator knows the generator's clusters at one resolution, a line each."""
     lines = []
     for view in views:
         found = next(numbers for numbers in view.numbers() if numbers["layer"] == f"{res}x{res}")
-        parts = []
-        if found["nmi"] is not None:
-            parts.append(f"prediction: mean cosine similarity {found['cosine']:.3f}")
-            parts.append(f"mutual information with the generator's clusters {found['nmi']:.3f}")
-        if found["encoder_nmi"] is not None:
-            parts.append(f"of D's own clusters {found['encoder_nmi']:.3f}")
-        lines.append((f"{view.name}: " if len(views) > 1 else "") + ", ".join(parts))
+        lines.append((f"{view.name}: " if len(views) > 1 else "") + in_words(found))
     return "\n".join(lines)
+
+
+def in_words(numbers: Mapping[str, Any]) -> str:
+    """How well a discriminator knows the generator's clusters; nothing without a discriminator."""
+    shared = {"prediction": numbers["nmi"], "D's own features": numbers["encoder_nmi"]}
+    known = [f"{what} {value:.3f}" for what, value in shared.items() if value is not None]
+    parts = [f"mutual information with the generator's clusters: {', '.join(known)}"] if known else []
+    if numbers["cosine"] is not None:
+        parts.append(f"mean cosine similarity of the prediction: {numbers['cosine']:.3f}")
+    return "; ".join(parts)
 
 
 def read_photographs(path: Path, networks: Sequence[SnapshotNetworks], most: int) -> tuple[list[str], Tensor]:

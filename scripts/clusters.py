@@ -165,7 +165,7 @@ def main(
     outdir = outdir or run_dir / "clusters"
 
     from scripts.cluster_files import ClusterFolder, file_name
-    from scripts.cluster_job import Look, read_photographs, show_networks
+    from scripts.cluster_job import Look, in_words, read_photographs, show_networks
     from scripts.cluster_views import ClusterError, ClusterOptions
     from scripts.clusters_over_training import show_run
     from scripts.feature_maps import SnapshotNetworks
@@ -201,6 +201,9 @@ def main(
     for net in opened if run_dir is None else ():
         if net.ggdr is None:
             click.echo(f"{net.path} holds no GGDR decoder (trained with --no-ggdr?): D's own features only")
+    for numbers in folder.numbers:
+        if in_words(numbers):
+            click.echo(f"{numbers['network']}, {numbers['layer']}: {in_words(numbers)}")
     click.echo(f"{len(folder.sheets)} sheets written to {outdir}")
 
 

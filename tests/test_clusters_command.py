@@ -170,6 +170,9 @@ def test_sheets_maps_labels_and_numbers_are_written(run, tmp_path):
         assert image.mode == "P" and (np.asarray(image)[::2, ::2] == labels[1]).all()
         assert image.getpalette()[:9] == palette(3).flatten().tolist()
     index = json.loads((out / "clusters.json").read_text())
+    first = index["numbers"][0]
+    assert f"net, 8x8: mutual information with the generator's clusters: prediction {first['nmi']:.3f}" in result.output
+    assert f"mean cosine similarity of the prediction: {first['cosine']:.3f}" in result.output
     assert {sheet["file"] for sheet in index["sheets"]} == sheets
     with open(out / "numbers.csv", newline="") as file:
         rows = list(csv.DictReader(file))
