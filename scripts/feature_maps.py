@@ -56,6 +56,9 @@ class SnapshotNetworks:
         self.nimg: int | None = snapshot.config.get("nimg")
         self.G = generator_of(snapshot, device)
         self.D = discriminator_of(snapshot, device) if "D" in snapshot.networks else None
+        if self.D is not None:
+            # Only the logits, which nobody looks at, depend on the minibatch; any number of images will do.
+            self.D.b4.mbstd_group_size = 1
         self.ggdr: GGDR | None = None
         if self.D is not None and "ggdr" in snapshot.networks:
             try:
