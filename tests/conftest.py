@@ -115,10 +115,16 @@ def dataset_zip(tmp_path_factory) -> Path:
 _started: list[subprocess.Popen] = []
 
 
+def _heed_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def python(*args: object) -> subprocess.Popen:
     """A Python process in the repository's root and a process group of its own, with its output in one pipe.
 
-    Ctrl-C has its usual meaning in it, also where the tests run in the background and ignore it.
+    Ctrl-C and a lost connection have their usual meaning in it, also where the tests run in the background or under
+    nohup, and ignore them.
     """
     process = subprocess.Popen(
         [sys.executable, *map(str, args)],
@@ -128,7 +134,7 @@ def python(*args: object) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=_heed_signals,
     )
     _started.append(process)
     return process
