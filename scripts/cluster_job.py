@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from scripts.cluster_views import (
     view_network,
     view_photographs,
 )
-from scripts.feature_maps import DEFAULT_LAYERS, SnapshotNetworks
+from scripts.feature_maps import DEFAULT_LAYERS, Seen, SnapshotNetworks
 from scripts.photographs import read_targets
 from scripts.progress import Progress
 from torch_utils.checkpoint import SnapshotError
@@ -66,6 +66,13 @@ class Look:
                 raise SnapshotError(f"--layers: {net.path} has feature maps of {have} pixels, got {missing[0]}")
         return self.layers
 
+    def at(
+        self, net: SnapshotNetworks, layers: Sequence[int], on_images: Callable[[int], None] = lambda done: None
+    ) -> Seen:
+        """What a snapshot's networks compute; `on_images` hears how many images are done."""
+        how = {"class_idx": self.class_idx, "psi": self.psi, "batch_size": self.batch_size}
+        return net.of_seeds(self.seeds, layers, **how, on_images=on_images)
+
 
 def show_networks(
     networks: Sequence[SnapshotNetworks],
@@ -85,9 +92,13 @@ def show_networks(
     layers = look.layers_in(networks)
     views: list[NetworkView] = []
     photo_views: list[NetworkView] = []
-    for done, (name, net) in enumerate(zip(names, networks, strict=True)):
-        progress("networks", done, len(networks))
-        seen = net.of_seeds(look.seeds, layers, class_idx=look.class_idx, psi=look.psi, batch_size=look.batch_size)
+    total = len(networks) * len(look.seeds)
+    for i, (name, net) in enumerate(zip(names, networks, strict=True)):
+
+        def on_images(done: int, before: int = i * len(look.seeds)) -> None:
+            progress("images", before + done, total)
+
+        seen = look.at(net, layers, on_images)
         view = view_network(name, seen, look.captions, look.options, like=views[0] if views else None)
         views.append(view)
         photo_view = None
@@ -97,7 +108,7 @@ def show_networks(
             photo_view = view_photographs(view, seen, captions)
             photo_views.append(photo_view)
         folder.add_maps(view, folder.path / file_name(name) if len(names) > 1 else folder.path, photo_view)
-    progress("networks", len(networks), len(networks))
+    progress("images", total, total)
     folder.add_numbers([numbers for view in views for numbers in view.numbers()])
 
     for res in layers:

@@ -47,8 +47,7 @@ def show_run(
     for done, path in enumerate(reversed(paths)):
         progress("snapshots", done, len(paths))
         net = SnapshotNetworks(path, look.device)
-        layers = look.layers_in([net])
-        seen = net.of_seeds(look.seeds, layers, class_idx=look.class_idx, psi=look.psi, batch_size=look.batch_size)
+        seen = look.at(net, look.layers_in([net]))
         later = shown[0][1] if shown else None
         view = view_network(path.stem, seen, look.captions, look.options, like=later, same_latents=True)
         # Of a long run of large images, more than is shown would fill the memory.

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,9 +80,16 @@ class SnapshotNetworks:
         return [] if self.ggdr is None else [_res_of(name) for name in self.ggdr.guides]
 
     def of_seeds(
-        self, seeds: Sequence[int], layers: Sequence[int], *, class_idx: int | None, psi: float, batch_size: int
+        self,
+        seeds: Sequence[int],
+        layers: Sequence[int],
+        *,
+        class_idx: int | None,
+        psi: float,
+        batch_size: int,
+        on_images: Callable[[int], None] = lambda done: None,
     ) -> Seen:
-        """What they compute for the images of these seeds of `ggdr generate`."""
+        """What they compute for the images of these seeds of `ggdr generate`; `on_images` hears how many are done."""
 
         def look_at(some: Sequence[int]) -> Seen:
             c = class_labels(len(some), self.G.c_dim, class_idx)
@@ -95,8 +102,12 @@ class SnapshotNetworks:
             seen.generator = {res: feats[name].float() for res, name in names.items()}
             return seen
 
-        starts = range(0, len(seeds), batch_size)
-        return _collected((look_at(seeds[i : i + batch_size]) for i in starts), len(seeds))
+        def batches() -> Iterator[Seen]:
+            for start in range(0, len(seeds), batch_size):
+                on_images(start)
+                yield look_at(seeds[start : start + batch_size])
+
+        return _collected(batches(), len(seeds))
 
     def of_images(self, images_u8: Tensor, layers: Sequence[int], *, batch_size: int) -> Seen:
         """What the discriminator computes for images uint8 [N, C, H, W] of the network's size."""
