@@ -206,16 +206,23 @@ def mix_styles(base: Tensor, style: Tensor, layers: Sequence[int]) -> Tensor:
 # Statistics.
 
 
-def w_covariance(mapping: MappingNetwork, num: int, class_idx: int | None = None, *, seed: int = 0) -> Tensor:
-    """Covariance of W: [w_dim, w_dim] float64 on the CPU, of `num` >= 2 latents drawn there from `seed`."""
+def sampled_w(mapping: MappingNetwork, num: int, class_idx: int | None = None, *, seed: int = 0) -> Iterator[Tensor]:
+    """`num` latents of W, of one class, drawn on the CPU from `seed`: groups [n, w_dim] float32."""
     generator = torch.Generator("cpu").manual_seed(seed)
     device = mapping.w_avg.device
-    total, squares = 0, 0
     for start in range(0, num, SAMPLES_AT_ONCE):
         z = torch.randn([SAMPLES_AT_ONCE, mapping.z_dim], generator=generator)[: num - start]
         c = class_labels(len(z), mapping.c_dim, class_idx)
-        with torch.inference_mode():
-            # About the tracked mean, so that little cancels when the mean is taken away below.
-            w = (mapping(z.to(device), c.to(device))[:, 0] - mapping.w_avg).double()
-            total, squares = total + w.sum(0), squares + w.t() @ w
+        with torch.no_grad():
+            w = mapping(z.to(device), c.to(device))[:, 0]
+        yield w
+
+
+def w_covariance(mapping: MappingNetwork, num: int, class_idx: int | None = None, *, seed: int = 0) -> Tensor:
+    """Covariance of W: [w_dim, w_dim] float64 on the CPU, of `num` >= 2 latents of `sampled_w`."""
+    total, squares = 0, 0
+    for w in sampled_w(mapping, num, class_idx, seed=seed):
+        # About the tracked mean, so that little cancels when the mean is taken away below.
+        w = (w - mapping.w_avg).double()
+        total, squares = total + w.sum(0), squares + w.t() @ w
     return ((squares - torch.outer(total, total) / num) / (num - 1)).cpu()

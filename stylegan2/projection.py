@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from stylegan2.latents import SAMPLES_AT_ONCE, class_labels
+from stylegan2.latents import sampled_w
 from stylegan2.layers import MappingNetwork
 
 SPACES = ("w", "w+")
@@ -102,13 +102,7 @@ def w_statistics(
     mapping: MappingNetwork, class_idx: int | None = None, *, num: int = 10_000, seed: int = 0
 ) -> WStatistics:
     """Mean and spread of W, of one class where there are some; from `num` latents drawn on the CPU from `seed`."""
-    generator = torch.Generator("cpu").manual_seed(seed)
-    device, w = mapping.w_avg.device, []
-    for start in range(0, num, SAMPLES_AT_ONCE):
-        z = torch.randn([SAMPLES_AT_ONCE, mapping.z_dim], generator=generator)[: num - start]
-        with torch.no_grad():
-            w.append(mapping(z.to(device), class_labels(len(z), mapping.c_dim, class_idx).to(device))[:, 0])
-    w = torch.cat(w)
+    w = torch.cat(list(sampled_w(mapping, num, class_idx, seed=seed)))
     mean = w.mean(0)
     return WStatistics(mean, float((w - mean).square().mean().sqrt()))
 
