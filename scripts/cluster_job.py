@@ -109,30 +109,27 @@ def show_networks(
             photo_views.append(photo_view)
         folder.add_maps(view, folder.path / file_name(name) if len(names) > 1 else folder.path, photo_view)
     progress("images", total, total)
-    folder.add_numbers([numbers for view in views for numbers in view.numbers()])
+    numbers = [found for view in views for found in view.numbers()]
+    folder.add_numbers(numbers)
 
     for res in layers:
-        found = described(views, res)
+        how, at_res = described(views, res), [found for found in numbers if found["layer"] == f"{res}x{res}"]
         for kind, rows_of, seen, note in (
             ("generator", generator_rows, views, None),
-            ("discriminator", discriminator_rows, views, numbers_note(views, res)),
+            ("discriminator", discriminator_rows, views, numbers_note(at_res)),
             ("photographs", photograph_rows, photo_views, "As the discriminator sees them"),
         ):
             rows = [rows_of(view, res) for view in seen]
             # Sheets about D need more than what the generator's shows: image and clusters.
             if any(len(of_network) >= NEEDED_ROWS[kind] for of_network in rows):
                 title = f"{kind.capitalize()}, {res}x{res}"
-                sheet = sheet_of(seen, rows, title=f"{title}: {found}", note=note)
+                sheet = sheet_of(seen, rows, title=f"{title}: {how}", note=note)
                 folder.add_sheet(f"{kind}-{res}x{res}.png", sheet, title, note)
 
 
-def numbers_note(views: Sequence[NetworkView], res: int) -> str:
+def numbers_note(numbers: Sequence[Mapping[str, Any]]) -> str:
     """How well each discriminator knows the generator's clusters at one resolution, a line each."""
-    lines = []
-    for view in views:
-        found = next(numbers for numbers in view.numbers() if numbers["layer"] == f"{res}x{res}")
-        lines.append((f"{view.name}: " if len(views) > 1 else "") + in_words(found))
-    return "\n".join(lines)
+    return "\n".join((f"{found['network']}: " if len(numbers) > 1 else "") + in_words(found) for found in numbers)
 
 
 def in_words(numbers: Mapping[str, Any]) -> str:

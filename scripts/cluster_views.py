@@ -83,6 +83,7 @@ class NetworkView:
         cosine:    its cosine similarity with G's features, [N, res, res] in [-1, 1].
         encoders:  clusters of D's own features, in colours that agree best with G's.
         encoder:   their labels.
+        pictures:  the first images, at a size to look at.
     """
 
     name: str
@@ -94,6 +95,10 @@ class NetworkView:
     cosine: dict[int, Tensor] = field(default_factory=dict)
     encoders: dict[int, Clusters] = field(default_factory=dict)
     encoder: dict[int, Tensor] = field(default_factory=dict)
+    pictures: list[np.ndarray] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pictures = [thumbnail(as_rgb(image)) for image in self.images[:MOST_SHOWN]]
 
     def numbers(self) -> list[dict[str, Any]]:
         """For each resolution: clusters, and how well D knows them."""
@@ -181,7 +186,7 @@ def generator_rows(view: NetworkView, res: int) -> Rows:
     """Image, clusters, and clusters over the image."""
     labels = view.generator[res]
     return [
-        ("image", pictures(view)),
+        ("image", view.pictures),
         ("clusters", label_pictures(view, labels)),
         ("over the image", overlays(view, labels)),
     ]
@@ -189,7 +194,7 @@ def generator_rows(view: NetworkView, res: int) -> Rows:
 
 def discriminator_rows(view: NetworkView, res: int) -> Rows:
     """Image, G's clusters, what the decoder predicts of them, and where it is right."""
-    rows = [("image", pictures(view)), ("generator", label_pictures(view, view.generator[res]))]
+    rows = [("image", view.pictures), ("generator", label_pictures(view, view.generator[res]))]
     if res in view.predicted:
         rows.append(("decoder's prediction", label_pictures(view, view.predicted[res])))
         rows.append(("cosine similarity,\ndark 0, bright 1", heat_pictures(view, view.cosine[res])))
@@ -200,7 +205,7 @@ def discriminator_rows(view: NetworkView, res: int) -> Rows:
 
 def photograph_rows(view: NetworkView, res: int) -> Rows:
     """Photograph, and what decoder and encoder see in it."""
-    rows = [("photograph", pictures(view))]
+    rows = [("photograph", view.pictures)]
     if res in view.predicted:
         rows.append(("decoder", label_pictures(view, view.predicted[res])))
         rows.append(("over the image", overlays(view, view.predicted[res])))
@@ -213,31 +218,26 @@ def sheet_of(views: Sequence[NetworkView], rows: Sequence[Rows], *, title: str, 
     """Rows of several networks below each other, eight images wide, of the first images; [H, W, 3] uint8."""
     cells: list[list[np.ndarray | None]] = []
     names: list[str] = []
-    shown = min(len(views[0].images), MOST_SHOWN)
+    shown = len(views[0].pictures)
     for start in range(0, shown, PER_LINE):
         for view, of_network in zip(views, rows, strict=True):
             for i, (name, found) in enumerate(of_network):
                 prefix = f"{view.name}\n" if len(views) > 1 and i == 0 else ""
                 names.append(prefix + name)
-                cells.append(found[start : min(start + PER_LINE, shown)])
+                cells.append(found[start : start + PER_LINE])
     columns = views[0].captions if shown <= PER_LINE else None
     return contact_sheet(cells, rows=names, columns=columns, title=title, note=note)
 
 
-def pictures(view: NetworkView) -> list[np.ndarray]:
-    """The first images, at a size to look at."""
-    return [thumbnail(as_rgb(image)) for image in view.images[:MOST_SHOWN]]
-
-
 def label_pictures(view: NetworkView, labels: Tensor) -> list[np.ndarray]:
     """Label maps in colours, as large as the images."""
-    sizes = [picture.shape[1::-1] for picture in pictures(view)]
+    sizes = [picture.shape[1::-1] for picture in view.pictures]
     return [np.asarray(label_image(x, size).convert("RGB")) for x, size in zip(labels, sizes, strict=False)]
 
 
 def overlays(view: NetworkView, labels: Tensor) -> list[np.ndarray]:
     """Label maps over the images."""
-    return [overlay(image, x) for image, x in zip(pictures(view), labels, strict=False)]
+    return [overlay(image, x) for image, x in zip(view.pictures, labels, strict=False)]
 
 
 def heat_pictures(view: NetworkView, values: Tensor) -> list[np.ndarray]:
@@ -245,7 +245,7 @@ def heat_pictures(view: NetworkView, values: Tensor) -> list[np.ndarray]:
     from matplotlib import colormaps
 
     found = []
-    for value, picture in zip(values, pictures(view), strict=False):
+    for value, picture in zip(values, view.pictures, strict=False):
         index = (value.clamp(0, 1) * 255).round().long()
         index = resized_labels(index[None], picture.shape[:2])[0].numpy()
         found.append((colormaps["viridis"](index.astype(np.uint8))[..., :3] * 255).astype(np.uint8))

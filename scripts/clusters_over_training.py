@@ -13,7 +13,7 @@ import numpy as np
 
 from scripts.cluster_files import ClusterFolder
 from scripts.cluster_job import Look, described
-from scripts.cluster_views import NetworkView, label_pictures, pictures, view_network
+from scripts.cluster_views import NetworkView, label_pictures, view_network
 from scripts.curves import COLORS, STYLE
 from scripts.feature_maps import SnapshotNetworks
 from scripts.progress import Progress
@@ -50,8 +50,8 @@ def show_run(
         seen = look.at(net, look.layers_in([net]))
         later = shown[0][1] if shown else None
         view = view_network(path.stem, seen, look.captions, look.options, like=later, same_latents=True)
-        # Of a long run of large images, more than is shown would fill the memory.
-        view.images = np.stack(pictures(view)[: max(MOST_ROWS, IN_ANIMATION)])
+        # Its pictures are enough: of a long run, all large images would fill the memory.
+        view.images = view.images[:0]
         shown.insert(0, (net.nimg or 0, view))
     progress("snapshots", len(paths), len(paths))
 
@@ -75,9 +75,9 @@ def _training_sheet(shown: Shown, res: int, title: str) -> np.ndarray:
     """Columns: snapshots; rows: each latent's image above its clusters."""
     columns = np.linspace(0, len(shown) - 1, min(MOST_COLUMNS, len(shown))).round().astype(int)
     picked = [shown[i] for i in columns]
-    rows: list[list[np.ndarray]] = [[] for _ in range(2 * min(MOST_ROWS, len(picked[0][1].images)))]
+    rows: list[list[np.ndarray]] = [[] for _ in range(2 * min(MOST_ROWS, len(picked[0][1].pictures)))]
     for _, view in picked:
-        pairs = zip(pictures(view), label_pictures(view, view.generator[res]), strict=True)
+        pairs = zip(view.pictures, label_pictures(view, view.generator[res]), strict=True)
         for row, pair in zip(range(0, len(rows), 2), pairs, strict=False):
             rows[row].append(pair[0])
             rows[row + 1].append(pair[1])
@@ -89,7 +89,7 @@ def _training_sheet(shown: Shown, res: int, title: str) -> np.ndarray:
 def _frames(shown: Shown) -> Iterator[np.ndarray]:
     """One picture a snapshot: images, and their clusters at each resolution."""
     for nimg, view in shown:
-        rows = {"image": pictures(view)}
+        rows = {"image": view.pictures}
         rows |= {f"{res}x{res}": label_pictures(view, labels) for res, labels in view.generator.items()}
         title = f"{nimg / 1000:g} kimg".rjust(len(f"{shown[-1][0] / 1000:g} kimg"))
         yield contact_sheet([row[:IN_ANIMATION] for row in rows.values()], rows=list(rows), title=title)

@@ -4,11 +4,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scripts.curves import PANELS, Panel, metric_panels
+from scripts.run_report import finite_number
 
 MAX_POINTS = 2000  # of a curve; a panel is about 500 pixels wide
 DIGITS = 6  # significant ones of a value on the page
@@ -62,7 +62,7 @@ def series(lines: Lines, key: str, most: int = MAX_POINTS) -> dict[str, Any] | N
                 without a bias towards the spikes.
         None if there is no number.
     """
-    points = [(line["kimg"], _finite(line[key])) for line in lines if key in line]
+    points = [(line["kimg"], finite_number(line[key])) for line in lines if key in line]
     x, y = [kimg for kimg, _ in points], [value for _, value in points]
     if all(value is None for value in y):
         return None
@@ -98,11 +98,6 @@ def _parts(length: int, num: int) -> list[slice]:
 def _mean(values: Sequence[float | None]) -> float | None:
     numbers = [value for value in values if value is not None]
     return sum(numbers) / len(numbers) if numbers else None
-
-
-def _finite(value: Any) -> float | None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return value if is_number and math.isfinite(value) else None
 
 
 def _rounded(value: float | None) -> float | None:

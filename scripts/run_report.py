@@ -109,9 +109,9 @@ def status(run: Run) -> dict[str, Any]:
         left, spent:  seconds of training to come (of a run that goes on, else None) and done, without snapshots
                       and metrics.
     """
-    ticks = [line for line in run.lines if _number(line.get("time/sec_per_kimg")) is not None]
+    ticks = [line for line in run.lines if finite_number(line.get("time/sec_per_kimg")) is not None]
     kimg = max((line["kimg"] for line in run.lines if "nimg" in line), default=0)
-    total = _number(_part(run, "loop").get("total_nimg"))
+    total = finite_number(_part(run, "loop").get("total_nimg"))
     total = None if total is None else total / 1000
     state = {True: "running", False: "stopped", None: "unfinished"}[run.in_use]
     if total is not None and kimg >= total:
@@ -205,7 +205,9 @@ def snapshots(run: Run) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """
     measured: dict[str, dict[str, float]] = {}
     for line in run.lines:
-        values = {key: value for key, value in line.items() if key.startswith(METRIC) and _number(value) is not None}
+        values = {
+            key: value for key, value in line.items() if key.startswith(METRIC) and finite_number(value) is not None
+        }
         if values:
             for digits in (_kimg_digits(line["kimg"], whole) for whole in (True, False)):
                 measured.setdefault(digits, {}).update(values)
@@ -287,7 +289,7 @@ def as_text(value: Any) -> str:
     return f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
-def _number(value: Any) -> float | None:
+def finite_number(value: Any) -> float | None:
     """The value if it is a finite number."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return value if is_number and abs(value) < float("inf") else None
