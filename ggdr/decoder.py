@@ -6,12 +6,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 Shape = tuple[int, int, int]  # channels, height, width
+Size = tuple[int, int]  # height, width
+
+REACH = 4  # times the size of D's largest map; beyond it the decoder would have to invent what D never saw
 
 
 class DecoderLayer(nn.Module):
@@ -35,14 +39,25 @@ class DecoderLayer(nn.Module):
         return F.conv_transpose2d(x, kernel, self.bias, stride=2, padding=1, groups=x.shape[1])
 
 
+class Level(NamedTuple):
+    """One level of a FeatureDecoder."""
+
+    layer: str
+    skip: str | None  # encoder map beside the level's input
+    size: Size  # of its output, for images as large as those of the probe
+    same_size: str | None  # encoder map of that size
+    guide: str | None  # that its output predicts
+
+
 class FeatureDecoder(nn.Module):
     """Predicts the generator's feature maps from the discriminator's.
 
     It starts from the smallest encoder map. Each level doubles the size; from the second level on its input is
-    the previous level's output beside the encoder map of that size, if there is one. Layers are named
+    the previous level's output beside the encoder map of that size, if there is one. Where the next map is less
+    than twice as large (7x7 after 4x4, say), the doubled map is resized to it bilinearly. Layers are named
     `b{height}_dec` after the size that they produce (`b{height}x{width}_dec` if not square).
 
-    Source: Lee et al. 2022, arXiv:2207.13320, Section 3.
+    Source: Lee et al. 2022, arXiv:2207.13320, Section 3; the resizing is this project's.
     """
 
     def __init__(self, encoder: Mapping[str, Shape], guides: Mapping[str, Shape]) -> None:
@@ -54,61 +69,102 @@ class FeatureDecoder(nn.Module):
             guides:  shapes of the generator's feature maps to predict, by name.
 
         Raises:
-            ValueError: a guide's size is not a power of two times that of the smallest encoder map; two
-                        encoder maps or two guides have one size.
+            ValueError: a guide is not larger than the smallest encoder map, or more than REACH times as large as the
+                        largest; two encoder maps or two guides have one size; a map is higher and narrower than
+                        another.
         """
         super().__init__()
-        by_size = _by_size(encoder, "encoder maps")
-        guide_at = _by_size(guides, "guides")
-        if not by_size or not guide_at:
+        if not encoder or not guides:
             raise ValueError(f"need at least one encoder map and one guide, got {dict(encoder)} and {dict(guides)}")
-        size = min(by_size)
-        largest = max(guide_at)
-        self.start = by_size[size]
-        self._levels: list[tuple[str, str | None, str | None]] = []
+        guide_at = _by_size(guides, "guides")
+        largest = max(guide_at, key=math.prod)
+        by_size = _by_size(encoder, "encoder maps")
+        _check_reach(by_size, guide_at)
+        by_size = {size: name for size, name in by_size.items() if math.prod(size) < math.prod(largest)}
+        sizes = sorted({*by_size, *guide_at}, key=math.prod)
+        _check_nested(sizes, {**by_size, **guide_at})
+
+        size = sizes[0]
+        self.start, self._start_size = by_size[size], size
+        self.levels: list[Level] = []
         channels, skip = encoder[self.start][0], None
-        reached = set()
-        while size < largest:
-            size = (size[0] * 2, size[1] * 2)
-            guide, next_skip = guide_at.get(size), by_size.get(size)
-            in_channels = channels + (encoder[skip][0] if skip else 0)
-            channels = guides[guide][0] if guide else encoder[next_skip][0] if next_skip else channels
-            layer = f"b{size[0]}_dec" if size[0] == size[1] else f"b{size[0]}x{size[1]}_dec"
-            self.add_module(layer, DecoderLayer(in_channels, channels))
-            self._levels.append((layer, skip, guide))
-            skip = next_skip
-            reached.add(size)
-        for size, name in guide_at.items():
-            if size not in reached:
-                sizes = ", ".join(f"{h}x{w}" for h, w in by_size)
-                raise ValueError(
-                    f"guide {name!r} of {size[0]}x{size[1]} pixels is not a power of two times the smallest of "
-                    f"the encoder maps ({sizes})"
-                )
+        for next_size in sizes[1:]:
+            while size != next_size:
+                size = (min(2 * size[0], next_size[0]), min(2 * size[1], next_size[1]))
+                guide, same_size = guide_at.get(size), by_size.get(size)
+                in_channels = channels + (encoder[skip][0] if skip else 0)
+                channels = guides[guide][0] if guide else encoder[same_size][0] if same_size else channels
+                layer = f"b{size[0]}_dec" if size[0] == size[1] else f"b{size[0]}x{size[1]}_dec"
+                self.add_module(layer, DecoderLayer(in_channels, channels))
+                self.levels.append(Level(layer, skip, size, same_size, guide))
+                skip = same_size
 
     @property
     def encoder_names(self) -> list[str]:
         """The encoder maps that are used, from the smallest up."""
-        return [self.start] + [skip for _, skip, _ in self._levels if skip]
+        return [self.start] + [level.skip for level in self.levels if level.skip]
 
     def forward(self, feats: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Encoder maps [N, C, h, w] by name -> predicted guides [N, C, H, W] float32 by name."""
+        """Encoder maps [N, C, h, w] by name -> predicted guides [N, C, H, W] float32 by name.
+
+        Maps of smaller or larger images than those of the probe (crops) give guides of proportional size.
+        """
         x = feats[self.start].float()
+        as_probed = x.shape[2:] == self._start_size
         pred = {}
-        for layer, skip, guide in self._levels:
-            if skip is not None:
-                x = torch.cat([x, feats[skip].float()], dim=1)
-            x = getattr(self, layer)(x)
-            if guide is not None:
-                pred[guide] = x
+        for level in self.levels:
+            if level.skip is not None:
+                x = torch.cat([x, feats[level.skip].float()], dim=1)
+            x = getattr(self, level.layer)(x)
+            size = level.size if as_probed else x.shape[2:]
+            if level.same_size is not None:
+                size = feats[level.same_size].shape[2:]
+            if x.shape[2:] != size:
+                x = F.interpolate(x, size, mode="bilinear", align_corners=False)
+            if level.guide is not None:
+                pred[level.guide] = x
         return pred
 
 
-def _by_size(shapes: Mapping[str, Shape], what: str) -> dict[tuple[int, int], str]:
+def _by_size(shapes: Mapping[str, Shape], what: str) -> dict[Size, str]:
     """Names by (height, width), ascending; raises ValueError where two share a size."""
-    names: dict[tuple[int, int], str] = {}
-    for name, (_, height, width) in sorted(shapes.items(), key=lambda item: item[1][1:]):
+    names: dict[Size, str] = {}
+    for name, (_, height, width) in sorted(shapes.items(), key=lambda item: math.prod(item[1][1:])):
         other = names.setdefault((height, width), name)
         if other != name:
             raise ValueError(f"{what} {other!r} and {name!r} are both {height}x{width}; name one of them")
     return names
+
+
+def _check_reach(encoder: Mapping[Size, str], guides: Mapping[Size, str]) -> None:
+    """ValueError unless the decoder can get from D's maps to every guide."""
+    smallest = min(encoder, key=math.prod)
+    for size, name in guides.items():
+        below = [other for other in encoder if math.prod(other) < math.prod(size)]
+        if not below:
+            raise ValueError(
+                f"guide {name!r} is {_text(size)}, and the smallest map of the discriminator, {encoder[smallest]!r}, "
+                f"is {_text(smallest)}: the decoder goes up from a smaller map; name a deeper layer of D in "
+                "`encoder`, or a guide of higher resolution"
+            )
+        nearest = max(below, key=math.prod)
+        if size[0] > REACH * nearest[0] or size[1] > REACH * nearest[1]:
+            raise ValueError(
+                f"guide {name!r} of {_text(size)} is out of reach: the largest map of the discriminator below it, "
+                f"{encoder[nearest]!r}, is {_text(nearest)}, and the decoder goes up to {REACH} times its size; name "
+                "layers of D in between in `encoder`, or a guide of lower resolution"
+            )
+
+
+def _check_nested(sizes: list[Size], names: Mapping[Size, str]) -> None:
+    """ValueError unless each size contains the one before it."""
+    for small, large in zip(sizes, sizes[1:], strict=False):
+        if small[0] > large[0] or small[1] > large[1]:
+            raise ValueError(
+                f"maps {names[small]!r} of {_text(small)} and {names[large]!r} of {_text(large)} do not see the same "
+                "picture: one is higher and the other wider; name others"
+            )
+
+
+def _text(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"

@@ -4,14 +4,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggdr.decoder import FeatureDecoder
+from ggdr.decoder import FeatureDecoder, Shape
 from ggdr.loss import cosine_distance_loss
+from ggdr.suggest import suggest, untouched
 from ggdr.taps import Features, FeatureTap
 
 Warp = Callable[[Tensor], Tensor]
@@ -20,8 +23,13 @@ Warp = Callable[[Tensor], Tensor]
 class GuidedFeatures:
     """What one `watch` block saw: the generator's guides and the discriminator's encoder maps."""
 
-    def __init__(self, guides: Features, encoder: Features) -> None:
-        self.guides, self.encoder = guides, encoder
+    def __init__(self, owner: GGDR, guides: Features, encoder: Features) -> None:
+        self.owner, self.guides, self.encoder = owner, guides, encoder
+
+    @property
+    def num_calls(self) -> int:
+        """How often D runs in the block."""
+        return self.encoder.num_calls
 
 
 class GGDR:
@@ -36,6 +44,9 @@ class GGDR:
         ...     fake_logits = D(augment(G(z).detach()))
         >>> loss = adversarial(fake_logits) + ggdr.penalty(feats, warp=augment_features).mean()
 
+    `decoder` is an nn.Module of its own: wrap it where the networks are wrapped, as in
+    `ggdr.decoder = DistributedDataParallel(ggdr.decoder)`.
+
     Source: Lee et al. 2022, arXiv:2207.13320.
     """
 
@@ -46,16 +57,17 @@ class GGDR:
         G: nn.Module,
         D: nn.Module,
         *,
-        guide: str | Sequence[str],
-        encoder: Sequence[str],
+        guide: str | Sequence[str] | None = None,
+        encoder: Sequence[str] | None = None,
         probe: Callable[[], object],
         weight: float = 10.0,
     ) -> None:
-        """Runs `probe` once to learn the shapes of the features, and builds the decoder for them.
+        """Runs `probe` to learn the shapes of the features, and builds the decoder for them.
 
         Args:
-            guide:   dotted name of the layer of G to predict, or several.
+            guide:   dotted name of the layer of G to predict, or several; None for what `suggest` chooses.
             encoder: dotted names of layers of D, one a size; those not smaller than the guide are not used.
+                     None for what `suggest` chooses.
             probe:   runs G and D once, as `lambda: D(G(z))`; gradients are off, both networks in eval mode,
                      and torch's random state is put back afterwards.
             weight:  factor on the cosine distance. 0 makes it a probe: the decoder learns (at weight 1)
@@ -68,19 +80,21 @@ class GGDR:
         if weight < 0:
             raise ValueError(f"weight must not be negative, got {weight}")
         self.weight = float(weight)
-        self._guide_names = [guide] if isinstance(guide, str) else list(guide)
-        self._guide_tap = FeatureTap(G, self._guide_names, detach=True)
-        self._encoder_tap = FeatureTap(D, list(encoder))
-        shapes = self._probed_shapes(G, D, probe)
-        self.decoder = FeatureDecoder(*shapes)
-        self._encoder_tap = FeatureTap(D, self.decoder.encoder_names)
+        if guide is None or encoder is None:
+            choice = suggest(G, D, probe)
+            guide, encoder = guide or choice.guide, encoder or choice.encoder
+        self._guide_tap = FeatureTap(G, [guide] if isinstance(guide, str) else list(guide), detach=True)
+        self._encoder_tap = FeatureTap(D, [encoder] if isinstance(encoder, str) else list(encoder))
+        with untouched(G, D), self.watch() as feats:
+            probe()
+        decoder = FeatureDecoder(_shapes(feats.encoder), _shapes(feats.guides))
+        self.guides, self.encoder = list(feats.guides), decoder.encoder_names
+        self._encoder_tap = FeatureTap(D, self.encoder)
         device = next((p.device for p in D.parameters()), torch.device("cpu"))
-        self.decoder.to(device)
+        self.decoder: nn.Module = decoder.to(device)
 
-    @property
-    def guides(self) -> list[str]:
-        """The names of the layers of G that are predicted."""
-        return list(self._guide_names)
+    def __repr__(self) -> str:
+        return f"GGDR(guide={self.guides}, encoder={self.encoder}, weight={self.weight:g})"
 
     @property
     def gain(self) -> float:
@@ -88,71 +102,144 @@ class GGDR:
         return self.weight or 1.0
 
     @contextmanager
-    def watch(self) -> Iterator[GuidedFeatures]:
-        """Collects features while open; run G once and D once on its images inside."""
-        with self._guide_tap as guides, self._encoder_tap as encoder:
-            yield GuidedFeatures(guides, encoder)
+    def watch(self, calls: int = 1) -> Iterator[GuidedFeatures]:
+        """Collects features while open; run G once and D once on its images inside.
 
-    def predict(self, feats: GuidedFeatures) -> dict[str, Tensor]:
-        """What the decoder sees in the images that D ran on, of whatever origin: [N, C, H, W] float32 by guide."""
-        encoder = {name: feats.encoder[name] for name in feats.encoder}
+        Networks compiled by torch.compile run uncompiled inside, where hooks see their layers.
+
+        Args:
+            calls: how often D runs inside, for several crops or views of the images.
+
+        Raises:
+            RuntimeError: inside a function that is being compiled.
+            ValueError: fewer than one call.
+        """
+        if calls < 1:
+            raise ValueError(f"D runs at least once in a watch block, got calls={calls}")
+        encoder_tap = self._encoder_tap if calls == 1 else self._encoder_tap.repeated(calls)
+        with _uncompiled(), self._guide_tap as guides, encoder_tap as encoder:
+            yield GuidedFeatures(self, guides, encoder)
+
+    def predict(self, feats: GuidedFeatures, *, fakes: slice | None = None, call: int = 0) -> dict[str, Tensor]:
+        """What the decoder sees in the images that D ran on, of whatever origin: [N, C, H, W] float32 by guide.
+
+        Args:
+            fakes: part of D's batch; None for all of it.
+            call:  which of D's calls.
+        """
+        maps = feats.encoder.call(call)
+        encoder = {name: maps[name] if fakes is None else maps[name][fakes] for name in self.encoder}
         if self.weight == 0:
             encoder = {name: feat.detach() for name, feat in encoder.items()}
-        return self.decoder(encoder)
+        # The decoder computes in float32 also where D does not.
+        with torch.autocast(encoder[self.encoder[0]].device.type, enabled=False):
+            return self.decoder(encoder)
 
-    def distance(self, feats: GuidedFeatures, warp: Warp | None = None) -> Tensor:
-        """Cosine distance of predicted and true guides, [N] float32 in [0, 2]; the mean over several guides.
+    def distance(
+        self,
+        feats: GuidedFeatures,
+        warp: Warp | Sequence[Warp] | None = None,
+        *,
+        fakes: slice | None = None,
+    ) -> Tensor:
+        """Cosine distance of predicted and true guides, [N] float32 in [0, 2]; the mean over guides and calls of D.
 
         Args:
             feats: from `watch`.
-            warp:  the geometry that the images went through between G and D, as a function of
-                   [N, C, h, w] feature maps of any size; None for none.
+            warp:  the geometry that the images went through between G and D, as a function of [N, C, h, w]
+                   feature maps of any size; it may crop, and it may return several crops as a larger batch.
+                   One a call of D, if there are several. None for none.
+            fakes: where in D's batch G's images are, if it also ran on others, as slice(0, n) for
+                   D(torch.cat([fake, real])); None if it ran on G's images alone.
 
         Raises:
-            RuntimeError: a tapped layer did not run, or its output was changed in place.
-            ValueError: G and D ran on batches of different size.
+            RuntimeError: a tapped layer did not run, or its output was changed in place; D ran before G.
+            ValueError: G and D ran on batches of different size; features of another GGDR; wrong number of warps.
         """
-        pred = self.predict(feats)
-        distances = []
-        for name in feats.guides:
-            target = feats.guides[name].float()
-            if len(target) != len(pred[name]):
-                raise ValueError(
-                    f"G ran on {len(target)} images and D on {len(pred[name])} inside one watch block; "
-                    "D must see exactly the images that G made there"
-                )
-            with torch.no_grad():
-                target = target if warp is None else warp(target)
-            distances.append(cosine_distance_loss(pred[name], target))
+        if feats.owner is not self:
+            raise ValueError("these features were watched by another GGDR; give each its own watch block")
+        warps = [warp] * feats.num_calls if warp is None or callable(warp) else list(warp)
+        if len(warps) != feats.num_calls:
+            raise ValueError(f"D runs {feats.num_calls} times in the watch block, got {len(warps)} warps; one a call")
+        guides = {name: feats.guides[name] for name in self.guides}
+        preds = [self.predict(feats, fakes=fakes, call=i) for i in range(feats.num_calls)]
+        if min(feats.encoder.times()) < max(feats.guides.times()):
+            raise RuntimeError(
+                "D ran before G inside the watch block, so on images of an earlier batch; make the fake images "
+                "inside the block, then run D on just these (an image pool does not work with GGDR)"
+            )
+        distances = [
+            cosine_distance_loss(pred[name], _target(guides[name], warp, pred[name]))
+            for pred, warp in zip(preds, warps, strict=True)
+            for name in guides
+        ]
         return torch.stack(distances).mean(dim=0)
 
-    def penalty(self, feats: GuidedFeatures, warp: Warp | None = None) -> Tensor:
+    def penalty(
+        self,
+        feats: GuidedFeatures,
+        warp: Warp | Sequence[Warp] | None = None,
+        *,
+        fakes: slice | None = None,
+    ) -> Tensor:
         """The term to add to the discriminator's loss, [N] float32: gain x distance (see `distance`)."""
-        return self.distance(feats, warp) * self.gain
+        return self.distance(feats, warp, fakes=fakes) * self.gain
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """The decoder's parameters, for the discriminator's optimiser."""
         return self.decoder.parameters()
 
+    def to(self, device: torch.device | str) -> GGDR:
+        """Moves the decoder, as after moving the networks; before the optimiser is made."""
+        self.decoder.to(device)
+        return self
+
     def state_dict(self) -> dict[str, Tensor]:
         """The decoder's parameters and buffers."""
-        return self.decoder.state_dict()
+        return self._plain_decoder.state_dict()
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Loads what `state_dict` gave; every name and shape must fit."""
-        self.decoder.load_state_dict(state, strict=True)
+        self._plain_decoder.load_state_dict(state, strict=True)
 
-    def _probed_shapes(self, G: nn.Module, D: nn.Module, probe: Callable[[], object]):
-        """Shapes (C, H, W) of encoder maps and guides, from one forward that leaves no trace."""
-        modes = {module: module.training for net in (G, D) for module in net.modules()}
-        devices = {p.device for net in (G, D) for p in net.parameters() if p.device.type == "cuda"}
-        with torch.random.fork_rng(devices=list(devices)), torch.no_grad(), self.watch() as feats:
-            try:
-                for module in modes:
-                    module.training = False
-                probe()
-            finally:
-                for module, mode in modes.items():
-                    module.training = mode
-        encoder, guides = ({name: tuple(f[name].shape[1:]) for name in f} for f in (feats.encoder, feats.guides))
-        return encoder, guides
+    @property
+    def _plain_decoder(self) -> FeatureDecoder:
+        """The decoder inside its wrappers."""
+        return next(module for module in self.decoder.modules() if isinstance(module, FeatureDecoder))
+
+
+def _shapes(feats: Features) -> dict[str, Shape]:
+    return {name: tuple(feats[name].shape[1:]) for name in feats}
+
+
+def _target(guide: Tensor, warp: Warp | None, pred: Tensor) -> Tensor:
+    """The guide as D sees it: warped, and at the size of the prediction, [N, C, H, W] float32."""
+    with torch.no_grad():
+        # Tensors of inference mode cannot take part in a loss; a copy can.
+        target = guide.clone() if guide.is_inference() else guide
+        target = target.float() if warp is None else warp(target.float())
+        if len(target) != len(pred):
+            raise ValueError(
+                f"G ran on {len(target)} images and D on {len(pred)} inside one watch block; D must see exactly the "
+                "images that G made there; if it saw others too, say which are G's: penalty(feats, fakes=slice(...))"
+            )
+        if target.shape[2:] != pred.shape[2:]:
+            target = F.interpolate(target, pred.shape[2:], mode="bilinear", align_corners=False, antialias=True)
+    return target
+
+
+def _uncompiled() -> AbstractContextManager[object]:
+    """Compiled modules run eagerly inside; nothing if torch.compile was never used in this process."""
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    message = (
+        "ggdr.watch() cannot be part of a compiled function, where hooks are not heeded; compile G and D themselves "
+        "instead of the training step"
+    )
+    # While the function is traced, and again when the rest of it runs.
+    if torch.compiler.is_compiling():
+        raise RuntimeError(message)
+    try:
+        return torch.compiler.set_stance("force_eager")
+    except RuntimeError as error:
+        raise RuntimeError(message) from error

@@ -4,10 +4,39 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+# What wrappers put before, and torch.compile also into, the dotted names of the layers inside.
+LEADING_WRAPPERS = ("module", "_forward_module", "_original_module")
+COMPILED = "_orig_mod"
+
+_clock = itertools.count()
+
+
+class _Output(NamedTuple):
+    """One output, what `_version` said of it, and when it came."""
+
+    feat: Tensor
+    version: int | None
+    time: int
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """All outputs of one layer by replica: nn.DataParallel runs copies of a layer side by side, one a device."""
+
+    by_replica: dict[torch.device | None, list[_Output]]
+
+    @property
+    def calls(self) -> int:
+        return max((len(outputs) for outputs in self.by_replica.values()), default=0)
 
 
 class Features(Mapping[str, Tensor]):
@@ -17,37 +46,69 @@ class Features(Mapping[str, Tensor]):
     (by an in-place activation, say) after the layer returned it.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self._names = tuple(names)
-        self._maps: dict[str, tuple[Tensor, int]] = {}
+    def __init__(self, names: Sequence[str], calls: int = 1) -> None:
+        self._outputs = {name: _Outputs({}) for name in names}
+        self._calls, self._call = calls, 0
 
-    def put(self, name: str, feat: Tensor) -> None:
-        """Stores the output of a layer; raises RuntimeError if it already ran."""
-        if name in self._maps:
+    @property
+    def num_calls(self) -> int:
+        """How often each layer is expected to run."""
+        return self._calls
+
+    def call(self, index: int) -> Features:
+        """The same features, of the `index`-th time that the layers ran; self is that of the first."""
+        if not 0 <= index < self._calls:
+            raise IndexError(f"layers are watched for {self._calls} calls, there is no call {index}")
+        view = Features((), self._calls)
+        view._outputs, view._call = self._outputs, index
+        return view
+
+    def put(self, name: str, feat: Tensor, replica: torch.device | None = None) -> None:
+        """Stores an output of a layer; raises RuntimeError if it has run often enough already."""
+        outputs = self._outputs[name].by_replica.setdefault(replica, [])
+        if len(outputs) == self._calls:
+            times = "twice" if self._calls == 1 else f"{self._calls + 1} times"
             raise RuntimeError(
-                f"layer {name!r} ran twice inside one watch block, so it is not clear which features belong to the "
-                "fake images; call G and D once inside the block, and everything else (reals, R1, logging) outside"
+                f"layer {name!r} ran {times} inside one watch block, so it is not clear which features belong to the "
+                "fake images; call G and D once inside the block, and everything else (reals, R1, logging) outside; "
+                "if D runs once a crop, say how often: watch(calls=...)"
             )
-        self._maps[name] = (feat, _version(feat))
+        outputs.append(_Output(feat, _version(feat), next(_clock)))
+
+    def times(self) -> list[int]:
+        """When layers ran, on a clock that all Features share."""
+        return [
+            output.time
+            for layer in self._outputs.values()
+            for outputs in layer.by_replica.values()
+            for output in outputs
+        ]
 
     def __getitem__(self, name: str) -> Tensor:
-        if name not in self._names:
-            raise KeyError(f"layer {name!r} is not tapped; tapped are {', '.join(self._names)}")
-        if name not in self._maps:
-            raise RuntimeError(f"layer {name!r} did not run inside the watch block; call G and D inside it")
-        feat, version = self._maps[name]
-        if _version(feat) != version:
-            raise RuntimeError(
-                f"the output of layer {name!r} was changed in place after the layer returned it; tap the layer "
-                "that makes the change, or make that operation out of place (inplace=False)"
-            )
-        return feat
+        if name not in self._outputs:
+            raise KeyError(f"layer {name!r} is not tapped; tapped are {', '.join(self._outputs)}")
+        layer = self._outputs[name]
+        if layer.calls <= self._call:
+            ran = "did not run" if not layer.calls else f"ran {layer.calls} times, not {self._calls},"
+            raise RuntimeError(f"layer {name!r} {ran} inside the watch block; call G and D inside it")
+        parts = []
+        for _, outputs in sorted(layer.by_replica.items(), key=lambda item: item[0] and item[0].index or 0):
+            if len(outputs) <= self._call:
+                continue  # a batch too small for all devices
+            feat, version, _ = outputs[self._call]
+            if _version(feat) != version:
+                raise RuntimeError(
+                    f"the output of layer {name!r} was changed in place after the layer returned it; tap the layer "
+                    "that makes the change, or make that operation out of place (inplace=False)"
+                )
+            parts.append(feat)
+        return parts[0] if len(parts) == 1 else torch.cat([part.to(parts[0].device) for part in parts])
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
+        return iter(self._outputs)
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._outputs)
 
 
 class FeatureTap:
@@ -58,23 +119,33 @@ class FeatureTap:
         ...     logits = D(img)
         >>> feats["b8"].shape
 
-    A layer that returns a tuple, list or dict gives its first 4-D tensor.
+    A layer that returns a tuple, list or dict gives its first 4-D tensor. Names are those of the network itself,
+    whether or not DataParallel, DistributedDataParallel, torch.compile or a framework has wrapped it.
     """
 
     def __init__(self, root: nn.Module, names: Sequence[str], *, detach: bool = False) -> None:
         """`detach`: cut the features out of the graph. Raises ValueError for a name that `root` does not have."""
-        modules = dict(root.named_modules())
+        exact, plain = dict(root.named_modules()), named_layers(root)
+        self._layers: dict[str, nn.Module] = {}
         for name in names:
-            if name not in modules:
-                raise ValueError(f"{type(root).__name__} has no layer {name!r}; it has {_listed(modules)}")
-        self._layers = {name: modules[name] for name in names}
+            layer = exact.get(name) or plain.get(plain_name(name))
+            if layer is None:
+                raise ValueError(f"{type(root).__name__} has no layer {name!r}; it has {_listed(plain)}")
+            self._layers[name] = layer
         self._detach = detach
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
+        self._calls = 1
+
+    def repeated(self, calls: int) -> FeatureTap:
+        """The same tap, for layers that run `calls` times in each with-block."""
+        tap = copy.copy(self)
+        tap._calls, tap._handles = calls, []
+        return tap
 
     def __enter__(self) -> Features:
         if self._handles:
             raise RuntimeError("this FeatureTap is already open")
-        features = Features(tuple(self._layers))
+        features = Features(tuple(self._layers), self._calls)
         for name, layer in self._layers.items():
             self._handles.append(layer.register_forward_hook(self._hook(name, features)))
         return features
@@ -86,28 +157,45 @@ class FeatureTap:
 
     def _hook(self, name: str, features: Features):
         def hook(module: nn.Module, args: object, output: object) -> None:
-            feat = _first_map(output)
+            feat = first_map(output)
             if feat is None:
                 raise RuntimeError(f"layer {name!r} returned no [N, C, H, W] tensor, got {type(output).__name__}")
-            features.put(name, feat.detach() if self._detach else feat)
+            replica = feat.device if getattr(module, "_is_replica", False) else None
+            features.put(name, feat.detach() if self._detach else feat, replica)
 
         return hook
 
 
-def _version(feat: Tensor) -> int | None:
-    """How often a tensor was written to; PyTorch does not count that in inference mode."""
-    return None if feat.is_inference() else feat._version
+def plain_name(name: str) -> str:
+    """A layer's name without what wrappers add: "module.b8" and "_orig_mod.b8" are "b8"."""
+    parts = [part for part in name.split(".") if part != COMPILED]
+    while len(parts) > 1 and parts[0] in LEADING_WRAPPERS:
+        parts = parts[1:]
+    return "" if parts and parts[0] in LEADING_WRAPPERS else ".".join(parts)
 
 
-def _first_map(output: object) -> Tensor | None:
+def named_layers(root: nn.Module) -> dict[str, nn.Module]:
+    """All layers of a network by the names that they have in the network itself, wrapped or not."""
+    layers: dict[str, nn.Module] = {}
+    for name, module in root.named_modules():
+        layers.setdefault(plain_name(name), module)
+    return layers
+
+
+def first_map(output: object) -> Tensor | None:
     """The first 4-D tensor in a layer's output."""
     if isinstance(output, Tensor):
         return output if output.ndim == 4 else None
     if isinstance(output, Mapping):
         output = tuple(output.values())
     if isinstance(output, Sequence) and not isinstance(output, str):
-        return next((feat for item in output if (feat := _first_map(item)) is not None), None)
+        return next((feat for item in output if (feat := first_map(item)) is not None), None)
     return None
+
+
+def _version(feat: Tensor) -> int | None:
+    """How often a tensor was written to; PyTorch does not count that in inference mode."""
+    return None if feat.is_inference() else feat._version
 
 
 def _listed(modules: Mapping[str, nn.Module], most: int = 40) -> str:

@@ -6,68 +6,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
-from ggdr import GGDR, FeatureDecoder, FeatureTap, cosine_distance_loss
+from ggdr import FeatureDecoder, FeatureTap, cosine_distance_loss
 from stylegan2.config import DiscriminatorConfig
 from stylegan2.discriminator import Discriminator
 from tests.golden import Golden, assert_agrees, golden_params
-
-
-class ToyG(nn.Module):
-    """z [N, 4] -> img [N, 3, 16, 16]; the 8x8 layer returns a tuple, as synthesis blocks do."""
-
-    class Mid(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = nn.Conv2d(6, 5, 3, padding=1)
-
-        def forward(self, x):
-            return nn.functional.interpolate(self.conv(x).tanh(), scale_factor=2), None
-
-    def __init__(self):
-        super().__init__()
-        self.low = nn.Linear(4, 6 * 4 * 4)
-        self.mid = self.Mid()
-        self.top = nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(5, 3, 3, padding=1))
-
-    def forward(self, z):
-        x, _ = self.mid(self.low(z).reshape(-1, 6, 4, 4))
-        return self.top(x)
-
-
-class ToyD(nn.Module):
-    """img [N, 3, 16, 16] -> logits [N, 1]; 8x8 and 4x4 layers, batch norm and dropout inside."""
-
-    def __init__(self, inplace=False):
-        super().__init__()
-        self.e8 = nn.Sequential(nn.Conv2d(3, 7, 3, 2, 1), nn.BatchNorm2d(7))
-        self.act = nn.LeakyReLU(0.2, inplace=inplace)
-        self.e4 = nn.Sequential(nn.Conv2d(7, 9, 3, 2, 1), nn.Dropout(0.5))
-        self.out = nn.Linear(9 * 16, 1)
-
-    def forward(self, img):
-        return self.out(self.e4(self.act(self.e8(img))).flatten(1))
-
-
-def attach(G, D, **kwargs):
-    options = dict(guide="mid", encoder=["e8", "e4"], probe=lambda: D(G(torch.zeros(2, 4))))
-    return GGDR(G, D, **{**options, **kwargs})
-
-
-def d_step(ggdr, G, D, n=3, seed=0):
-    """Gradients after one discriminator step on fakes, with (or without) the regulariser."""
-    torch.manual_seed(seed)
-    z = torch.randn(n, 4)
-    for net in (G, D):
-        net.zero_grad(set_to_none=True)
-    if ggdr is None:
-        nn.functional.softplus(D(G(z).detach())).mean().backward()
-    else:
-        with ggdr.watch() as feats:
-            logits = D(G(z).detach())
-        (nn.functional.softplus(logits).mean() + ggdr.penalty(feats).mean()).backward()
-    return [p.grad.clone() for p in D.parameters()]
+from tests.toy_gan import ToyD, ToyG, attach, d_step
 
 
 @pytest.mark.parametrize("path", golden_params("ggdr_"))
@@ -220,9 +164,9 @@ def test_state_round_trips():
     G, D = ToyG(), ToyD()
     one, two = attach(G, D), attach(G, D)
     two.load_state_dict(one.state_dict())
-    with one.watch() as feats:
+    with one.watch() as feats, two.watch() as same_feats:
         D(G(torch.randn(2, 4)).detach())
-    assert torch.equal(one.distance(feats), two.distance(feats))
+    assert torch.equal(one.distance(feats), two.distance(same_feats))
 
 
 def test_cosine_distance_ignores_positive_scale_and_is_two_for_opposite_vectors():
@@ -243,7 +187,7 @@ def test_mistakes_say_what_to_do():
         attach(G, D, encoder=["e4", "out"])
     with pytest.raises(RuntimeError, match="'e8' did not run"):
         attach(G, D, probe=lambda: G(torch.zeros(1, 4)))
-    with pytest.raises(ValueError, match="guide 'mid' of 8x8 pixels is not a power of two times"):
+    with pytest.raises(ValueError, match="guide 'mid' is 8x8, and the smallest map of the discriminator, 'e8', is 8x8"):
         attach(G, D, encoder=["e8"])
     with pytest.raises(ValueError, match="are both 8x8"):
         attach(G, D, encoder=["e4", "e8.0", "e8.1"])
@@ -255,6 +199,16 @@ def test_mistakes_say_what_to_do():
         D(G(torch.zeros(3, 4))[:2])
     with pytest.raises(ValueError, match="G ran on 3 images and D on 2"):
         ggdr.penalty(feats)
+    with pytest.raises(ValueError, match="watched by another GGDR"):
+        attach(G, D).penalty(feats)
+    pool = G(torch.zeros(2, 4))
+    with ggdr.watch() as feats:
+        D(pool)
+        G(torch.zeros(2, 4))
+    with pytest.raises(RuntimeError, match="D ran before G inside the watch block"):
+        ggdr.penalty(feats)
+    with pytest.raises(ValueError, match="at least once in a watch block, got calls=0"), ggdr.watch(calls=0):
+        pass
 
 
 def test_an_in_place_activation_over_a_tapped_tensor_is_noticed():
@@ -288,4 +242,4 @@ def test_the_decoder_predicts_for_images_of_any_origin():
     img = torch.rand(3, 3, 16, 16)
     with ggdr.watch() as feats, torch.no_grad():
         D(img)
-    assert ggdr.guides == ["mid"] and ggdr.predict(feats)["mid"].shape == (3, 5, 8, 8)
+    assert ggdr.guides == ["mid"] and ggdr.encoder == ["e4"] and ggdr.predict(feats)["mid"].shape == (3, 5, 8, 8)
