@@ -8,7 +8,7 @@ Source: Lee et al. 2022, "Generator Knows What Discriminator Should Learn in Unc
 from ggdr.decoder import FeatureDecoder
 from ggdr.loss import cosine_distance_loss
 from ggdr.regularizer import GGDR
-from ggdr.suggest import Suggestion, suggest
+from ggdr.suggestion import Suggestion, suggest
 from ggdr.taps import Features, FeatureTap
 
 __all__ = ["GGDR", "FeatureDecoder", "FeatureTap", "Features", "Suggestion", "cosine_distance_loss", "suggest"]

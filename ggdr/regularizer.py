@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ggdr.decoder import FeatureDecoder, Shape
 from ggdr.loss import cosine_distance_loss
-from ggdr.suggest import suggest, untouched
+from ggdr.suggestion import suggest, untouched
 from ggdr.taps import Features, FeatureTap
 
 Warp = Callable[[Tensor], Tensor]
