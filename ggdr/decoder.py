@@ -107,8 +107,13 @@ class FeatureDecoder(nn.Module):
     def forward(self, feats: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Encoder maps [N, C, h, w] by name -> predicted guides [N, C, H, W] float32 by name.
 
-        Maps of smaller or larger images than those of the probe (crops) give guides of proportional size.
+        Maps of smaller or larger images than those of the probe (crops) give guides of proportional size. Also under
+        autocast it computes in float32.
         """
+        with torch.autocast(feats[self.start].device.type, enabled=False):
+            return self._decode(feats)
+
+    def _decode(self, feats: Mapping[str, Tensor]) -> dict[str, Tensor]:
         x = feats[self.start].float()
         as_probed = x.shape[2:] == self._start_size
         pred = {}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ggdr.decoder import FeatureDecoder, Shape
 from ggdr.loss import cosine_distance_loss
-from ggdr.suggestion import suggest, untouched
+from ggdr.suggestion import probing, suggest, trainable
 from ggdr.taps import Features, FeatureTap
 
 Warp = Callable[[Tensor], Tensor]
@@ -68,13 +68,14 @@ class GGDR:
             guide:   dotted name of the layer of G to predict, or several; None for what `suggest` chooses.
             encoder: dotted names of layers of D, one a size; those not smaller than the guide are not used.
                      None for what `suggest` chooses.
-            probe:   runs G and D once, as `lambda: D(G(z))`; gradients are off, both networks in eval mode,
-                     and torch's random state is put back afterwards.
+            probe:   runs G and D once, as `lambda: D(G(z))`, in eval mode; it leaves no trace in the networks or
+                     in torch's random state.
             weight:  factor on the cosine distance. 0 makes it a probe: the decoder learns (at weight 1)
                      from detached features, and D is trained as without GGDR.
 
         Raises:
-            ValueError: unknown layer names, a negative weight, or sizes that the decoder cannot join.
+            ValueError: unknown layer names, a negative weight, sizes that the decoder cannot join, or layers of D
+                with nothing trainable before them.
             RuntimeError: `probe` did not run a tapped layer, or ran it twice.
         """
         if weight < 0:
@@ -85,10 +86,15 @@ class GGDR:
             guide, encoder = guide or choice.guide, encoder or choice.encoder
         self._guide_tap = FeatureTap(G, [guide] if isinstance(guide, str) else list(guide), detach=True)
         self._encoder_tap = FeatureTap(D, [encoder] if isinstance(encoder, str) else list(encoder))
-        with untouched(G, D), self.watch() as feats:
+        with probing(G, D), self.watch() as feats:
             probe()
         decoder = FeatureDecoder(_shapes(feats.encoder), _shapes(feats.guides))
         self.guides, self.encoder = list(feats.guides), decoder.encoder_names
+        if self.weight > 0 and trainable(D) and not any(feats.encoder[name].requires_grad for name in self.encoder):
+            raise ValueError(
+                f"no trainable layer of D comes before {', '.join(self.encoder)}, so that GGDR could teach D nothing; "
+                "name later layers in `encoder` (`ggdr.suggest` lists them), or set weight=0 to measure only"
+            )
         self._encoder_tap = FeatureTap(D, self.encoder)
         device = next((p.device for p in D.parameters()), torch.device("cpu"))
         self.decoder: nn.Module = decoder.to(device)
@@ -131,9 +137,7 @@ class GGDR:
         encoder = {name: maps[name] if fakes is None else maps[name][fakes] for name in self.encoder}
         if self.weight == 0:
             encoder = {name: feat.detach() for name, feat in encoder.items()}
-        # The decoder computes in float32 also where D does not.
-        with torch.autocast(encoder[self.encoder[0]].device.type, enabled=False):
-            return self.decoder(encoder)
+        return self.decoder(encoder)
 
     def distance(
         self,

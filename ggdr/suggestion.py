@@ -72,32 +72,46 @@ def suggest(G: nn.Module, D: nn.Module, probe: Callable[[], object]) -> Suggesti
     pixels); the encoder, the last and outermost layer of D at each smaller resolution from 4x4 up, on D's way down.
 
     Args:
-        probe: runs G and D once, as `lambda: D(G(z))`; gradients are off, both networks in eval mode, and torch's
-               random state is put back afterwards.
+        probe: runs G and D once, as `lambda: D(G(z))`, in eval mode; it leaves no trace in the networks or in torch's
+               random state.
 
     Raises:
         ValueError: there is no layer that fits; says what was found.
     """
-    with _Recorder(G) as of_g, _Recorder(D) as of_d, untouched(G, D):
+    with _Recorder(G) as of_g, _Recorder(D) as of_d, probing(G, D):
         probe()
-    generator, discriminator = of_g.candidates(), of_d.candidates()
+    generator, discriminator = of_g.candidates(), of_d.candidates(trained=trainable(D))
     guide = _choose_guide(generator, of_g.image or of_d.input)
     return Suggestion(generator, discriminator, guide.name, _choose_encoder(discriminator, guide))
 
 
 @contextmanager
-def untouched(G: nn.Module, D: nn.Module) -> Iterator[None]:
-    """Both networks in eval mode and gradients off; modes and torch's random state are put back afterwards."""
+def probing(G: nn.Module, D: nn.Module) -> Iterator[None]:
+    """Both networks in eval mode, D cut off from G; modes and torch's random state are put back afterwards.
+
+    Gradients are on, so that a map of D requires one exactly if a trainable layer of D comes before it.
+    """
     modes = {module: module.training for net in (G, D) for module in net.modules()}
     devices = {p.device for net in (G, D) for p in net.parameters() if p.device.type == "cuda"}
-    with torch.random.fork_rng(devices=list(devices)), torch.no_grad():
+    cut = D.register_forward_pre_hook(lambda module, args: tuple(_detached(arg) for arg in args))
+    with torch.random.fork_rng(devices=list(devices)), torch.enable_grad():
         try:
             for module in modes:
                 module.training = False
             yield
         finally:
+            cut.remove()
             for module, mode in modes.items():
                 module.training = mode
+
+
+def trainable(net: nn.Module) -> bool:
+    """Whether any parameter is to be trained."""
+    return any(p.requires_grad for p in net.parameters())
+
+
+def _detached(arg: object) -> object:
+    return arg.detach() if isinstance(arg, Tensor) else arg
 
 
 class _Recorder:
@@ -131,8 +145,11 @@ class _Recorder:
 
         return hook
 
-    def candidates(self) -> list[Candidate]:
-        """The layers that returned maps of more than one pixel, in the order in which they first did."""
+    def candidates(self, *, trained: bool = False) -> list[Candidate]:
+        """The layers that returned maps of more than one pixel, in the order in which they first did.
+
+        `trained`: those that no trainable layer comes before cannot be used.
+        """
         calls = Counter(name for name, _, _ in self._outputs)
         found: dict[str, Candidate] = {}
         for order, (name, feat, version) in enumerate(self._outputs):
@@ -142,6 +159,8 @@ class _Recorder:
                 problem = f"runs {calls[name]} times"
             elif feat._version != version:
                 problem = "overwritten in place by a later layer"
+            elif trained and not feat.requires_grad:
+                problem = "no trainable layer before it"
             if height * width > 1 and name not in found:
                 kind = type(self._layers[name]).__name__
                 found[name] = Candidate(name, kind, channels, height, width, order, problem)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 # What wrappers put before, and torch.compile also into, the dotted names of the layers inside.
 LEADING_WRAPPERS = ("module", "_forward_module", "_original_module")
 COMPILED = "_orig_mod"
+PARAMETRIZATIONS = "parametrizations"  # of weights; what these modules return are no features
 
 _clock = itertools.count()
 
@@ -178,7 +179,8 @@ def named_layers(root: nn.Module) -> dict[str, nn.Module]:
     """All layers of a network by the names that they have in the network itself, wrapped or not."""
     layers: dict[str, nn.Module] = {}
     for name, module in root.named_modules():
-        layers.setdefault(plain_name(name), module)
+        if PARAMETRIZATIONS not in name.split("."):
+            layers.setdefault(plain_name(name), module)
     return layers
 
 

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import shlex
 
@@ -12,7 +11,7 @@ import click
 import pytest
 import torch
 
-from scripts.cli import COMMANDS
+from scripts.cli import COMMANDS, main
 from tests.conftest import ROOT
 from tests.test_networks import TINY, Generator, GeneratorConfig
 from torch_utils.checkpoint import save_snapshot
@@ -35,7 +34,7 @@ def commands(page):
                 yield words[1], words[2:]
             elif "-m" in words and words[words.index("-m") + 1].startswith("scripts."):
                 i = words.index("-m")
-                yield words[i + 1].removeprefix("scripts."), words[i + 2 :]
+                yield words[i + 1].removeprefix("scripts.").replace("_", "-"), words[i + 2 :]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -44,7 +43,7 @@ def test_every_command_shown_has_only_options_that_exist(page):
         assert name in COMMANDS, f"{page.name}: ggdr {name}"
         if "[OPTIONS]" in args:
             continue
-        command = importlib.import_module(f"scripts.{name}").main
+        command = main.get_command(click.Context(main), name)
         command.make_parser(click.Context(command)).parse_args(args=list(args))
 
 

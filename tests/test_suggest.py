@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations
 
 from ggdr import GGDR, suggest
 from stylegan2.config import DiscriminatorConfig, GeneratorConfig
@@ -125,3 +126,40 @@ def test_networks_without_maps_are_said_to_have_none():
         ValueError, match=r"no layer of D of fewer pixels than the guide 'mid' \(8x8\); there are 0 4x16x16"
     ):
         suggest(G, D, lambda: D(G(torch.zeros(1, 4))))
+
+
+def test_kernels_of_parametrised_layers_are_not_taken_for_features():
+    D = nn.Sequential(nn.Conv2d(3, 6, 4, 2, 1), nn.ReLU(), nn.Conv2d(6, 7, 4, 2, 1), nn.ReLU(), nn.Conv2d(7, 1, 4))
+    for layer in D[::2]:
+        parametrizations.spectral_norm(layer)
+    G = ToyG()
+    found = suggest(G, D, lambda: D(G(torch.zeros(1, 4))))
+    assert [c.name for c in found.discriminator] == ["0", "1", "2", "3"] and found.encoder == ["3"]
+
+
+def test_layers_with_nothing_trainable_before_them_are_not_chosen():
+    class Projected(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.frozen = nn.Sequential(nn.Conv2d(3, 6, 4, 4)).requires_grad_(False)
+            self.head = nn.Sequential(nn.Conv2d(6, 6, 1), nn.ReLU(), nn.Conv2d(6, 1, 4))
+
+        def forward(self, img):
+            return self.head(self.frozen(img))
+
+    G, D = ToyG(), Projected()
+
+    def probe():
+        return D(G(torch.zeros(1, 4)))
+
+    found = suggest(G, D, probe)
+    assert [c.name for c in found.discriminator if c.problem] == ["frozen.0", "frozen"]
+    assert "no trainable layer before it" in str(found) and found.encoder == ["head.1"]
+    with pytest.raises(
+        ValueError, match="no trainable layer of D comes before frozen, so that GGDR could teach D nothing"
+    ):
+        GGDR(G, D, guide="mid", encoder=["frozen"], probe=probe)
+    assert GGDR(G, D, guide="mid", encoder=["frozen"], probe=probe, weight=0).encoder == ["frozen"]
+    D.requires_grad_(False)  # as some loops do between steps
+    assert GGDR(G, D, guide="mid", encoder=["frozen"], probe=probe).encoder == ["frozen"]
+    assert not any(m._forward_pre_hooks for m in D.modules())
