@@ -107,7 +107,7 @@ class SynthesisBlock(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """x [N, Cin, res/2, res/2], img [N, 3, res/2, res/2], ws [N, len(convs) + 1, w_dim], noise: one a conv."""
         if self.is_first:
-            x = self.const.to(self.dtype).unsqueeze(0).expand(len(ws), -1, -1, -1)
+            x = self.const.to(self.dtype).unsqueeze(0).expand(ws.shape[0], -1, -1, -1)
             x = self.conv1(x, ws[:, 0], noise[0])
         elif self.architecture == "resnet":
             x = x.to(self.dtype)
@@ -228,7 +228,7 @@ class Generator(nn.Module):
         z: Tensor,
         c: Tensor | None = None,
         *,
-        truncation_psi: float = 1.0,
+        truncation_psi: float | Tensor = 1.0,
         truncation_cutoff: int | None = None,
         noise: Sequence[Tensor] | None = None,
         noise_mode: str = "random",

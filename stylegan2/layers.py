@@ -151,12 +151,13 @@ class MappingNetwork(nn.Module):
         z: Tensor | None,
         c: Tensor | None,
         *,
-        truncation_psi: float = 1.0,
+        truncation_psi: float | Tensor = 1.0,
         truncation_cutoff: int | None = None,
     ) -> Tensor:
         """z [N, z_dim], c [N, c_dim] -> ws [N, num_ws, w_dim], or w [N, w_dim] if num_ws is None.
 
-        `truncation_psi` pulls the first `truncation_cutoff` ws (None: all) towards the mean w.
+        `truncation_psi`, a number or a tensor [] or [N, 1, 1], pulls the first `truncation_cutoff` ws (None: all)
+        towards the mean w.
         """
         parts = []
         if self.z_dim > 0:
@@ -173,7 +174,7 @@ class MappingNetwork(nn.Module):
         if self.num_ws is None:
             return x
         ws = x.unsqueeze(1).repeat(1, self.num_ws, 1)
-        if truncation_psi != 1:
+        if isinstance(truncation_psi, Tensor) or truncation_psi != 1:
             cutoff = self.num_ws if truncation_cutoff is None else truncation_cutoff
             ws = torch.cat([self.w_avg.lerp(ws[:, :cutoff], truncation_psi), ws[:, cutoff:]], dim=1)
         return ws
@@ -196,10 +197,29 @@ def minibatch_std(x: Tensor, *, group_size: int | None, num_channels: int = 1) -
         ValueError: N is not a multiple of the group size.
     """
     n, c, h, w = x.shape
+    if isinstance(n, torch.SymInt):
+        return _minibatch_std_of_any_batch(x, group_size, num_channels)
     g = n if group_size is None else min(group_size, n)
     if n % g:
         raise ValueError(f"batch of {n} images is not a multiple of the minibatch-std group size {g}")
     y = x.reshape(g, n // g, num_channels, c // num_channels, h, w)
     y = ((y - y.mean(dim=0)).square().mean(dim=0) + 1e-8).sqrt().mean(dim=[2, 3, 4])
     y = y[:, :, None, None].repeat(g, 1, h, w)
+    return torch.cat([x, y], dim=1)
+
+
+def _minibatch_std_of_any_batch(x: Tensor, group_size: int | None, num_channels: int) -> Tensor:
+    """`minibatch_std` where the size of the batch is unknown (torch.export), so that no shape may depend on its groups.
+
+    A batch that is not a multiple of the group size is taken too: its groups differ in size by one image at most.
+    """
+    n, c, h, w = x.shape
+    image = torch.arange(n, device=x.device)
+    num_groups = torch.ones_like(image[:1]) if group_size is None else ((image[-1:] + 1) // group_size).clamp(min=1)
+    group = image % num_groups
+    same = (group[:, None] == group[None, :]).to(x.dtype)
+    averages = same / same.sum(dim=1, keepdim=True)  # [N, N], to each image the mean over its group
+    flat = x.flatten(1)
+    y = (averages @ (flat - averages @ flat).square() + 1e-8).sqrt()
+    y = y.reshape(n, num_channels, -1).mean(dim=2)[:, :, None, None].expand(-1, -1, h, w)
     return torch.cat([x, y], dim=1)

@@ -45,7 +45,7 @@ def conv3x3(x: Tensor, w: Tensor, *, stride: int = 1) -> Tensor:
         raise ValueError(f"w must be [Cout, {x.shape[1]}, 3, 3] for x {tuple(x.shape)}, got {tuple(w.shape)}")
     height, width = x.shape[2:]
     fits = stride == 1 or (height % 2 == width % 2 == 1 and min(height, width) > 1)
-    if fits and _winograd_pays(x, w, stride, height // stride, width // stride) and uses_native(x.device):
+    if fits and uses_native(x.device) and _winograd_pays(x, w, stride, height // stride, width // stride):
         return torch.ops.ggdr.conv3x3(x, w.float(), stride, False)
     return _conv3x3_ref(x, w, stride)
 
@@ -65,7 +65,7 @@ def conv3x3_up(x: Tensor, w: Tensor) -> Tensor:
     """
     if w.ndim != 4 or tuple(w.shape[2:]) != (3, 3) or x.ndim != 4 or w.shape[0] != x.shape[1]:
         raise ValueError(f"w must be [{x.shape[1]}, Cout, 3, 3] for x {tuple(x.shape)}, got {tuple(w.shape)}")
-    if _winograd_pays(x, w, 2, *x.shape[2:]) and uses_native(x.device):
+    if uses_native(x.device) and _winograd_pays(x, w, 2, *x.shape[2:]):
         return torch.ops.ggdr.conv3x3(x, w.float(), 2, True)
     return _conv3x3_up_ref(x, w)
 

@@ -126,10 +126,9 @@ def _upfirdn2d_ref(
 def _insert_zeros(x: Tensor, up_x: int, up_y: int, pad: tuple[int, int, int, int]) -> Tensor:
     """Puts up - 1 zeros behind each sample, then pads (crops where negative)."""
     if up_x > 1 or up_y > 1:
+        # Padding rather than writing into zeros: a graph of it (ONNX) holds no scatter.
         n, c, h, w = x.shape
-        out = x.new_zeros([n, c, h * up_y, w * up_x])
-        out[:, :, ::up_y, ::up_x] = x
-        x = out
+        x = F.pad(x[:, :, :, None, :, None], (0, up_x - 1, 0, 0, 0, up_y - 1)).reshape(n, c, h * up_y, w * up_x)
     return F.pad(x, pad) if any(pad) else x
 
 

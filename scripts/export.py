@@ -1,0 +1,313 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""`ggdr export`: a network for other programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from scripts.card import card_options, card_parameters, check_seeds, read_card_facts
+from scripts.errors import CliError, cli_errors
+from scripts.network_options import ReadBy, make_folder, network_option
+from scripts.parameters import bad_parameter, choose_device, device_option, prepare_ops
+from scripts.picture_options import check_cutoff, cutoff_option, noise_option
+
+if TYPE_CHECKING:
+    from stylegan2 import Discriminator, Generator
+    from stylegan2.export import Part
+    from torch_utils.checkpoint import Snapshot
+
+PARTS = ("generator", "mapping", "synthesis", "discriminator")
+ENDINGS = {".onnx": "onnx", ".pt2": "torch-export", ".pt": "state-dict", ".safetensors": "state-dict", "": "hub"}
+FORMATS = tuple(dict.fromkeys(ENDINGS.values()))
+GRAPHS = ("onnx", "torch-export")
+# Options that mean something to some formats only.
+OF_FORMATS = {
+    "part": ("onnx", "torch-export", "state-dict"),
+    "truncation_psi": (*GRAPHS, "hub"),
+    "truncation_cutoff": GRAPHS,
+    "noise_mode": GRAPHS,
+    "opset": ("onnx",),
+    "with_discriminator": ("hub",),
+    "device": ("hub",),
+} | {name: ("hub",) for name in card_parameters()}
+INSTALL_ONNX = "pip install onnx onnxscript onnxruntime"
+
+
+def truncation(text: str) -> float | None:
+    """A number, or None for "input"."""
+    try:
+        psi = None if text == "input" else float(text)
+    except ValueError:
+        psi = float("nan")
+    if psi is not None and not abs(psi) < float("inf"):
+        raise ValueError(f"expected a number, or input; got {text!r}")
+    return psi
+
+
+EXAMPLES = """\b
+Examples:
+  ggdr export --network network-snapshot-000100.safetensors --trunc 0.7 --out generator.onnx
+  ggdr export --network network-snapshot-000100.safetensors --license cc-by-4.0 --format hub --out my-model
+"""
+
+
+@click.command(no_args_is_help=True, epilog=EXAMPLES, context_settings={"show_default": True})
+@network_option
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(FORMATS),
+    show_default="by the ending of --out",
+    help="onnx (.onnx); torch-export (.pt2); state-dict (.safetensors, or .pt by torch.save); hub: a folder for a "
+    "model hub, with card and pictures.",
+)
+@click.option(
+    "--out", metavar="PATH", required=True, type=click.Path(path_type=Path), help="File, or folder of a hub, to write."
+)
+@click.option("--part", type=click.Choice(PARTS), default="generator", help="Which network, or part of the generator.")
+@cutoff_option
+@noise_option
+@click.option(
+    "--opset", metavar="N", type=click.IntRange(min=18), show_default="PyTorch's", help="Version of ONNX' operations."
+)
+@click.option("--with-discriminator", is_flag=True, help="hub: all networks, for fine-tuning.")
+@card_options
+@click.option(
+    "--trunc",
+    "truncation_psi",
+    metavar="PSI|input",
+    type=ReadBy(truncation),
+    default="1",
+    help="Truncation, fixed in the file (of a hub: for the pictures), or an input of its own, truncation_psi.",
+)
+@device_option
+@click.pass_context
+def main(ctx: click.Context, network: Path, file_format: str | None, out: Path, **options: Any) -> None:
+    """Write a network for other programs.
+
+    Files of ONNX and torch.export take batches of any size, compute in float32, and are compared with PyTorch before
+    they appear under their name. Weights are the averaged generator's. --run, --title, --license, --repo and --seeds
+    are for the card and the pictures of a hub.
+    """
+    from torch_utils.checkpoint import SnapshotError, load_snapshot
+
+    file_format = _format(out, file_format)
+    _refuse_others(ctx, file_format)
+    if file_format == "hub":
+        _export_hub(network, out, options)
+        return
+    try:
+        snapshot = load_snapshot(network)
+    except SnapshotError as error:
+        raise bad_parameter(str(error), "--network") from error
+    if file_format == "state-dict":
+        _export_state_dict(snapshot, out, options["part"])
+    else:
+        _export_graph(snapshot, out, file_format, options)
+
+
+def _format(out: Path, file_format: str | None) -> str:
+    """The format; BadParameter if the name of the file is another's."""
+    found = ENDINGS.get(out.suffix.lower())
+    if file_format == "hub" and out.suffix.lower() in (".onnx", ".pt2", ".pt", ".safetensors"):
+        raise bad_parameter(f"hub is a folder: expected a name without {out.suffix}, got {out}", "--out")
+    if file_format not in (None, "hub", found) or (file_format is None and found is None):
+        endings = [ending for ending, name in ENDINGS.items() if ending and file_format in (None, name)]
+        raise bad_parameter(f"expected a name ending in {' or '.join(endings)}, got {out}", "--out")
+    is_folder = (file_format or found) == "hub"
+    if out.exists() and out.is_dir() != is_folder:
+        raise bad_parameter(f"{out} is a {'file' if is_folder else 'folder'}", "--out")
+    return file_format or found
+
+
+def _refuse_others(ctx: click.Context, file_format: str) -> None:
+    """BadParameter for an option that was given and means nothing here."""
+    for param in ctx.command.params:
+        formats = OF_FORMATS.get(param.name, FORMATS)
+        if file_format not in formats and ctx.get_parameter_source(param.name) is not ParameterSource.DEFAULT:
+            raise bad_parameter(f"is for --format {' or '.join(formats)}, got {file_format}", param.opts[0])
+    part = ctx.params["part"]
+    for name in ("truncation_psi", "truncation_cutoff", "noise_mode"):
+        given = ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
+        option = next(param.opts[0] for param in ctx.command.params if param.name == name)
+        meaningless = {"discriminator"} | {"mapping" if name == "noise_mode" else "synthesis"}
+        if file_format in GRAPHS and given and part in meaningless:
+            raise bad_parameter(f"means nothing to --part {part}", option)
+
+
+def _network(snapshot: Snapshot, part: str) -> Generator | Discriminator:
+    """The network that a part is of; BadParameter if the snapshot does not hold it."""
+    from stylegan2.snapshot import discriminator_of, generator_of
+    from torch_utils.checkpoint import SnapshotError
+
+    if part == "discriminator":
+        _need_discriminator(snapshot, "--part")
+    try:
+        return discriminator_of(snapshot) if part == "discriminator" else generator_of(snapshot)
+    except SnapshotError as error:
+        raise bad_parameter(str(error), "--network") from error
+
+
+def _need_discriminator(snapshot: Snapshot, option: str) -> None:
+    if "D" not in snapshot.networks:
+        raise bad_parameter(f"{snapshot.path} holds {', '.join(snapshot.networks)}, but no D", option)
+
+
+def _part(snapshot: Snapshot, options: dict[str, Any]) -> Part:
+    """The function to export; BadParameter if there is none such."""
+    from stylegan2.export import discriminator_part, generator_part
+
+    net = _network(snapshot, options["part"])
+    if options["part"] == "discriminator":
+        return discriminator_part(net)
+    check_cutoff(snapshot.path, net, options["truncation_cutoff"])
+    names = ("truncation_psi", "truncation_cutoff", "noise_mode")
+    return generator_part(net, options["part"], **{name: options[name] for name in names})
+
+
+def _export_graph(snapshot: Snapshot, out: Path, file_format: str, options: dict[str, Any]) -> None:
+    """ONNX or torch.export: written beside its place, compared, and moved there."""
+    import torch
+
+    from stylegan2.export import TOLERANCE, ExportError, save_onnx, save_torch_export
+
+    if file_format == "onnx":
+        _need_onnx()
+    part = _part(snapshot, options)
+    metadata = _metadata(snapshot, part, options)
+    difference: float | None
+    with _appearing(out) as path, cli_errors():
+        try:
+            if file_format == "torch-export":
+                difference, judge = save_torch_export(part, path, metadata=metadata), f"torch {torch.__version__}"
+            else:
+                save_onnx(part, path, opset=options["opset"], metadata=metadata)
+                difference, judge = _compare_onnx(part, path)
+        except ExportError as error:
+            raise CliError(f"--out: not written, as {error}") from error
+        if difference is not None and not difference <= TOLERANCE:
+            text = f"it differs from PyTorch by {difference:.2g} of the largest value; {TOLERANCE:g} is allowed"
+            raise CliError(f"--out: not written, as {text}")
+    click.echo(f"{part.name} written to {out}")
+    for name, meaning in part.inputs.items():
+        click.echo(f"  in   {name}: {meaning}")
+    click.echo(f"  out  {part.output}: {part.meaning}")
+    if difference is None:
+        click.echo(f"not compared with PyTorch: that needs onnxruntime ({INSTALL_ONNX})", err=True)
+    else:
+        sizes = ", ".join(map(str, part.batches))
+        click.echo(f"compared with PyTorch for batches of {sizes}, by {judge}: largest difference {difference:.2g}")
+
+
+def _need_onnx() -> None:
+    """CliError unless what writes ONNX is installed."""
+    from importlib.util import find_spec
+
+    missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
+    if missing:
+        raise CliError(f"--format: onnx needs {' and '.join(missing)}, not installed here; get them by {INSTALL_ONNX}")
+
+
+def _compare_onnx(part: Part, path: Path) -> tuple[float | None, str]:
+    """`largest_difference` and what ran the file; None without onnxruntime."""
+    from stylegan2.export import largest_difference, onnx_runner
+
+    try:
+        import onnxruntime
+    except ImportError:
+        return None, ""
+    return largest_difference(part, onnx_runner(path)), f"onnxruntime {onnxruntime.__version__}"
+
+
+def _metadata(snapshot: Snapshot, part: Part, options: dict[str, Any]) -> dict[str, str]:
+    """What a file says of itself; texts, as ONNX wants them."""
+    from scripts.card_facts import trained_images
+
+    nimg = trained_images(snapshot.config)
+    known = {
+        "network": "StyleGAN2",
+        "part": part.name,
+        "snapshot": snapshot.path.name,
+        "kimg": None if nimg is None else f"{nimg / 1000:g}",
+    }
+    if part.name in ("generator", "mapping"):
+        psi = options["truncation_psi"]
+        known["truncation_psi"] = "input" if psi is None else f"{psi:g}"
+        cutoff = options["truncation_cutoff"]
+        known["truncation_cutoff"] = None if cutoff is None else str(cutoff)
+    if part.name in ("generator", "synthesis"):
+        known["noise_mode"] = options["noise_mode"]
+    if part.name == "discriminator":
+        known["minibatch_std_group"] = str(part.module.config.mbstd_group_size)
+    return {key: value for key, value in known.items() if value is not None}
+
+
+def _export_state_dict(snapshot: Snapshot, out: Path, part: str) -> None:
+    """One state dict, and its settings as JSON beside it."""
+    from scripts.card_facts import public
+    from stylegan2.export import save_state_dict
+
+    net = _network(snapshot, part)
+    state = (net if part in ("generator", "discriminator") else getattr(net, part)).state_dict()
+    settings = {"network": part, "settings": vars(net.config), "snapshot": public(snapshot.config)}
+    with cli_errors():
+        json_path = out.with_suffix(".json")
+        with _appearing(out) as path:
+            save_state_dict(state, path)
+            path.with_suffix(".json").write_text(json.dumps(settings, indent=2) + "\n")
+    click.echo(
+        f"{len(state)} tensors of the {part} written to {out}, read again and found equal; settings in {json_path}"
+    )
+
+
+def _export_hub(network: Path, out: Path, options: dict[str, Any]) -> None:
+    """A folder of files, which replace those of their names."""
+    from scripts.export_hub import WEIGHTS_FILE, write_hub_files
+
+    check_seeds(options["seeds"])
+    if options["truncation_psi"] is None:
+        raise bad_parameter("pictures need a number, got input", "--trunc")
+    device = choose_device(options["device"])
+    snapshot, facts = read_card_facts(network, options["run_dir"])
+    if options["with_discriminator"]:
+        _need_discriminator(snapshot, "--with-discriminator")
+    make_folder(out, "--out")
+    prepare_ops(None, device)
+    names = ("with_discriminator", "seeds", "truncation_psi", "title", "licence", "repo")
+    with cli_errors(), _appearing(out / WEIGHTS_FILE) as path:
+        write_hub_files(path.parent, snapshot, facts, device=device, **{name: options[name] for name in names})
+    click.echo(f"model.safetensors, config.json, samples.png and README.md written to {out}")
+    if options["licence"] is None:
+        click.echo("the card names no licence: choose one with --license", err=True)
+    click.echo(f"to upload: hf upload {options['repo']} {out}")
+
+
+@contextmanager
+def _appearing(out: Path) -> Iterator[Path]:
+    """A path of the same name in a new folder beside it, whose files all move to the place of `out` at the end.
+
+    After an exception none does.
+    """
+    make_folder(out.parent, "--out")
+    folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".partial"))
+    try:
+        yield folder / out.name
+        for path in sorted(folder.iterdir(), key=lambda path: path.name == out.name):  # what refers to the others, last
+            os.replace(path, out.parent / path.name)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
