@@ -40,12 +40,15 @@ class FeatureCache:
                 if (file.metadata() or {}).get("format") != FORMAT:
                     return None
                 keys = set(file.keys())
-                kept = file.get_slice("features").get_shape()[0] if "features" in keys else 0
                 stats = FeatureStats.from_state({key: file.get_tensor(key) for key in ("mean", "scatter", "num")})
+                shape = file.get_slice("features").get_shape() if "features" in keys else [0, stats.dim]
+                if len(shape) != 2 or shape[1] != stats.dim:
+                    return None
+                kept = shape[0]
                 if kept < min(want.keep, stats.num):
                     return None
                 return Extracted(stats.num, stats, file.get_tensor("features") if want.keep else None)
-        except (OSError, KeyError, ValueError, safetensors.SafetensorError):
+        except (OSError, LookupError, ValueError, OverflowError, RuntimeError, safetensors.SafetensorError):
             return None  # missing, or damaged: made again
 
     def save(self, source: ImageSource, detector: Detector, extracted: Extracted) -> None:

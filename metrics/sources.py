@@ -8,7 +8,7 @@ import hashlib
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 from metrics.stats import FeatureStats
-from torch_utils.image_files import Container, DataError, LabelTable, digest, read_labels
+from torch_utils.image_files import Container, DataError, digest
+from torch_utils.image_labels import LabelTable, read_labels
+from torch_utils.npz import Npz, NpzError, open_npz
 from torch_utils.rgb_images import RGBDecoder
 from torch_utils.workers import cpu_count, map_in_order
 
@@ -116,8 +118,8 @@ class ArrayImages:
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
-        with closing(_open_npz(self.path)) as file:
-            names = [name for name in ("images", "arr_0") if name in file] or list(file)[:1]
+        with _arrays(self.path) as file:
+            names = [name for name in ("images", "arr_0") if name in file] or file.names[:1]
             images = file[names[0]] if names else np.zeros(0)
             labels = file["labels"] if "labels" in file else None
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or not len(images):
@@ -127,7 +129,8 @@ class ArrayImages:
             )
         self.images = images
         self.num = len(images)
-        self.labels = labels if labels is not None and labels.shape == (len(images),) else None
+        is_classes = labels is not None and labels.shape == (len(images),) and labels.dtype.kind in "iu"
+        self.labels = labels if is_classes else None
 
     def batches(self, numbers: Iterable[np.ndarray]) -> Iterator[Tensor]:
         for array in numbers:
@@ -200,7 +203,7 @@ def is_statistics(path: str | os.PathLike) -> bool:
     """Whether an .npz file holds mean and covariance, not images."""
     if Path(path).suffix != ".npz" or not zipfile.is_zipfile(path):
         return False
-    with closing(_open_npz(Path(path))) as file:
+    with _arrays(path) as file:
         return "mu" in file and "sigma" in file
 
 
@@ -226,10 +229,16 @@ def load_statistics(path: str | os.PathLike) -> tuple[Tensor, Tensor, int | None
         DataError: shapes do not fit, or numbers are not finite.
     """
     path = Path(path)
-    with closing(_open_npz(path)) as file:
-        mu, sigma = np.asarray(file["mu"], np.float64), np.asarray(file["sigma"], np.float64)
-        num = int(file["num"]) if "num" in file else None
+    with _arrays(path) as file:
+        mu, sigma = file["mu"], file["sigma"]
+        counts = file["num"] if "num" in file else None
         about = str(file["about"]) if "about" in file else ""
+    num = None if counts is None else int(counts) if counts.shape == () and counts.dtype.kind in "iu" else -1
+    if num is not None and not 0 < num < 2**53:
+        raise DataError(f"{path}: expected a number of images in num")
+    if mu.dtype.kind not in "iuf" or sigma.dtype.kind not in "iuf":
+        raise DataError(f"{path}: expected mu and sigma of real numbers, got {mu.dtype} and {sigma.dtype}")
+    mu, sigma = mu.astype(np.float64), sigma.astype(np.float64)
     if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
         raise DataError(f"{path}: expected mu [D] and sigma [D, D], got {list(mu.shape)} and {list(sigma.shape)}")
     if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
@@ -237,14 +246,11 @@ def load_statistics(path: str | os.PathLike) -> tuple[Tensor, Tensor, int | None
     return torch.from_numpy(mu), torch.from_numpy(sigma), num, about
 
 
-def _open_npz(path: Path):
-    """The arrays of an .npz file; none of them may carry code."""
+@contextmanager
+def _arrays(path: str | os.PathLike) -> Iterator[Npz]:
+    """The arrays of an .npz file; DataError where it is damaged."""
     try:
-        file = np.load(path, allow_pickle=False)
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: no .npz file, or a damaged one ({error})") from error
-    if not isinstance(file, np.lib.npyio.NpzFile):
-        raise DataError(f"{path}: expected an .npz file of several arrays, got a single array")
-    return file
+        with open_npz(path) as file:
+            yield file
+    except NpzError as error:
+        raise DataError(str(error)) from error

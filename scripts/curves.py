@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -15,6 +14,8 @@ import click
 
 from metrics.names import parse_metric
 from scripts.parameters import bad_parameter
+from torch_utils.plain_json import is_finite, parse_json
+from torch_utils.printable import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,6 +40,7 @@ PANELS = (
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
 METRIC = "result/"  # what the keys of metrics begin with
+_VALUE = re.compile(r"(.*?)(?:_(mean|std|precision|recall|density|coverage))?")  # metric, and which value of it
 SMOOTH_FRACTION = 0.01  # of the run's length: half-life of the moving average, to either side
 FORMATS = (".png", ".pdf", ".svg")
 STYLE = {
@@ -95,14 +97,15 @@ def main(run_dirs: tuple[Path, ...], out: Path, labels: tuple[str, ...], smooth:
         raise bad_parameter(f"{out}: expected a name ending in .png, .pdf or .svg", "--out")
     try:
         runs = {
-            name: read_stats(run_dir) + read_metrics(run_dir) for name, run_dir in zip(names, run_dirs, strict=True)
+            name: [{**line, "kimg": line["nimg"] / 1000} for line in read_stats(run_dir)] + read_metrics(run_dir)
+            for name, run_dir in zip(names, run_dirs, strict=True)
         }
         plot_runs(runs, out, smooth=smooth)
     except ValueError as err:
         raise bad_parameter(str(err), "RUN_DIR...") from err
     except OSError as err:
         raise bad_parameter(f"cannot write {out}: {err.strerror or err}", "--out") from err
-    click.echo(f"curves of {', '.join(names)} written to {out}")
+    click.echo(f"curves of {printable(', '.join(names))} written to {out}")
 
 
 def run_names(run_dirs: Sequence[Path], labels: Sequence[str]) -> list[str]:
@@ -131,17 +134,21 @@ def read_metrics(run_dir: str | Path) -> list[dict]:
         ValueError: a line is no result of a metric.
     """
     lines = []
-    for path in sorted(Path(run_dir).glob("metric-*.jsonl")):
+    for path in sorted(path for path in Path(run_dir).glob("metric-*.jsonl") if path.is_file()):
         found = {}
-        content = path.read_text()
+        content = path.read_text(errors="replace")
         for number, text in enumerate(content[: content.rfind("\n") + 1].splitlines(), start=1):
             try:
-                record = json.loads(text)
+                record = parse_json(text)
                 name, results = parse_metric(record["metric"]).name, dict(record["results"])
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{path}, line {number}: expected a metric's result, got {text[:60]!r}") from error
-            if "kimg" in record:
-                found[record["kimg"]] = {f"{METRIC}{name}{key.removeprefix(name)}": v for key, v in results.items()}
+                kimg = record.get("kimg")
+                if not (kimg is None or is_finite(kimg)):
+                    raise ValueError(f"kimg {kimg!r}")
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+                shown = printable(text, 60)
+                raise ValueError(f"{path}, line {number}: expected a metric's result, got {shown!r}") from error
+            if kimg is not None:
+                found[kimg] = {f"{METRIC}{name}{key.removeprefix(name)}": v for key, v in results.items()}
         lines += [{"kimg": kimg, **found[kimg]} for kimg in sorted(found)]
     return lines
 
@@ -151,8 +158,8 @@ def metric_panels(runs: dict[str, list[dict]]) -> list[Panel]:
     keys = dict.fromkeys(key for stats in runs.values() for line in stats for key in line if key.startswith(METRIC))
     panels: dict[str, list[tuple[str, str]]] = {}
     for key in keys:
-        match = re.fullmatch(r"(.*?)(?:_(mean|std|precision|recall|density|coverage))?", key.removeprefix(METRIC))
-        if match[2] != "std":
+        match = _VALUE.fullmatch(key.removeprefix(METRIC))
+        if match is not None and match[2] != "std" and _is_metric(match[1]):
             panels.setdefault(match[1], []).append((key, match[2] or match[1]))
     return [
         Panel(name, f"{'higher' if parse_metric(name).higher_is_better else 'lower'} is better", tuple(curves))
@@ -160,12 +167,20 @@ def metric_panels(runs: dict[str, list[dict]]) -> list[Panel]:
     ]
 
 
+def _is_metric(name: str) -> bool:
+    try:
+        parse_metric(name)
+    except (ValueError, OverflowError):
+        return False
+    return True
+
+
 def plot_runs(runs: dict[str, list[dict]], path: str | Path, *, smooth: bool = False) -> None:
     """Draw the training curves of several runs into one picture.
 
     Args:
         runs:   stats of each run (as `torch_utils.runlog.read_stats` returns them) by its name in the legend.
-                Each dict has `kimg`. A panel whose keys no run has is left out; null is a gap in the curve.
+                Each dict has `kimg`. A panel whose keys no run has is left out; what is no finite number is a gap.
         path:   the picture, .png, .pdf or .svg; appears whole or not at all.
         smooth: draw a moving average over the raw curves.
 
@@ -201,13 +216,19 @@ def plot_runs(runs: dict[str, list[dict]], path: str | Path, *, smooth: bool = F
             _draw_panel(ax, panel, runs, smooth=smooth)
         if len(runs) > 1:
             handles = [
-                axes.flat[0].plot([], [], color=COLORS[i], linewidth=2.5, label=name)[0] for i, name in enumerate(runs)
+                axes.flat[0].plot([], [], color=COLORS[i], linewidth=2.5, label=_label(name))[0]
+                for i, name in enumerate(runs)
             ]
             figure.legend(handles=handles, loc="outside upper center", ncols=columns, fontsize=10)
         elif runs:
-            figure.suptitle(next(iter(runs)), fontsize=11)
+            figure.suptitle(_label(next(iter(runs))), fontsize=11)
         with atomic_write(Path(path)) as file:
             figure.savefig(file, format=Path(path).suffix[1:].lower() or "png")
+
+
+def _label(name: str) -> str:
+    """A name as it is: matplotlib takes what lies between dollars for a formula."""
+    return printable(name).replace("$", r"\$")
 
 
 def _draw_panel(ax: Axes, panel: Panel, runs: dict[str, list[dict]], *, smooth: bool) -> None:
@@ -242,13 +263,13 @@ def _draw_panel(ax: Axes, panel: Panel, runs: dict[str, list[dict]], *, smooth: 
 
 
 def _series(stats: list[dict], key: str) -> tuple[list[float], list[float]]:
-    """kimg and value of the lines that have `key`; null (not a finite number) is NaN, which leaves a gap."""
+    """kimg and value of the lines that have `key`; what is no finite number is NaN, which leaves a gap."""
     points = [(line["kimg"], line[key]) for line in stats if key in line]
-    return [kimg for kimg, _ in points], [math.nan if value is None else value for _, value in points]
+    return [kimg for kimg, _ in points], [value if is_finite(value) else math.nan for _, value in points]
 
 
 def _has_number(stats: list[dict], key: str) -> bool:
-    return any(line.get(key) is not None for line in stats)
+    return any(is_finite(line.get(key)) for line in stats)
 
 
 def smoothed(kimg: list[float], values: list[float]) -> list[float]:

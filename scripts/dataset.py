@@ -32,7 +32,8 @@ from torch_utils.conversion import (
     convert_batch,
 )
 from torch_utils.dataset_writer import new_dataset
-from torch_utils.image_files import IMAGE_SUFFIXES, DataError, LabelTable
+from torch_utils.image_files import IMAGE_SUFFIXES, DataError
+from torch_utils.image_labels import LabelTable
 from torch_utils.sources import Source, open_source, spread
 from torch_utils.workers import WorkerDied, cpu_count, map_in_order
 

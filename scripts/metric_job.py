@@ -24,8 +24,11 @@ from metrics.stats import Gaussian
 from scripts.generate import images_of_seeds
 from stylegan2 import Generator, load_generator
 from torch_utils.image_dataset import random_state
-from torch_utils.image_files import LabelTable
+from torch_utils.image_files import DataError
+from torch_utils.image_labels import LabelTable
 from torch_utils.images import to_u8
+from torch_utils.plain_json import parse_json
+from torch_utils.printable import printable
 
 SEED_STRIDE = 2**20  # fake number i of metric seed s is seed s * SEED_STRIDE + i of `ggdr generate`
 MAX_SEED = 2**32 // SEED_STRIDE - 1  # torch's CPU generators tell 2^32 seeds apart
@@ -133,7 +136,12 @@ def open_reals(path: Path, *, mirror: bool, workers: int | None) -> ImageSource 
     if not is_statistics(path):
         return open_images(path, mirror=mirror, workers=workers)
     mean, cov, num, about = load_statistics(path)
-    told = json.loads(about) if about else {}
+    try:
+        told = parse_json(about) if about else {}
+    except ValueError as error:
+        raise DataError(f"{path}: what it says of itself (about) is no JSON: {printable(error)}") from error
+    if not isinstance(told, dict):
+        raise DataError(f"{path}: what it says of itself (about) is no JSON object")
     return StoredReals(Gaussian(mean, cov, num or 0), {"path": str(path), **told})
 
 

@@ -18,6 +18,7 @@ from scripts.curves import COLORS, label_option, run_dirs_argument, run_names
 from scripts.errors import CliError, os_error_text
 from scripts.parameters import bad_parameter
 from scripts.progress import progress_bars
+from torch_utils.printable import printable
 
 if TYPE_CHECKING:
     from scripts.report_pictures import Pictures
@@ -73,16 +74,16 @@ def main(run_dirs: tuple[Path, ...], out: Path | None, labels: tuple[str, ...], 
 
     with progress_bars() as progress:
         data, pictures = report_data(runs, out, max_images, lambda done, total: progress("images", done, total))
-        page = render(data).encode()
+        page = render(data).encode(errors="backslashreplace")  # names of files can hold what is no text
     try:
         with atomic_write(out) as file:
             file.write(page)
     except OSError as error:
         raise bad_parameter(f"cannot write {out}: {error.strerror or error}", "--out") from error
     for note in data["notes"]:
-        click.echo(f"note: {note}", err=True)
+        click.echo(f"note: {printable(note, 1000)}", err=True)
     shown = f"{len(pictures.uris)} pictures of {pictures.num_bytes / 2**20:.1f} MB"
-    click.echo(f"report of {', '.join(names)} written to {out} ({len(page) / 2**20:.1f} MB, with {shown})")
+    click.echo(f"report of {printable(', '.join(names))} written to {out} ({len(page) / 2**20:.1f} MB, with {shown})")
     if open_it:
         open_in_browser(out)
 
@@ -138,7 +139,7 @@ def report_data(
                 "snapshots": [{**file, "link": link(run.path / file["file"])} for file in files],
                 "metrics": metrics,
                 "command": command_line(run),
-                "history": list(map(str, run.options.get("history", []))),
+                "history": [str(entry) for entry in _listed(run.options.get("history"))],
                 "log": log_tail(run),
             }
         )
@@ -163,6 +164,10 @@ def report_data(
 def _check_number(runs: Sequence[Run]) -> None:
     if len(runs) > len(COLORS):
         raise ValueError(f"got {len(runs)} runs, expected {len(COLORS)} at most, told apart by colour")
+
+
+def _listed(value: Any) -> list:
+    return value if isinstance(value, list) else []
 
 
 def _local_time(seconds: float) -> str:

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scripts.run_report import Run, pictures_by_kimg
+from torch_utils.plain_json import is_finite, parse_json
+from torch_utils.printable import printable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -51,8 +52,10 @@ class Pictures:
             DataError: it cannot be decoded.
             OSError: it cannot be read.
         """
-        from torch_utils.image_files import load_image
+        from torch_utils.image_files import MAX_FILE, DataError, load_image
 
+        if path.exists() and not (path.is_file() and path.stat().st_size <= MAX_FILE):
+            raise DataError(f"{path}: expected a picture of at most {MAX_FILE:,} bytes")
         img = load_image(path.read_bytes(), str(path))
         img = img.convert("RGBA" if img.has_transparency_data else "RGB")
         small = img if is_sheet else _unenlarged(img)
@@ -112,14 +115,16 @@ def clusters(run: Run, pictures: Pictures, most: int, *, link: Callable[[Path], 
         [{"run", "title", "command", "note", "sheets", "animations", "numbers"}], and notes on what could not be read.
     """
     found, notes = [], []
-    for path in sorted(run.path.glob("*/clusters.json")):
+    for path in sorted(path for path in run.path.glob("*/clusters.json") if path.is_file()):
         try:
-            about = json.loads(path.read_text())
-            listed = [(str(sheet["title"]), sheet.get("note"), _beside(path, sheet)) for sheet in about["sheets"]]
+            about = parse_json(path.read_bytes())
+            listed = [
+                (str(sheet["title"]), _text(sheet.get("note")), _beside(path, sheet)) for sheet in about["sheets"]
+            ]
             animated = [(str(entry["title"]), _beside(path, entry, ANIMATION_TYPES)) for entry in about["animations"]]
-            numbers = [dict(row) for row in about.get("numbers", [])]
+            numbers = [{key: _cell(value) for key, value in row.items()} for row in about.get("numbers", [])]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            notes.append(f"{path}: not as `ggdr clusters` writes it ({type(error).__name__}: {error})")
+            notes.append(f"{path}: not as `ggdr clusters` writes it ({type(error).__name__}: {printable(error)})")
             continue
         sheets = []
         for title, note, file in listed[:most]:
@@ -127,11 +132,20 @@ def clusters(run: Run, pictures: Pictures, most: int, *, link: Callable[[Path], 
             sheets += [] if picture is None else [{"title": title, "note": note, "link": link(file), **picture}]
         animations = [_animation(title, file, pictures, link) for title, file in animated if file.is_file()]
         notes += [f"{file}: not there" for _, file in animated if not file.is_file()]
-        texts = {key: about.get(key) for key in ("command", "note")}
+        texts = {key: _text(about.get(key)) for key in ("command", "note")}
         title = str(about.get("title") or path.parent.name)
         found.append({"run": run.name, "title": title, **texts, "sheets": sheets, "animations": animations})
         found[-1]["numbers"] = numbers
     return found, notes
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _cell(value: Any) -> Any:
+    """A value of a table: a number that JSON can hold, or text."""
+    return value if value is None or is_finite(value) else str(value)
 
 
 def spread(items: Sequence[Any], most: int) -> list[Any]:
@@ -173,6 +187,8 @@ def _beside(path: Path, entry: dict[str, Any], suffixes: Collection[str] | None 
     name = entry["file"]
     if not isinstance(name, str) or Path(name).name != name or "\\" in name:
         raise ValueError(f"expected the name of a file in the same folder, got {name!r}")
+    if (path.parent / name).resolve().parent != path.parent.resolve():
+        raise ValueError(f"{name!r} is a link to elsewhere, which a page does not follow")
     if suffixes is not None and Path(name).suffix.lower() not in suffixes:
         raise ValueError(f"expected a name ending in one of {', '.join(suffixes)}, got {name!r}")
     return path.parent / name

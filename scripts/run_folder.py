@@ -15,6 +15,8 @@ from typing import Any
 
 from scripts.errors import CliError
 from torch_utils.checkpoint import SnapshotError, atomic_write
+from torch_utils.plain_json import parse_json
+from torch_utils.printable import printable
 
 OPTIONS_FILE = "training_options.json"
 STATE_FILE = "training-state.pt"
@@ -36,15 +38,15 @@ class RunFolder:
         return self.state_path.exists() or any(self.path.glob("network-snapshot-*.safetensors"))
 
     def has_options(self) -> bool:
-        return (self.path / OPTIONS_FILE).exists()
+        return (self.path / OPTIONS_FILE).is_file()
 
     def read_options(self) -> dict[str, Any]:
         """What `write_options` wrote; raises SnapshotError if it is missing or damaged."""
         path = self.path / OPTIONS_FILE
         try:
-            options = json.loads(path.read_text())
+            options = parse_json(path.read_bytes())
         except (OSError, ValueError) as error:
-            raise SnapshotError(f"{path}: not readable: {error}") from error
+            raise SnapshotError(f"{path}: not readable: {printable(error)}") from error
         if not isinstance(options, dict) or not isinstance(options.get("command"), dict):
             raise SnapshotError(f"{path}: not the settings of a training run")
         return options

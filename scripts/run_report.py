@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import statistics
@@ -16,6 +15,7 @@ from typing import Any
 from metrics.names import parse_metric
 from scripts.curves import METRIC, metric_panels, read_metrics
 from scripts.run_folder import OPTIONS_FILE, RunFolder
+from torch_utils.plain_json import is_finite, parse_json
 
 RATE_TICKS = 20  # so many last ticks say how fast a run is
 LOG_LINES = 40
@@ -25,8 +25,9 @@ GROUPS = {
 }  # fmt: skip
 NO_SETTINGS = ("command", "history", "versions", "hardware")
 MEMORY = ("memory/cpu", "memory/gpu")
-_TICK = re.compile(r"tick \d+ +kimg ([\d.]+) .*cpumem ([\d.]+)G +gpumem ([\d.]+)G")
-_SUMMARY = re.compile(r", (\w+) on (\d+) x (\w+) with (\w+) operations$")
+_DECIMAL = r"(\d{1,15}(?:\.\d{1,15})?)"
+_TICK = re.compile(rf"tick \d+ +kimg {_DECIMAL} .*cpumem {_DECIMAL}G +gpumem {_DECIMAL}G")
+_SUMMARY = re.compile(r", (\w+) on (\d{1,9}) x (\w+) with (\w+) operations$")
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)\.(?:png|safetensors)$")
 
 
@@ -76,7 +77,9 @@ def read_run(path: Path, name: str) -> Run:
     else:
         notes.append(f"{path / OPTIONS_FILE}: not there, so the settings are unknown")
     log_path = path / "log.txt"
-    log = log_path.read_text(errors="replace").splitlines() if log_path.is_file() else []
+    # The page shows its last lines, which must not be those of a file elsewhere that a link names.
+    is_own = log_path.is_file() and log_path.resolve().parent == path.resolve()
+    log = log_path.read_text(errors="replace").splitlines() if is_own else []
     written = max(file.stat().st_mtime for file in (path / "stats.jsonl", log_path) if file.is_file())
     return Run(name, path, stats + read_memory(log) + read_metrics(path), options, log, in_use, written, notes)
 
@@ -163,11 +166,13 @@ def _machine(run: Run) -> dict[str, Any]:
         found |= {"Hardware.trained on": device, "Hardware.processes": int(summary[2])}
     hardware = _part(run, "hardware")
     if hardware:
-        gib = hardware.get("memory_gib")
+        gib = finite_number(hardware.get("memory_gib"))
         found |= {"Hardware.processor": hardware.get("cpu"), "Hardware.cores": hardware.get("cores")}
         found["Hardware.memory"] = None if gib is None else f"{gib:g} GiB"
-        for i, gpu in enumerate(hardware.get("gpus", [])):
-            found[f"Hardware.GPU {i}"] = f"{gpu.get('name')}, {gpu.get('memory_gib')} GiB"
+        gpus = hardware.get("gpus", [])
+        for i, gpu in enumerate(gpus if isinstance(gpus, list) else []):
+            if isinstance(gpu, Mapping):
+                found[f"Hardware.GPU {i}"] = f"{gpu.get('name')}, {gpu.get('memory_gib')} GiB"
     found |= {f"Software.{name}": version for name, version in _part(run, "versions").items()}
     if summary is not None:
         found["Software.operations"] = operations
@@ -212,7 +217,7 @@ def snapshots(run: Run) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             for digits in (_kimg_digits(line["kimg"], whole) for whole in (True, False)):
                 measured.setdefault(digits, {}).update(values)
     found = []
-    for path in sorted(run.path.glob("network-*.safetensors")):
+    for path in sorted(path for path in run.path.glob("network-*.safetensors") if path.is_file()):
         match = _NUMBER.search(path.name)
         kimg = float(match[1]) if match else _best_kimg(path)
         digits = match[1] if match else "" if kimg is None else _kimg_digits(kimg, whole=False)
@@ -238,7 +243,11 @@ def log_tail(run: Run) -> list[str]:
 
 def pictures_by_kimg(folder: Path) -> dict[float, Path]:
     """fakesKKKKKK.png of a run, in order."""
-    found = {float(match[1]): path for path in folder.glob("fakes*.png") if (match := _NUMBER.search(path.name))}
+    found = {
+        float(match[1]): path
+        for path in folder.glob("fakes*.png")
+        if (match := _NUMBER.search(path.name)) and path.is_file()
+    }
     return dict(sorted(found.items()))
 
 
@@ -253,8 +262,8 @@ def _best_kimg(path: Path) -> float | None:
 
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            return json.loads(file.metadata()["config"])["best"]["nimg"] / 1000
-    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError):
+            return finite_number(parse_json(file.metadata()["config"])["best"]["nimg"] / 1000)
+    except (safetensors.SafetensorError, OSError, LookupError, TypeError, ValueError, OverflowError):
         return None
 
 
@@ -291,5 +300,4 @@ def as_text(value: Any) -> str:
 
 def finite_number(value: Any) -> float | None:
     """The value if it is a finite number."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return value if is_number and abs(value) < float("inf") else None
+    return value if is_finite(value) else None

@@ -6,7 +6,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch_utils.printable import printable
+
 ARCHITECTURES = ("orig", "skip", "resnet")
+# Far beyond any network that was trained; what a file claims beyond them is a mistake, or an attack on memory.
+MAX_RESOLUTION = 8192
+MAX_WIDTH = 2**16
+MAX_CHANNEL_BASE = 2**20
+MAX_LAYERS = 64
+MAX_FLOAT = 1e30
+
+
+def _shown(value: object) -> str:
+    """A setting of any type, for messages."""
+    return printable(repr(value), 80)
 
 
 @dataclass(frozen=True)
@@ -23,18 +36,35 @@ class NetworkConfig:
     conv_clamp: float | None = None  # bound on activations; 256 with float16
 
     def __post_init__(self) -> None:
+        self._check_int("img_resolution", 8, MAX_RESOLUTION)
+        self._check_int("c_dim", 0, MAX_WIDTH)
+        self._check_int("channel_base", 0, MAX_CHANNEL_BASE)
+        self._check_int("channel_max", 0, MAX_WIDTH)
+        self._check_int("num_half_res", 0, MAX_LAYERS)
         res = self.img_resolution
-        if res < 8 or res & (res - 1):
+        if res & (res - 1):
             raise ValueError(f"img_resolution must be a power of two from 8 up, got {res}")
         if self.channel_base < res or self.channel_max < 1:
             raise ValueError(
                 f"channel_base {self.channel_base} and channel_max {self.channel_max} leave no feature maps at "
                 f"{res}x{res}; expected at least {res} and 1"
             )
-        if self.img_channels not in (1, 3, 4):
-            raise ValueError(f"img_channels must be 1, 3 or 4, got {self.img_channels}")
+        if type(self.img_channels) is not int or self.img_channels not in (1, 3, 4):
+            raise ValueError(f"img_channels must be 1, 3 or 4, got {_shown(self.img_channels)}")
         if self.architecture not in ARCHITECTURES:
-            raise ValueError(f"architecture must be one of {', '.join(ARCHITECTURES)}, got {self.architecture!r}")
+            raise ValueError(f"architecture must be one of {', '.join(ARCHITECTURES)}, got {_shown(self.architecture)}")
+        if self.conv_clamp is not None:
+            self._check_positive("conv_clamp")
+
+    def _check_int(self, name: str, low: int, high: int) -> None:
+        value = getattr(self, name)
+        if type(value) is not int or not low <= value <= high:
+            raise ValueError(f"{name} must be a whole number from {low} to {high}, got {_shown(value)}")
+
+    def _check_positive(self, name: str) -> None:
+        value = getattr(self, name)
+        if type(value) not in (int, float) or not 0 < value < MAX_FLOAT:
+            raise ValueError(f"{name} must be a number above 0, got {_shown(value)}")
 
     def channels(self, res: int) -> int:
         """Feature maps at one resolution."""
@@ -50,6 +80,13 @@ class GeneratorConfig(NetworkConfig):
     mapping_num_layers: int = 8
     mapping_lr_multiplier: float = 0.01
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_int("z_dim", 1, MAX_WIDTH)
+        self._check_int("w_dim", 1, MAX_WIDTH)
+        self._check_int("mapping_num_layers", 0, MAX_LAYERS)
+        self._check_positive("mapping_lr_multiplier")
+
 
 @dataclass(frozen=True)
 class DiscriminatorConfig(NetworkConfig):
@@ -58,6 +95,15 @@ class DiscriminatorConfig(NetworkConfig):
     architecture: str = "resnet"
     mbstd_group_size: int | None = 4
     mbstd_num_channels: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mbstd_group_size is not None:
+            self._check_int("mbstd_group_size", 1, MAX_WIDTH)
+        self._check_int("mbstd_num_channels", 0, self.channels(4))
+        width, num = self.channels(4), self.mbstd_num_channels
+        if num and width % num:
+            raise ValueError(f"mbstd_num_channels must divide the {width} feature maps at 4x4, got {num}")
 
 
 @dataclass(frozen=True)

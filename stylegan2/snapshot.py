@@ -5,15 +5,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from stylegan2.config import DiscriminatorConfig, GeneratorConfig
 from stylegan2.discriminator import Discriminator
 from stylegan2.generator import Generator
 from torch_utils.checkpoint import Snapshot, SnapshotError, load_snapshot
+from torch_utils.printable import printable
+
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # types of weights; they become float32
 
 Config = TypeVar("Config", GeneratorConfig, DiscriminatorConfig)
 
@@ -24,7 +29,8 @@ def config_from_snapshot(snapshot: Snapshot, key: str, config_type: type[Config]
     try:
         return config_type(**stored)
     except (TypeError, ValueError) as error:
-        raise SnapshotError(f"{snapshot.path}: settings of {key} do not describe a StyleGAN2: {error}") from error
+        reason = printable(error)
+        raise SnapshotError(f"{snapshot.path}: settings of {key} do not describe a StyleGAN2: {reason}") from error
 
 
 def load_generator(path: str | os.PathLike, device: torch.device | str = "cpu") -> Generator:
@@ -47,24 +53,70 @@ def load_discriminator(path: str | os.PathLike, device: torch.device | str = "cp
 
 def generator_of(snapshot: Snapshot, device: torch.device | str = "cpu") -> Generator:
     """The averaged generator of a snapshot that has been read; raises as `load_generator`."""
-    return _restored(Generator(config_from_snapshot(snapshot, "G", GeneratorConfig)), snapshot, "G_ema", device)
+    config = config_from_snapshot(snapshot, "G", GeneratorConfig)
+    return _restored(lambda: Generator(config), snapshot, "G_ema", device)
 
 
 def discriminator_of(snapshot: Snapshot, device: torch.device | str = "cpu") -> Discriminator:
     """The discriminator of a snapshot that has been read; raises as `load_generator`."""
-    net = Discriminator(config_from_snapshot(snapshot, "D", DiscriminatorConfig))
-    return _restored(net, snapshot, "D", device)
+    config = config_from_snapshot(snapshot, "D", DiscriminatorConfig)
+    return _restored(lambda: Discriminator(config), snapshot, "D", device)
 
 
 Net = TypeVar("Net", bound=nn.Module)
 
 
-def _restored(net: Net, snapshot: Snapshot, key: str, device: torch.device | str) -> Net:
-    """Loads one state dict of a snapshot into a network built from its settings."""
+class _ShapesOnly(TorchFunctionMode):
+    """Networks built inside have weights on the meta device: no memory is taken, and no number drawn in vain.
+
+    `torch.device("meta")` does the same, but for the first random number or division it imports a second's worth of
+    PyTorch's compiler.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func in (torch.randn, torch.zeros, torch.full):
+            return torch.empty(args[0] if isinstance(args[0], (list, tuple)) else args, device="meta")
+        if func in (Tensor.div, Tensor.__truediv__) and args[0].is_meta:
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+def _restored(build: Callable[[], Net], snapshot: Snapshot, key: str, device: torch.device | str) -> Net:
+    """A network with the weights of one state dict of a snapshot."""
     if key not in snapshot.networks:
-        raise SnapshotError(f"{snapshot.path}: holds {', '.join(snapshot.networks)}, but no {key}")
-    try:
-        net.load_state_dict(snapshot.networks[key], strict=True)
-    except RuntimeError as error:
-        raise SnapshotError(f"{snapshot.path}: weights of {key} do not fit their settings: {error}") from error
-    return net.to(device).eval().requires_grad_(False)
+        names = printable(", ".join(snapshot.networks))
+        raise SnapshotError(f"{snapshot.path}: holds {names}, but no {key}")
+    with _ShapesOnly():
+        net = build()
+    stored = snapshot.networks[key]
+    mistake = _mismatch(net.state_dict(), stored)
+    if mistake:
+        raise SnapshotError(f"{snapshot.path}: weights of {key} do not fit their settings: {mistake}")
+    # Copies, as the stored tensors are views of a file that may change.
+    weights = {name: tensor.to(device, torch.float32, copy=True) for name, tensor in stored.items()}
+    net.load_state_dict(weights, strict=True, assign=True)
+    return net.eval().requires_grad_(False)
+
+
+def _mismatch(expected: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> str:
+    """How stored tensors differ from those of a network, in names, shapes or types; empty if they do not."""
+    wrong = {
+        "missing": [name for name in expected if name not in stored],
+        "unexpected": [name for name in stored if name not in expected],
+        "of another shape": [
+            f"{name} {list(stored[name].shape)} instead of {list(tensor.shape)}"
+            for name, tensor in expected.items()
+            if name in stored and stored[name].shape != tensor.shape
+        ],
+        "of another type": [
+            f"{name} {tensor.dtype} instead of {torch.float32}"
+            for name, tensor in stored.items()
+            if tensor.dtype not in FLOATS
+        ],
+    }
+    return "; ".join(f"{kind}: {_some(names)}" for kind, names in wrong.items() if names)
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    more = f", ... ({len(names)} in all)" if len(names) > most else ""
+    return ", ".join(printable(name) for name in names[:most]) + more

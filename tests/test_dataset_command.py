@@ -125,7 +125,7 @@ def test_cifar_archive_that_would_run_code_is_refused_by_name(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     source = cifar_tar(tmp_path / "cifar.tar.gz", data_batch_1=pickle.dumps({b"data": Evil()}, protocol))
     output = run(source, tmp_path / "out.zip", expect=2)
-    assert "data_batch_1" in output and ".mkdir" in output and "refused" in output
+    assert "data_batch_1" in output and "refused" in output and (protocol == 0 or ".mkdir" in output)
     assert not Path("created-by-pickle").exists() and not (tmp_path / "out.zip").exists()
 
 
@@ -308,8 +308,10 @@ def test_killed_conversion_leaves_dest_as_it_was(tmp_path, dest, stop):
     source = write(tmp_path / "in", class_files())
     run(source, tmp_path / dest)
     before = ImageDataset(tmp_path / dest).fingerprint()
-    os.mkfifo(source / "z.png")  # reading it waits forever
-    process = python("-m", "scripts.dataset", source, tmp_path / dest, "--overwrite")
+    for i in range(500):  # minutes of work
+        os.link(source / "ant" / "c.png", source / f"{i}.png")
+    slow = ("--overwrite", "--resolution", "1024", "--small", "upscale", "--compress", "9", "--workers", "1")
+    process = python("-m", "scripts.dataset", source, tmp_path / dest, *slow)
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob(".*.partial")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)

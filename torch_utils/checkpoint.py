@@ -3,7 +3,7 @@
 """Files that appear whole or not at all: network snapshots and the resumable training state.
 
 Networks are safetensors files with their settings as JSON in the metadata. The training state is a torch file
-of tensors and plain values, read with `weights_only=True`. Neither can carry code.
+of tensors and plain values, read by `tensor_file`. Neither can carry code.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
+
+from torch_utils.plain_json import parse_json
+from torch_utils.printable import printable
+from torch_utils.tensor_file import TensorFileError, read_tensor_file
 
 SNAPSHOT_FORMAT = "ggdr-network-snapshot-1"
 STATE_FORMAT = "ggdr-training-state-1"
@@ -92,7 +96,7 @@ def save_snapshot(
 
 
 def load_snapshot(path: str | os.PathLike) -> Snapshot:
-    """Reads a network snapshot.
+    """Reads a network snapshot. Its tensors are views of the file, which is read as they are used.
 
     Raises:
         SnapshotError: the file is missing, truncated, or not a snapshot of this project.
@@ -105,16 +109,22 @@ def load_snapshot(path: str | os.PathLike) -> Snapshot:
             if metadata.get("format") != SNAPSHOT_FORMAT:
                 raise SnapshotError(
                     f"{path}: a safetensors file, but not a network snapshot of this project "
-                    f"(its format is {metadata.get('format')!r}, expected {SNAPSHOT_FORMAT!r})"
+                    f"(its format is {printable(repr(metadata.get('format')))}, expected {SNAPSHOT_FORMAT!r})"
                 )
-            config = json.loads(metadata["config"])
+            config = parse_json(metadata["config"])
             for key in file.keys():
-                net, _, name = key.partition(".")
+                net, dot, name = key.partition(".")
+                if not (net and dot and name):
+                    raise ValueError(f"tensor {printable(key)} belongs to no network")
                 networks.setdefault(net, {})[name] = file.get_tensor(key)
+    except SnapshotError:
+        raise
     except FileNotFoundError as error:
         raise SnapshotError(f"{path}: no such file; expected a network-snapshot-*.safetensors") from error
-    except (safetensors.SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
-        raise SnapshotError(f"{path}: not a readable network snapshot (.safetensors): {error}") from error
+    except Exception as error:  # damaged headers end in errors of safetensors, of PyTorch and of numbers' limits
+        raise SnapshotError(f"{path}: not a readable network snapshot (.safetensors): {printable(error)}") from error
+    if not isinstance(config, dict) or not networks:
+        raise SnapshotError(f"{path}: not a network snapshot, since it holds no settings or no tensors")
     return Snapshot(path, config, networks)
 
 
@@ -135,12 +145,11 @@ def load_state(path: str | os.PathLike) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_tensor_file(path)
     except FileNotFoundError as error:
         raise SnapshotError(f"{path}: no such file; expected a training state") from error
-    except Exception as error:  # the unpickler raises nearly any type on damaged input
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SnapshotError(f"{path}: not a readable training state: {reason}") from error
+    except (TensorFileError, OSError) as error:
+        raise SnapshotError(f"{path}: not a readable training state: {error}") from error
     if not isinstance(state, dict) or state.get("format") != STATE_FORMAT:
         raise SnapshotError(f"{path}: not a training state of this project (expected format {STATE_FORMAT!r})")
     return state

@@ -8,12 +8,16 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from torch_utils.conversion import check_resolution
-from torch_utils.image_files import Container, DataError, digest, load_image, read_labels
+from torch_utils.image_files import Container, DataError, digest, load_image
+from torch_utils.image_labels import read_labels
+from torch_utils.printable import printable
 
 if TYPE_CHECKING:
     import torch
@@ -208,11 +212,15 @@ class ImageDecoder:
         """
         images = np.empty((len(names), self.num_channels, self.resolution, self.resolution), dtype=np.uint8)
         for image, name in zip(images, names, strict=True):
-            img = load_image(self.container.read(name), self.container.where(name))
-            self.check(img.size, img.mode, name)
+            check = partial(self._check_image, name)
+            img = load_image(self.container.read(name), self.container.where(name), check)
+            check(img)  # decoding can change it
             pixels = np.asarray(img)
             image[:] = pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
         return images
+
+    def _check_image(self, name: str, img: Image.Image) -> None:
+        self.check(img.size, img.mode, name)
 
     def check(self, size: tuple[int, int], mode: str, name: str) -> None:
         """Raise DataError unless an image of this size and Pillow mode is 8-bit L, RGB or RGBA and fits."""
@@ -223,7 +231,7 @@ class ImageDecoder:
         if size != (res, res) or _CHANNELS[mode] != self.num_channels:
             raise DataError(
                 f"{where}: is {size[0]}x{size[1]} with {_CHANNELS[mode]} channels, expected {res}x{res} "
-                f"with {self.num_channels} as {self.example}; {_CONVERT}"
+                f"with {self.num_channels} as {printable(self.example)}; {_CONVERT}"
             )
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""Image files below a folder or inside a zip, their labels, and decoding with errors that name the file.
+"""Image files below a folder or inside a zip, and decoding with errors that name the file.
 
 Shared by training (data.py) and by the converter (sources.py, conversion.py). Needs no torch, so that
 worker processes of the converter start quickly.
@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
+import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
-import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+from torch_utils.printable import printable
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -35,37 +36,21 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+# What Pillow may try. Others of its formats start programs (Ghostscript for PostScript), whatever a file is called.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a file in a zip: signature, lengths of its name and of extra fields
 _ENCRYPTED = 1  # in a zip's flags
+_READ_ERRORS = (
+    OSError, EOFError, LookupError, RuntimeError, NotImplementedError, ValueError, OverflowError, struct.error,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
-MAX_CLASSES = 2**16  # labels become one-hot vectors: a stray large number must not fill the memory
+MAX_FILE = 2**29  # bytes of an image or dataset.json: small ones in a zip may claim to be of any size
 
 
 class DataError(ValueError):
     """A dataset or source image is unusable; the message names the file, what it is and what was expected."""
-
-
-@dataclass(frozen=True)
-class LabelTable:
-    """Labels of a list of images, in its order.
-
-    Attributes:
-        values:  [N] int64 class indices >= 0, or [N, c_dim] float32 vectors.
-        classes: class names, index = label; None when unknown.
-    """
-
-    values: np.ndarray
-    classes: list[str] | None = None
-
-    @property
-    def is_onehot(self) -> bool:
-        return self.values.ndim == 1
-
-    @property
-    def c_dim(self) -> int:
-        if not self.is_onehot:
-            return self.values.shape[1]
-        return max(int(self.values.max()) + 1, len(self.classes or ()))
 
 
 class Container:
@@ -94,39 +79,57 @@ class Container:
         if self._archive is None or self._archive_pid != os.getpid():
             try:
                 self._archive = zipfile.ZipFile(self.path)
-            except (OSError, EOFError, NotImplementedError, ValueError, zipfile.BadZipFile) as error:
+            except (OSError, EOFError, NotImplementedError, ValueError, struct.error, zipfile.BadZipFile) as error:
                 raise DataError(
-                    f"{self.path}: no zip, or a corrupt or truncated one ({error}); `ggdr dataset SOURCE DEST` makes "
-                    "datasets from other formats"
+                    f"{self.path}: no zip, or a corrupt or truncated one ({printable(error)}); "
+                    "`ggdr dataset SOURCE DEST` makes datasets from other formats"
                 ) from error
             self._archive_pid = os.getpid()
         return self._archive
 
     def where(self, name: str) -> str:
         """A file's name as messages show it."""
-        return f"{self.path}/{name}"
+        return f"{self.path}/{printable(name)}"
 
     def has(self, name: str) -> bool:
         return name in self.archive.NameToInfo if self.is_zip else (self.path / name).is_file()
 
-    def read(self, name: str) -> bytes:
-        """The bytes of one file.
+    def read(self, name: str, most: int = MAX_FILE) -> bytes:
+        """The bytes of one file, `most` of them at most.
 
         Raises:
-            DataError: it cannot be read, or its CRC differs from the zip's.
+            DataError: it cannot be read, is larger, or its CRC differs from the zip's.
         """
         try:
             if not self.is_zip:
-                return (self.path / name).read_bytes()
-            data = self._read_stored(name)
-            return self.archive.read(name) if data is None else data
-        except (OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-            raise DataError(f"{self.where(name)}: cannot be read, the file is damaged ({error})") from error
+                return self._read_file(self.path / name, most)
+            info = self.archive.getinfo(name)
+            if info.file_size > most:
+                raise DataError(f"{self.where(name)}: has {info.file_size:,} bytes, expected at most {most:,}")
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise DataError(f"{self.where(name)}: is compressed by another method than deflate")
+            data = self._read_stored(info)
+            return self.archive.read(info) if data is None else data
+        except DataError:
+            raise
+        except _READ_ERRORS as error:
+            raise DataError(f"{self.where(name)}: cannot be read, the file is damaged ({printable(error)})") from error
 
-    def _read_stored(self, name: str) -> bytes | None:
+    def _read_file(self, path: Path, most: int) -> bytes:
+        """A file of a folder; pipes and devices could be endless."""
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode) or about.st_size > most:
+            raise DataError(
+                f"{self.where(str(path.relative_to(self.path)))}: expected a file of at most {most:,} bytes, "
+                f"got {f'{about.st_size:,}' if stat.S_ISREG(about.st_mode) else 'a pipe or device'}"
+            )
+        return path.read_bytes()
+
+    def _read_stored(self, info: zipfile.ZipInfo) -> bytes | None:
         """A file that lies in the zip as it is, in a quarter of zipfile's time; None if it does not, or is damaged."""
-        info = self.archive.getinfo(name)
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & _ENCRYPTED or not hasattr(os, "pread"):
+            return None
+        if info.compress_size != info.file_size:
             return None
         # Unlike seek and read, pread needs no lock between threads.
         file = self.archive.fp.fileno()
@@ -144,11 +147,22 @@ class Container:
             DataError: no known image format, or damaged.
         """
         try:
-            with self.archive.open(name) if self.is_zip else open(self.path / name, "rb") as file:
-                with Image.open(file) as img:
-                    return img.size, img.mode
+            with self._open(name) as file, Image.open(file, formats=FORMATS) as img:
+                return img.size, img.mode
+        except DataError:
+            raise
         except Exception as error:  # Pillow's decoders raise nearly any type on damaged input
             raise _undecodable(self.where(name), error) from error
+
+    def _open(self, name: str) -> IO[bytes]:
+        """A file to read the beginning of."""
+        if self.is_zip:
+            # Of compressed ones a header might lie anywhere behind gigabytes of zeros.
+            info = self.archive.getinfo(name)
+            return self.archive.open(info) if info.compress_type == zipfile.ZIP_STORED else io.BytesIO(self.read(name))
+        if not stat.S_ISREG((self.path / name).stat().st_mode):
+            raise DataError(f"{self.where(name)}: expected a file, got a pipe or device")
+        return open(self.path / name, "rb")
 
     def image_names(self) -> list[str]:
         """The names of all image files, recursively, sorted.
@@ -165,34 +179,6 @@ class Container:
             kind = "zip" if self.is_zip else "folder"
             raise DataError(f"{self.path}: no images in this {kind}; expected files named {', '.join(IMAGE_SUFFIXES)}")
         return images
-
-
-def read_labels(container: Container, names: Sequence[str]) -> LabelTable | None:
-    """Labels from dataset.json, else from the names of the first-level sub-folders, else None.
-
-    A folder that holds everything (as archives often have) is looked through. Sub-folder names count only if
-    there are two or more and no image lies beside them.
-
-    Args:
-        container: where dataset.json is.
-        names:     all image names, sorted.
-
-    Raises:
-        DataError: dataset.json is invalid, or does not fit the images.
-    """
-    shared = _shared_folder(names)
-    for root in dict.fromkeys(("", shared)):
-        if container.has(root + "dataset.json"):
-            content = container.read(root + "dataset.json")
-            found, table = _parse_labels(content, container.where(root + "dataset.json"), root, names)
-            if found:
-                return table
-    folders = [name[len(shared) :].split("/")[0] for name in names if "/" in name[len(shared) :]]
-    classes = sorted(set(folders))
-    if len(classes) < 2 or len(folders) < len(names):
-        return None
-    index = {name: i for i, name in enumerate(classes)}
-    return LabelTable(np.array([index[name] for name in folders], dtype=np.int64), classes)
 
 
 def digest(container: Container, names: Sequence[str]) -> str:
@@ -218,20 +204,26 @@ def digest(container: Container, names: Sequence[str]) -> str:
     return sha.hexdigest()
 
 
-def load_image(data: bytes, where: str) -> Image.Image:
+def load_image(data: bytes, where: str, check: Callable[[Image.Image], None] | None = None) -> Image.Image:
     """Decode an image file (the first frame of several), turned upright as its EXIF orientation says.
 
     Args:
         data:  the file's bytes.
         where: its name, for the error.
+        check: called with the image before its pixels are decoded, which takes the memory that the file says.
 
     Raises:
-        DataError: no known image format, or damaged or truncated.
+        DataError: no known image format, damaged or truncated, or of more than 179 million pixels.
     """
     try:
-        img = Image.open(io.BytesIO(data))
-        img.load()
+        img = Image.open(io.BytesIO(data), formats=FORMATS)
     except Exception as error:  # Pillow's decoders raise nearly any type on damaged input
+        raise _undecodable(where, error) from error
+    if check is not None:
+        check(img)
+    try:
+        img.load()
+    except Exception as error:
         raise _undecodable(where, error) from error
     if "exif" in img.info or img.format == "TIFF":
         turn = _UPRIGHT.get(_orientation(img))
@@ -242,7 +234,7 @@ def load_image(data: bytes, where: str) -> Image.Image:
 
 def _undecodable(where: str, error: Exception) -> DataError:
     # Pillow's own text names an in-memory file, not this one.
-    reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
+    reason = "" if isinstance(error, UnidentifiedImageError) else f" ({printable(error)})"
     return DataError(f"{where}: cannot be decoded, the image is corrupt or truncated{reason}")
 
 
@@ -277,73 +269,3 @@ def _walk(root: Path) -> Iterator[str]:
 
 def _raise(error: OSError) -> None:
     raise error
-
-
-def _shared_folder(names: Sequence[str]) -> str:
-    """'x/' (or 'x/y/', ...) if every name lies below it, else ''."""
-    first, last = names[0].split("/")[:-1], names[-1].split("/")[:-1]  # names are sorted
-    return "".join(f"{part}/" for part in _common_prefix(first, last))
-
-
-def _common_prefix(a: Sequence[str], b: Sequence[str]) -> Iterator[str]:
-    for x, y in zip(a, b, strict=False):
-        if x != y:
-            return
-        yield x
-
-
-def _parse_labels(content: bytes, where: str, root: str, names: Sequence[str]) -> tuple[bool, LabelTable | None]:
-    """(whether dataset.json speaks of labels, the table or None for "none"); its names start at root."""
-    try:
-        meta = json.loads(content)
-    except ValueError as error:
-        raise DataError(f"{where}: invalid JSON ({error})") from error
-    if not isinstance(meta, dict):
-        expected = '{"labels": [[name, int], ...]}'
-        raise DataError(f"{where}: holds a {type(meta).__name__}; expected an object {expected}")
-    if "labels" not in meta:
-        return False, None
-    if meta["labels"] is None:
-        return True, None
-
-    # Entries.
-    entries = meta["labels"]
-    expected = '"labels" must be null or a list of [name, label] pairs'
-    if not isinstance(entries, list):
-        raise DataError(f"{where}: {expected}; got a {type(entries).__name__}")
-    table = {}
-    for entry in entries:
-        if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)):
-            raise DataError(f"{where}: {expected}; got {json.dumps(entry)[:80]}")
-        table[root + entry[0]] = entry[1]
-
-    # One label for each image, and no other.
-    missing = [name for name in names if name not in table]
-    unknown = sorted(table.keys() - set(names))
-    if missing or unknown or len(entries) != len(table):
-        detail = "a name occurs twice"
-        if missing or unknown:
-            detail = f"{missing[0]} has none" if missing else f"there is no {unknown[0]}"
-        counts = f"{len(entries)} labels for {len(names)} images"
-        raise DataError(f"{where}: {counts} ({detail}); expected one for each")
-    return True, _to_table([table[name] for name in names], names, meta.get("classes"), where)
-
-
-def _to_table(labels: list, names: Sequence[str], classes: object, where: str) -> LabelTable:
-    """Check the labels' types and make arrays of them."""
-    if classes is not None and not (isinstance(classes, list) and all(isinstance(c, str) for c in classes)):
-        raise DataError(f'{where}: "classes" must be a list of names; got {json.dumps(classes)[:80]}')
-    if all(type(label) is int for label in labels):
-        for name, label in zip(names, labels, strict=True):
-            if not 0 <= label < MAX_CLASSES:
-                raise DataError(f"{where}: label of {name} is {label}; expected 0 to {MAX_CLASSES - 1}")
-        return LabelTable(np.array(labels, dtype=np.int64), classes)
-    width = len(labels[0]) if isinstance(labels[0], list) else 0
-    for name, label in zip(names, labels, strict=True):
-        vector = isinstance(label, list) and all(type(x) in (int, float) for x in label)
-        if not (width and vector and len(label) == width and np.isfinite(label).all()):
-            raise DataError(
-                f"{where}: label of {name} is {json.dumps(label)[:80]}; "
-                "expected integers >= 0 for all images, or lists of numbers of one length for all"
-            )
-    return LabelTable(np.array(labels, dtype=np.float32))

@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from PIL import Image
 
 from torch_utils.image_files import Container, DataError, load_image
+from torch_utils.printable import printable
 
 _EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
@@ -38,15 +40,21 @@ class RGBDecoder:
         width, height = self.size
         images = np.empty((len(names), 3, height, width), dtype=np.uint8)
         for image, name in zip(images, names, strict=True):
-            img = load_image(self.container.read(name), self.container.where(name))
-            if img.size != self.size:
-                raise DataError(
-                    f"{self.container.where(name)}: is {img.width}x{img.height}, expected {width}x{height} as "
-                    f"{self.example}; images of mixed sizes have no common resize: convert them with "
-                    "ggdr dataset SOURCE DEST --resolution N"
-                )
-            image[:] = np.asarray(rgb(img, self.container.where(name))).transpose(2, 0, 1)
+            where = self.container.where(name)
+            # Before it is decoded, an image may still lie on its side.
+            img = load_image(self.container.read(name), where, partial(self._check, name, (self.size, self.size[::-1])))
+            self._check(name, (self.size,), img)
+            image[:] = np.asarray(rgb(img, where)).transpose(2, 0, 1)
         return images
+
+    def _check(self, name: str, sizes: Collection[tuple[int, int]], img: Image.Image) -> None:
+        if img.size not in sizes:
+            width, height = self.size
+            raise DataError(
+                f"{self.container.where(name)}: is {img.width}x{img.height}, expected {width}x{height} as "
+                f"{printable(self.example)}; images of mixed sizes have no common resize: convert them with "
+                "ggdr dataset SOURCE DEST --resolution N"
+            )
 
 
 def rgb(img: Image.Image, where: str) -> Image.Image:

@@ -23,6 +23,8 @@ from rich.table import Table
 from rich.text import Text
 
 from torch_utils.checkpoint import atomic_write
+from torch_utils.plain_json import is_finite, parse_json
+from torch_utils.printable import printable
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -369,14 +371,14 @@ def _stats_lines(path: Path) -> Iterator[tuple[bytes, dict]]:
     lines = data[: data.rfind(b"\n") + 1].splitlines(keepends=True)
     for number, line in enumerate(lines, start=1):
         try:
-            record = json.loads(line)
-            valid = isinstance(record, dict) and isinstance(record.get("nimg"), (int, float))
+            record = parse_json(line)
+            valid = isinstance(record, dict) and is_finite(record.get("nimg"))
         except ValueError:
             valid = False
         if not valid:
             text = line.decode(errors="replace").rstrip()
             shown = text if len(text) <= 60 else text[:57] + "..."
-            raise ValueError(f"{path}, line {number}: expected a JSON object with 'nimg', got {shown!r}")
+            raise ValueError(f"{path}, line {number}: expected a JSON object with 'nimg', got {printable(shown)!r}")
         yield line, record
 
 

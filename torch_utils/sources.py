@@ -6,20 +6,27 @@ from __future__ import annotations
 
 import gzip
 import io
-import pickle
+import math
 import re
 import struct
 import tarfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from torch_utils.image_files import Container, DataError, LabelTable, read_labels
+from torch_utils.image_files import Container, DataError
+from torch_utils.image_labels import MAX_CLASSES, LabelTable, read_labels
+from torch_utils.printable import printable
+from torch_utils.tensor_pickle import PickleError, Stateful, encoded, read_pickle
 
-_READ_ERRORS = (OSError, EOFError, zlib.error, tarfile.TarError)
+_READ_ERRORS = (OSError, EOFError, OverflowError, zlib.error, tarfile.TarError)
+MAX_UNPACKED = 2**31  # bytes of a gzip: a thousandth of them may be on disk
+MAX_BATCH = 2**26  # bytes of a member of the CIFAR-10 archive, which has 31 million
+MAX_NAME = 200  # characters of a class' name
 
 
 class Source(Protocol):
@@ -173,28 +180,34 @@ def read_cifar10(path: Path) -> ArraySource:
     """
     batches: dict[str, dict] = {}
     try:
-        with tarfile.open(path) as archive:
+        with _unpacked(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             for member in archive:
                 name = member.name.rsplit("/", 1)[-1]
-                if member.isfile() and re.fullmatch(r"data_batch_\d+|batches\.meta", name):
-                    batches[name] = _unpickle(archive.extractfile(member).read(), f"{path}/{member.name}")
+                if not re.fullmatch(r"data_batch_[1-9]|batches\.meta", name) or not member.isfile():
+                    continue
+                if member.size > MAX_BATCH:
+                    raise DataError(f"{path}/{name}: has {member.size:,} bytes, expected at most {MAX_BATCH:,}")
+                batches[name] = _plain_pickle(archive.extractfile(member).read(), f"{path}/{name}")
     except _READ_ERRORS as error:
-        raise DataError(f"{path}: corrupt or truncated tar.gz ({error})") from error
+        raise DataError(f"{path}: corrupt or truncated tar.gz ({printable(error)})") from error
     meta = batches.pop("batches.meta", {})
     if not batches:
         raise DataError(f"{path}: holds no data_batch_N; expected cifar-10-python.tar.gz")
 
     images, labels = [], []
     for name, batch in sorted(batches.items()):
-        data, targets = batch.get(b"data"), batch.get(b"labels")
-        if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (3072,):
-            got = f"{data.dtype} {data.shape}" if isinstance(data, np.ndarray) else type(data).__name__
-            raise DataError(f"{path}/{name}: its data is {got}, expected uint8 [N, 3072]")
-        if not isinstance(targets, list) or len(targets) != len(data) or {type(x) for x in targets} - {int}:
+        data, targets = _pixel_rows(batch.get("data")), batch.get("labels")
+        if data is None:
+            raise DataError(f"{path}/{name}: its data is no array uint8 [N, 3072]")
+        is_list = isinstance(targets, list) and all(type(x) is int and 0 <= x < MAX_CLASSES for x in targets)
+        if not is_list or len(targets) != len(data):
             raise DataError(f"{path}/{name}: expected {len(data)} integer labels")
         images.append(data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
         labels.extend(targets)
-    classes = [c.decode() if isinstance(c, bytes) else str(c) for c in meta.get(b"label_names", [])]
+    names = meta.get("label_names", [])
+    if not isinstance(names, list) or len(names) > MAX_CLASSES:
+        raise DataError(f"{path}/batches.meta: expected a list of names of classes")
+    classes = [c.decode(errors="replace") if isinstance(c, bytes) else str(c)[:MAX_NAME] for c in names]
     table = LabelTable(np.array(labels, dtype=np.int64), classes or None)
     return ArraySource(str(path), np.ascontiguousarray(np.concatenate(images)), table)
 
@@ -222,60 +235,92 @@ def read_mnist(path: Path) -> ArraySource:
 def _read_idx(path: Path, ndim: int) -> np.ndarray:
     """The uint8 array of an idx file: magic 0x0000080D with D dimensions, their sizes, then the values."""
     try:
-        data = path.read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
+        with _unpacked(path) as file:
+            header = file.read(4 + 4 * ndim)
+            if header[:4] != bytes([0, 0, 8, ndim]) or len(header) < 4 + 4 * ndim:
+                got = header[:4].hex()
+                raise DataError(f"{path}: starts with {got!r}, expected '0000080{ndim}' (idx{ndim}, uint8)")
+            shape = struct.unpack_from(f">{ndim}I", header, 4)
+            # One more than there should be; what is not there takes no memory.
+            values = np.frombuffer(file.read(min(math.prod(shape) + 1, MAX_UNPACKED)), dtype=np.uint8)
     except _READ_ERRORS as error:
-        raise DataError(f"{path}: corrupt or truncated gzip ({error})") from error
-    if data[:4] != bytes([0, 0, 8, ndim]) or len(data) < 4 + 4 * ndim:
-        raise DataError(f"{path}: starts with {data[:4].hex()!r}, expected '0000080{ndim}' (idx{ndim}, uint8)")
-    shape = struct.unpack_from(f">{ndim}I", data, 4)
-    values = np.frombuffer(data, dtype=np.uint8, offset=4 + 4 * ndim)
-    if len(values) != np.prod(shape, dtype=object):
-        raise DataError(f"{path}: holds {len(values)} values, its header says {' x '.join(map(str, shape))}")
+        raise DataError(f"{path}: corrupt or truncated gzip ({printable(error)})") from error
+    if len(values) != math.prod(shape):
+        some = f"{len(values)} values" if len(values) < math.prod(shape) else "more values"
+        raise DataError(f"{path}: holds {some}, its header says {' x '.join(map(str, shape))}")
     if not len(values):
         raise DataError(f"{path}: holds no images")
     return values.reshape(shape)
 
 
-def _latin1(text: str, encoding: str) -> bytes:
-    """Bytes that Python 3 wrote in an old pickle protocol."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"bytes in encoding {encoding!r}")
-    return text.encode("latin1")
+@contextmanager
+def _unpacked(path: Path) -> Iterator[BinaryIO]:
+    """The file, without its gzip if it has one, of MAX_UNPACKED bytes at most."""
+    if not path.is_file():
+        raise DataError(f"{path}: expected a file")
+    with open(path, "rb") as file:
+        is_gzip = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        with gzip.open(file) if is_gzip else nullcontext(file) as stream:
+            yield _Bounded(stream)
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    """Loads dicts, lists, strings, numbers and numpy arrays; refuses all other classes by name."""
+class _Bounded(io.RawIOBase):
+    """A file that ends in an OSError where it is asked for more than MAX_UNPACKED bytes."""
 
-    _ADMITTED = {
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-        ("numpy.core.multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0],
-        ("numpy._core.multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0],
-        ("_codecs", "encode"): _latin1,
-    }
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
 
-    def find_class(self, module: str, name: str) -> object:
-        try:
-            return self._ADMITTED[module, name]
-        except KeyError:
-            wanted = f"{module}.{name}"
-            raise pickle.UnpicklingError(f"it wants {wanted}, which no CIFAR-10 file contains") from None
+    def read(self, size: int = -1) -> bytes:
+        if self._file.tell() + max(size, 0) > MAX_UNPACKED:
+            raise OSError(f"it unpacks to more than {MAX_UNPACKED:,} bytes")
+        return self._file.read(size if size >= 0 else MAX_UNPACKED - self._file.tell())
 
-    def persistent_load(self, pid: object) -> object:
-        raise pickle.UnpicklingError("it wants a persistent object, which no CIFAR-10 file contains")
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
 
 
-def _unpickle(data: bytes, where: str) -> dict:
-    """One member of the CIFAR-10 archive: a dict with bytes as keys."""
+class _Pickled(Stateful):
+    """What NumPy makes an array or a type of."""
+
+    state: Any = None
+
+    def __init__(self, *args: Any) -> None:
+        self.args = args
+
+    def set_state(self, state: Any) -> None:
+        self.state = state
+
+
+_NUMPY = {
+    **{f"numpy.{core}.multiarray._reconstruct": _Pickled for core in ("core", "_core")},
+    "numpy.dtype": _Pickled,
+    "_codecs.encode": encoded,
+}
+
+
+def _plain_pickle(data: bytes, where: str) -> dict[str, Any]:
+    """One member of the CIFAR-10 archive, read without running what is in it: a dict by names."""
     try:
-        content = _ArrayUnpickler(io.BytesIO(data), encoding="bytes").load()
-    except Exception as error:  # malformed pickles raise nearly any type
+        file = io.BytesIO(data)
+        content = read_pickle(file, len(data), makers=_NUMPY, names=("numpy.ndarray",), strings_as_bytes=True)
+    except PickleError as error:
         raise DataError(f"{where}: refused or damaged ({error})") from error
     if not isinstance(content, dict):
         raise DataError(f"{where}: holds a {type(content).__name__}, expected a dict")
-    return {key.encode() if isinstance(key, str) else key: value for key, value in content.items()}
+    return {key.decode("latin1") if isinstance(key, bytes) else key: value for key, value in content.items()}
+
+
+def _pixel_rows(pickled: Any) -> np.ndarray | None:
+    """The array uint8 [N, 3072] that was pickled as (shape, type, order and bytes); None if it is another one."""
+    match pickled:
+        case _Pickled(state=(_, (int(num), 3072), _Pickled(args=("u1" | b"u1", *_)), bool(fortran), bytes(data))):
+            if num > 0 and len(data) == num * 3072:
+                return np.frombuffer(data, np.uint8).reshape((num, 3072), order="F" if fortran else "C")
+    return None
 
 
 def spread(count: int, max_images: int | None) -> Sequence[int]:

@@ -1,0 +1,19 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""Text from files of others, for messages: a terminal obeys control characters, and lines may be endless."""
+
+from __future__ import annotations
+
+MOST = 200  # characters
+
+
+def printable(text: object, most: int = MOST) -> str:
+    """The text in one line, control characters and the like as escapes, the middle of a long one left out.
+
+    >>> printable("a\\x1b[2Jb\\n")
+    'a\\\\x1b[2Jb\\\\n'
+    """
+    text = str(text)
+    if len(text) > most:
+        text = f"{text[: most // 2]}...{text[-most // 2 :]}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
