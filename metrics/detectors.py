@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from metrics.float32 import exact_float32
 from metrics.resize import Mode, prepare
-from metrics.weights import INCEPTION, LPIPS_VGG, VGG16, WeightsError, find_weights, sha256_of
+from metrics.weights import INCEPTION, LPIPS_VGG, VGG16
+from torch_utils.downloads import WeightsError, find_weights, sha256_of
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,9 @@ COMMANDS = {
     "directions": "Find directions in W that change images in one way.",
     "project": "Find the latent of a given image.",
     "clusters": "See what generator and discriminator know, as cluster maps.",
+    "import-weights": "Read published networks, without running code in them.",
+    "export": "Write a network as ONNX, torch.export, state dict, or a folder for a model hub.",
+    "card": "Write a model card about a network.",
     "metrics": "Compute FID, KID and other metrics.",
     "curves": "Plot losses and scores of one or several runs.",
     "report": "Write one HTML page about one or several runs.",
@@ -27,7 +30,7 @@ COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """Finds the command NAME as `main` in the module scripts.NAME."""
+    """Finds the command NAME as `main` in the module scripts.NAME, with _ for -."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -35,7 +38,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        return importlib.import_module(f"scripts.{cmd_name}").main
+        return importlib.import_module(f"scripts.{cmd_name.replace('-', '_')}").main
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -36,7 +36,7 @@ def cli_errors() -> Iterator[None]:
 def metric_errors() -> Iterator[None]:
     """Turns the errors of metrics that a user can mend into messages."""
     from metrics.extract import MetricError
-    from metrics.weights import WeightsError
+    from torch_utils.downloads import WeightsError
 
     with cli_errors():
         try:

@@ -249,8 +249,9 @@ def _choose_distance(
         WeightsError: weights of LPIPS cannot be read.
     """
     from metrics.lpips import load_lpips
-    from metrics.weights import LPIPS_VGG, VGG16, find_weights
+    from metrics.weights import LPIPS_VGG, VGG16
     from stylegan2.image_distance import distance_to, within_range
+    from torch_utils.downloads import find_weights
 
     if vgg is not None and lpips is not None:
         net = load_lpips(find_weights(VGG16, vgg), find_weights(LPIPS_VGG, lpips), device)

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from scripts.errors import CliError
+from scripts.published_networks import NETWORKS, snapshot_of
 from scripts.run_folder import STATE_FILE, RunFolder
 from scripts.training_options import TrainingOptions, blocking, differences
 from torch_utils.checkpoint import load_state
+
+_IMPORT = "Networks of others are read first: ggdr import-weights {path} NEW.safetensors, then --resume NEW.safetensors"
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,13 @@ def plan_resume(outdir: Path, resume: str | None) -> ResumePlan:
         state = path / STATE_FILE if path.is_dir() else path
         if not state.exists():
             raise CliError(f"--resume: {path} holds no {STATE_FILE} to resume from")
+        if not RunFolder(state.parent).has_options():
+            raise CliError(f"--resume: {path} is no {STATE_FILE} in the folder of a run. {_IMPORT.format(path=path)}")
         return _continuation(state, f"going on from {state}")
+    if path.suffix in (".pkl", ".pickle", ".pth"):
+        raise CliError(f"--resume: {path} is no snapshot. {_IMPORT.format(path=path)}")
+    if resume in NETWORKS and not path.exists():
+        path = snapshot_of(resume)
     return ResumePlan(init_snapshot=str(path.absolute()), note=f"starting from the weights of {path}")
 
 

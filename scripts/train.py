@@ -134,9 +134,10 @@ Examples:
 )
 @click.option(
     "--resume",
-    metavar="latest|PATH",
+    metavar="latest|PATH|NAME",
     help="latest: go on in --outdir, with its settings where none are given. A run folder or "
-    "training-state.pt: go on from there in --outdir. A snapshot (.safetensors): transfer learning.",
+    "training-state.pt: go on from there in --outdir. A snapshot (.safetensors), or a name such as ffhq256: transfer "
+    "learning, with the networks as they are there.",
 )
 @click.option(
     "--freezed",
@@ -238,10 +239,11 @@ class Prepared:
 def prepare(command: Mapping[str, Any], plan: ResumePlan, group: ProcessGroup) -> Prepared:
     """Opens the data, resolves the settings, and reads what is resumed."""
     from scripts.resuming import load_resumed
+    from scripts.start_networks import check_fits, starting_point
     from scripts.training_options import OptionError, resolve
-    from torch_utils.checkpoint import load_snapshot
     from torch_utils.data import ImageDataset
 
+    snapshot, start = starting_point(plan)
     dataset = ImageDataset(
         command["data"],
         use_labels=command["cond"],
@@ -249,17 +251,19 @@ def prepare(command: Mapping[str, Any], plan: ResumePlan, group: ProcessGroup) -
         max_images=command["subset"],
         seed=command["seed"],
     )
+    size = {"resolution": dataset.resolution, "channels": dataset.num_channels, "c_dim": dataset.c_dim}
     try:
+        if start is not None:
+            check_fits(start, command, **size)
         options = resolve(
             command,
-            resolution=dataset.resolution,
-            channels=dataset.num_channels,
-            c_dim=dataset.c_dim,
+            **size,
             num_images=dataset.num_images,
             fingerprint=dataset.fingerprint(),
             num_processes=group.world,
             device_type=group.device.type,
             init_snapshot=plan.init_snapshot,
+            start=start,
         )
     except OptionError as error:
         raise click.BadParameter(error.message, param_hint=error.option) from error
@@ -267,7 +271,6 @@ def prepare(command: Mapping[str, Any], plan: ResumePlan, group: ProcessGroup) -
     if plan.state_path is not None:
         resume, resume_notes = load_resumed(plan.state_path, options, group.device.type)
         return Prepared(options, dataset, resume, None, notes + resume_notes)
-    snapshot = None if plan.init_snapshot is None else load_snapshot(plan.init_snapshot)
     return Prepared(options, dataset, None, snapshot, notes)
 
 

@@ -20,11 +20,11 @@ from metrics.extract import MetricError
 from metrics.names import MetricSpec, parse_metric
 from metrics.resize import MODES
 from metrics.sources import FileImages
-from metrics.weights import WeightsError
 from scripts.metric_job import SnapshotGenerator, append_results, label_table
 from torch_utils.cache import cache_folder
 from torch_utils.checkpoint import SnapshotError, atomic_write, load_snapshot, save_snapshot
 from torch_utils.distributed import ProcessGroup
+from torch_utils.downloads import WeightsError
 from torch_utils.image_files import DataError
 from torch_utils.runlog import RunLog
 

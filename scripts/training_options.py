@@ -6,11 +6,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metrics.names import parse_metrics
-from stylegan2.config import DiscriminatorConfig, GeneratorConfig, LossConfig, OptimConfig, preset
+from stylegan2.config import (
+    DiscriminatorConfig,
+    GeneratorConfig,
+    LossConfig,
+    NetworkConfig,
+    OptimConfig,
+    Preset,
+    preset,
+)
 from torch_utils.loop import LoopConfig
+
+if TYPE_CHECKING:
+    from scripts.start_networks import StartNetworks
 
 GGDR_MAX_RES = 64
 HALF_CLAMP = 256.0  # bound on activations in half precision
@@ -125,12 +136,14 @@ def resolve(
     num_processes: int,
     device_type: str,
     init_snapshot: str | None,
+    start: StartNetworks | None = None,
 ) -> TrainingOptions:
     """Fills in what the command line leaves open.
 
     Args:
         command:       the options of `ggdr train` by parameter name; None where not given.
         init_snapshot: the snapshot that the weights come from (faster ADA, no EMA ramp-up), or None.
+        start:         networks that fit the data, whose settings come before those of preset and command line.
 
     Raises:
         OptionError: a value that cannot be used, with the option's name.
@@ -157,25 +170,23 @@ def resolve(
         "img_resolution": resolution,
         "img_channels": channels,
         "c_dim": c_dim,
-        "channel_base": p.channel_base,
-        "channel_max": p.channel_max,
+        "num_half_res": NetworkConfig.num_half_res,
         "conv_clamp": None if precision == "fp32" else HALF_CLAMP,
     }
-    if p.channel_base < resolution:
-        raise OptionError("--channel-base", f"{p.channel_base} leaves no feature maps at {resolution}x{resolution}")
     mbstd = min(p.mbstd, batch_gpu)
     if batch_gpu % mbstd:
         option = "--batch" if get("batch_gpu") is None else "--batch-gpu"
         raise OptionError(
             option, f"{batch_gpu} images in a forward are not a multiple of minibatch-std's group, {mbstd}"
         )
+    G, D = _networks(p, start, size)
     return TrainingOptions(
         cfg=get("cfg"),
         data=DataOptions(
             str(get("data")), c_dim > 0, get("mirror"), get("subset"), num_images, fingerprint[:16], get("workers")
         ),
-        G=GeneratorConfig(**size, z_dim=p.latent_dim, w_dim=p.latent_dim, mapping_num_layers=p.mapping_layers),
-        D=DiscriminatorConfig(**size, architecture=p.d_architecture, mbstd_group_size=mbstd),
+        G=G,
+        D=replace(D, mbstd_group_size=mbstd),
         loss=LossConfig(p.gamma, style_mixing_prob=p.style_mixing_prob, pl_weight=p.pl_weight),
         optim=OptimConfig(p.lr, ema_halflife_kimg=p.ema_kimg, ema_rampup=p.ema_rampup, freeze_d=get("freezed")),
         augment=_augment(command, p.ada_speed_kimg),
@@ -194,6 +205,20 @@ def resolve(
         init_snapshot=init_snapshot,
         metrics=_metrics(get("metrics")),
     )
+
+
+def _networks(
+    p: Preset, start: StartNetworks | None, size: dict[str, Any]
+) -> tuple[GeneratorConfig, DiscriminatorConfig]:
+    """Those of the preset, or those that the run starts from; `size` is the dataset's."""
+    if start is not None:
+        return replace(start.G, **size), replace(start.D, **size)
+    res = size["img_resolution"]
+    if p.channel_base < res:
+        raise OptionError("--channel-base", f"{p.channel_base} leaves no feature maps at {res}x{res}")
+    size = {**size, "channel_base": p.channel_base, "channel_max": p.channel_max}
+    dims = {"z_dim": p.latent_dim, "w_dim": p.latent_dim, "mapping_num_layers": p.mapping_layers}
+    return GeneratorConfig(**size, **dims), DiscriminatorConfig(**size, architecture=p.d_architecture)
 
 
 def _metrics(text: str | None) -> tuple[str, ...]:

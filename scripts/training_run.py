@@ -101,6 +101,11 @@ def load_snapshot_into(task: StyleGAN2Task, snapshot: Snapshot) -> list[str]:
             raise SnapshotError(f"{snapshot.path}: {net} is of another architecture: {table}")
     networks, reg = dict(snapshot.networks), task.regularizer
     notes = []
+    if "G" not in networks and "G_ema" in networks:
+        networks["G"] = networks["G_ema"]
+        notes.append(f"{snapshot.path} has no G; it starts as G_ema")
+    elif "G_ema" not in networks and "G" in networks:
+        networks["G_ema"] = networks["G"]
     if reg is not None and _shapes(networks.get(reg.name, {})) != _shapes(reg.state_dict()):
         networks[reg.name] = reg.state_dict()
         notes.append(f"{snapshot.path} has no {reg.name} decoder like this run's; it starts untrained")

@@ -19,8 +19,8 @@ from metrics.names import MAX_REALS, parse_metrics
 from metrics.resize import MODES
 from metrics.sources import ArrayImages, FileImages, GeneratedImages, load_statistics, open_images, save_statistics
 from metrics.stats import FeatureStats, Gaussian
-from metrics.weights import WeightsError
 from tests.metric_cases import DETECTOR, noise_images, thumbnails, write_images
+from torch_utils.downloads import WeightsError
 from torch_utils.image_files import DataError
 
 CPU = torch.device("cpu")

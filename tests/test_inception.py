@@ -16,8 +16,8 @@ from metrics import float32
 from metrics.float32 import exact_float32
 from metrics.inception import InceptionV3, load_inception
 from metrics.resize import MODES, prepare
-from metrics.weights import WeightsError
 from tests.references import import_or_skip
+from torch_utils.downloads import WeightsError
 from torch_utils.flops import count_flops
 
 TOLERANCE = 1e-5  # of the root mean square of all features; those of two modes differ by a thousand times as much

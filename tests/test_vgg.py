@@ -16,8 +16,8 @@ from metrics import vgg
 from metrics.float32 import exact_float32
 from metrics.lpips import LPIPS, load_lpips
 from metrics.vgg import VGG16, load_vgg16, shapes_of
-from metrics.weights import WeightsError
 from tests.references import import_or_skip
+from torch_utils.downloads import WeightsError
 
 SMALL_FC = 48  # the published 4096 would take half a gigabyte
 

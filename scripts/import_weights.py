@@ -1,0 +1,122 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""`ggdr import-weights`: snapshots from networks that others trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from scripts.errors import CliError, cli_errors
+from scripts.network_options import make_folder
+from scripts.parameters import bad_parameter
+from scripts.published_networks import LICENCE, NETWORKS, weights_file
+
+if TYPE_CHECKING:
+    from stylegan2.imported import ImportedNetworks
+
+BUFFERS = ("resample_filter", "noise_const", "w_avg")  # values that are not trained
+
+EXAMPLES = f"""\b
+Published networks, downloaded once ({LICENCE}):
+  {", ".join(list(NETWORKS)[:6])},
+  {", ".join(list(NETWORKS)[6:])}
+
+\b
+Examples:
+  ggdr import-weights network-snapshot-025000.pkl mine.safetensors
+  ggdr import-weights ffhq256 ffhq256.safetensors
+"""
+
+
+class Destination(click.Path):
+    """A path of a snapshot."""
+
+    def convert(self, value, param, ctx):
+        path = super().convert(value, param, ctx)
+        if path.suffix != ".safetensors":
+            self.fail(f"expected a name that ends in .safetensors, got {path.name}", param, ctx)
+        return path
+
+
+@click.command(no_args_is_help=True, epilog=EXAMPLES)
+@click.argument("source", metavar="SRC")
+@click.argument("dest", metavar="DEST", type=Destination(path_type=Path, dir_okay=False))
+@click.option("--offline", is_flag=True, help="Do not ask the network for a published network that is in no cache.")
+def main(source: str, dest: Path, offline: bool) -> None:
+    """Read networks that others trained, without running code in them, and write them as a snapshot.
+
+    SRC is a .pkl of StyleGAN2-ADA PyTorch, the StyleGAN3 release (its StyleGAN2 networks) or GGDR, a .pt checkpoint
+    of stylegan2-pytorch (rosinality), a state dict or snapshot of ours, or the name of a published network. DEST is a
+    .safetensors file, which all commands take as --network, and `ggdr train` as --resume.
+    """
+    with cli_errors():
+        path = _source_path(source, offline=offline)
+        make_folder(dest.parent, "DEST")
+
+        from scripts.foreign_networks import import_file
+        from stylegan2.imported import ForeignNetworkError
+
+        try:
+            url = weights_file(source).urls[0] if source in NETWORKS and str(path) != source else None
+            result, origin = import_file(path, dest, url=url)
+        except ForeignNetworkError as error:
+            raise CliError(f"{path}: {error}") from error
+    click.echo(f"{path}: {result.kind}, SHA-256 {origin['sha256']}")
+    for line in _table(result):
+        click.echo(f"  {line}")
+    for note in [*result.notes, *_missing(result)]:
+        click.echo(f"note: {note}")
+    click.echo(f"written to {dest}")
+
+
+def _source_path(source: str, *, offline: bool) -> Path:
+    """The file that SRC means; a file of the name of a published network comes before that."""
+    path = Path(source)
+    if path.is_file():
+        return path
+    if source not in NETWORKS:
+        what = "a folder" if path.is_dir() else "no such file"
+        raise bad_parameter(f"{source}: {what}; expected a file, or one of {', '.join(NETWORKS)}", "SRC")
+    from torch_utils.downloads import WeightsError, find_weights
+
+    try:
+        return find_weights(weights_file(source), download=not offline)
+    except WeightsError as error:
+        raise CliError(str(error)) from error
+
+
+def _table(result: ImportedNetworks) -> list[str]:
+    """Name, size, parameters and classes of each network."""
+    rows = [("network", "resolution", "parameters", "classes")]
+    for name, state in result.networks.items():
+        config = result.D if name == "D" else result.G if name.startswith("G") else None
+        size = f"{config.img_resolution}x{config.img_resolution}x{config.img_channels}" if config else ""
+        if name == "ggdr" and result.guides:
+            size = ", ".join(f"{res}x{res}" for res in result.guides)
+        classes = (str(config.c_dim) if config.c_dim else "none") if config else ""
+        num = sum(value.numel() for key, value in state.items() if not key.endswith(BUFFERS))
+        rows.append((name, size, f"{num:,}", classes))
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    return [
+        f"{name:<{widths[0]}}  {size:<{widths[1]}}  {num:>{widths[2]}}  {classes}".rstrip()
+        for name, size, num, classes in rows
+    ]
+
+
+def _missing(result: ImportedNetworks) -> list[str]:
+    """What cannot be done with networks that a file lacks."""
+    notes = []
+    if "G_ema" not in result.networks and "G" not in result.networks:
+        notes.append("there is no generator, so that nothing can be generated")
+    elif "G" not in result.networks:
+        notes.append("there is no G; training would start from G_ema")
+    if "D" not in result.networks:
+        notes.append("there is no D, so that it cannot be trained further")
+    return notes
+
+
+if __name__ == "__main__":
+    main()

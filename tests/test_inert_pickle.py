@@ -1,0 +1,386 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""The reader of pickles that runs nothing: what it reads, and all the ways in which a file may ask for more."""
+
+from __future__ import annotations
+
+import copyreg
+import io
+import os
+import pickle
+import pickletools
+import struct
+import subprocess
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+
+from stylegan2.imported import ForeignNetworkError
+from stylegan2.published import read_published
+from tests.fuzzing import mutations, run_bounded
+from tests.published_files import augment_pipe, pickled, small_networks, write_pickle
+from torch_utils.inert_pickle import InertPickleError, Record, parse_inert, read_inert
+from torch_utils.inert_source import MAX_OPCODES
+
+PLAIN = {
+    "none": None,
+    "flags": [True, False],
+    "numbers": (0, 1, 255, 65536, -1, -(2**31), 2**31, 2**63, -(2**100), 0.5, 1e300),
+    "texts": ["", "a", "\u00fc\U0001f600", "x" * 300, "line\nline"],
+    "bytes": [b"", b"abc", bytes(range(256)) * 9],
+    "empty": [[], {}, (), set()],
+    "nested": {"a": [{"b": (1, [2, {3: 4}])}], None: {1.5: set("xyz")}},
+    "ordered": OrderedDict(b=1, a=2),
+    "numpy": [np.float64(0.1), np.float32(0.5), np.int64(-7), np.bool_(True), np.uint8(200)],
+}
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_plain_values_come_back(protocol):
+    def as_bytes(value):
+        return bytes(value) if isinstance(value, memoryview) else value
+
+    read = parse_inert(pickle.dumps(PLAIN, protocol))
+    read["bytes"] = [as_bytes(value) for value in read["bytes"]]
+    assert read == PLAIN
+    assert type(read["ordered"]) is dict and list(read["ordered"]) == ["b", "a"]
+    assert [type(value) for value in read["numpy"]] == [float, float, int, bool, int]
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.randn(2, 3),
+        torch.randn(3, 4).t(),
+        torch.randn(10)[3:7],
+        torch.tensor(1.5),
+        torch.arange(5),
+        torch.tensor([True, False]),
+        torch.randn(4).half(),
+        torch.randn(4).bfloat16(),
+        torch.randn(600),
+        torch.nn.Parameter(torch.randn(2, 2)),
+    ],
+)
+def test_tensors_come_back(tensor, protocol):
+    read = parse_inert(pickle.dumps([tensor, tensor], protocol))
+    assert read[0] is read[1]
+    assert torch.equal(read[0], tensor) and read[0].dtype == tensor.dtype and read[0].is_contiguous()
+    assert not read[0].requires_grad
+
+
+def test_parts_that_the_file_shares_are_shared_and_may_form_circles():
+    value = {"list": [1]}
+    value["again"], value["self"] = value["list"], value
+    read = parse_inert(pickle.dumps(value))
+    assert read["again"] is read["list"] and read["self"] is read
+
+
+def test_values_without_meaning_here_are_kept_as_records():
+    size, array = parse_inert(pickle.dumps([torch.Size([2, 3]), np.zeros(3)], 4))
+    assert isinstance(size, Record) and (size.name, size.args) == ("torch.Size", ((2, 3),))
+    assert isinstance(array, Record) and array.name == "numpy.core.multiarray._reconstruct"
+
+
+def test_files_are_read_as_bytes_are(tmp_path):
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps({"a": torch.ones(1000)}))
+    assert torch.equal(read_inert(tmp_path / "x.pkl")["a"], torch.ones(1000))
+    (tmp_path / "x.pkl").write_bytes(b"")
+    with pytest.raises(InertPickleError, match="empty"):
+        read_inert(tmp_path / "x.pkl")
+
+
+# Code.
+
+
+class Calls:
+    """Pickles as a call."""
+
+    def __init__(self, function, *args, state=None):
+        self.value = (function, args) if state is None else (function, args, state)
+
+    def __reduce__(self):
+        return self.value
+
+
+MARK = "the-payload-ran"
+HOSTILE = {
+    "posix.mkdir": lambda p: pickle.dumps(Calls(os.mkdir, MARK), p),
+    "posix.system": lambda p: pickle.dumps(Calls(os.system, f"mkdir {MARK}"), p),
+    "builtins.eval": lambda p: pickle.dumps(Calls(eval, f"__import__('os').mkdir('{MARK}')"), p),
+    "builtins.exec": lambda p: pickle.dumps([1, {"a": Calls(exec, f"__import__('os').mkdir('{MARK}')")}], p),
+    "builtins.getattr": lambda p: pickle.dumps(Calls(getattr, Calls(__import__, "os"), "system"), p),
+    "subprocess.Popen": lambda p: pickle.dumps(Calls(subprocess.Popen, ["mkdir", MARK]), p),
+    "torch.serialization.load": lambda p: pickle.dumps(Calls(torch.load, "x.pt"), p),
+    "copyreg.__newobj_ex__": lambda p: pickle.dumps(Calls(copyreg.__newobj_ex__, OrderedDict, (), {}), p),
+}
+
+
+WAYS = ("__import__", "partial", "the instruction NEWOBJ_EX")
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("name", HOSTILE)
+def test_calls_are_refused_by_name_and_not_made(tmp_path, monkeypatch, name, protocol):
+    monkeypatch.chdir(tmp_path)
+    data = HOSTILE[name](protocol)
+    with pytest.raises(InertPickleError, match="nothing of it was executed") as caught:
+        parse_inert(data)
+    # Old protocols call some by names of Python 2, and some by way of others, which are refused all the same.
+    assert caught.value.name.rpartition(".")[2] in (name.rpartition(".")[2], *WAYS)
+    assert not os.listdir(tmp_path)
+
+
+def op(name: str) -> bytes:
+    return {o.name: o for o in pickletools.opcodes}[name].code.encode("latin-1")
+
+
+def text(value: str) -> bytes:
+    return op("BINUNICODE") + struct.pack("<I", len(value)) + value.encode()
+
+
+SYSTEM = b"cos\nsystem\n"
+RAW = {
+    "INST": b"(Vmkdir x\nios\nsystem\n.",
+    "INST of an admitted name": b"(icollections\nOrderedDict\n.",
+    "OBJ": b"(" + SYSTEM + b"Vmkdir x\no.",
+    "OBJ of an admitted name": b"(ccollections\nOrderedDict\no.",
+    "NEWOBJ": SYSTEM + b")\x81.",
+    "NEWOBJ of a function": b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n)\x81.",
+    "NEWOBJ_EX": b"\x80\x04ccollections\nOrderedDict\n)}\x92.",
+    "EXT1": b"\x80\x02\x82\x01.",
+    "EXT2": b"\x80\x02\x83\x01\x00.",
+    "EXT4": b"\x80\x02\x84\x01\x00\x00\x00.",
+    "PERSID": b"Pmodel\n.",
+    "BINPERSID": b"\x80\x02X\x05\x00\x00\x00modelQ.",
+    "STACK_GLOBAL from the memo": b"\x80\x04" + text("system") + b"q\x000" + text("os") + b"q\x010h\x01h\x00\x93.",
+    "STACK_GLOBAL of numbers": b"\x80\x04K\x01K\x02\x93.",
+    "GLOBAL with a space": b"cos system\nx\n.",
+    "GLOBAL of a dotted name": b"\x80\x04" + text("torch") + text("Size.__class__") + b"\x93.",
+    "REDUCE of a value": b"K\x01)R.",
+    "REDUCE with a list": b"ccollections\nOrderedDict\n]R.",
+    "REDUCE of a record": b"ctorch\nSize\n)R)R.",
+    "BUILD of a dict": b"}}b.",
+    "BUILD of a name": b"ccollections\nOrderedDict\n}b.",
+    "BUILD twice": b"ctorch\nSize\n)R}b}b.",
+    "EasyDict with a state": b"\x80\x02cdnnlib.util\nEasyDict\n)\x81}X\x01\x00\x00\x00aK\x01sb.",
+    "a set of sets": b"\x80\x04\x8f(\x8f\x90.",
+    "a dict with a tuple as key": b"}(K\x01t)s.",
+    "items into a list": b"](K\x01K\x02u.",
+    "items into a tuple": b")(K\x01e.",
+    "a key without value": b"}(K\x01u.",
+    "bytes in another encoding": b"c_codecs\nencode\n(" + text("a") + text("utf-8") + b"tR.",
+    "bytes beyond latin-1": b"c_codecs\nencode\n(X\x03\x00\x00\x00\xe2\x82\xac" + text("latin1") + b"tR.",
+    "a buffer from outside": b"\x80\x05\x97.",
+    "a bytearray": b"\x80\x05\x96\x01\x00\x00\x00\x00\x00\x00\x00a.",
+    "an empty stack": b".",
+    "a pop of nothing": b"0.",
+    "a mark of nothing": b"t.",
+    "a value of no memo": b"h\x07.",
+    "an unknown instruction": b"\xff.",
+    "no end": b"K\x01",
+    "a scalar of an object": b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(X\x02\x00\x00\x00O8I00\nI01\ntR"
+    b"(K\x03X\x01\x00\x00\x00|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK?tbC\x01atR.",
+    "a scalar of a terabyte": b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(X\x0e\x00\x00\x00V9999999999999"
+    b"I00\nI01\ntR"
+    b"(K\x03X\x01\x00\x00\x00|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tbC\x01atR.",
+}
+
+
+@pytest.mark.parametrize("name", RAW)
+def test_tricks_of_the_format_are_refused(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InertPickleError):
+        parse_inert(RAW[name])
+    assert not os.listdir(tmp_path)
+
+
+def test_a_file_is_refused_although_the_end_of_it_is_harmless():
+    # The call's result would be thrown away.
+    with pytest.raises(InertPickleError, match="os.system"):
+        parse_inert(SYSTEM + b"(Vtrue\ntR0}.")
+
+
+# Tensors that are not what they say.
+
+
+def storage_file(tensor: torch.Tensor) -> bytes:
+    """A storage as it pickles itself."""
+    (payload,) = (arg for o, arg, _ in pickletools.genops(pickle.dumps(tensor, 4)) if o.name == "BINBYTES")
+    return payload
+
+
+def tensor_pickle(*, count: int = 6, offset=0, size=(2, 3), stride=(3, 1), payload: bytes | None = None) -> bytes:
+    """A pickled tensor of 6 numbers, with other figures written into it."""
+    if payload is None:
+        payload = storage_file(torch.arange(6.0)).replace(b"K\x06N", b"J" + struct.pack("<i", count) + b"N")
+        at = payload.rindex(struct.pack("<q", 6))
+        payload = payload[:at] + struct.pack("<q", count) + payload[at + 8 :]
+    numbers = pickle.dumps((offset, size, stride), 2)[2:-1]
+    unpacked = pickle.loads(b"\x80\x02" + numbers + b".")
+    parts = b"".join(pickle.dumps(part, 2)[2:-1].replace(b"q\x00", b"") for part in unpacked)
+    storage = b"ctorch.storage\n_load_from_bytes\n(B" + struct.pack("<I", len(payload)) + payload + b"tR"
+    return b"\x80\x03ctorch._utils\n_rebuild_tensor_v2\n(" + storage + parts + b"\x89ccollections\nOrderedDict\n)RtR."
+
+
+def test_a_tensor_written_by_hand_is_read():
+    assert torch.equal(parse_inert(tensor_pickle()), torch.arange(6.0).reshape(2, 3))
+
+
+@pytest.mark.parametrize(
+    "figures",
+    [
+        {"count": 2**31 - 1},
+        {"count": 7},
+        {"count": 5},
+        {"count": -1},
+        {"size": (2, 4)},
+        {"size": (3, 3)},
+        {"offset": 1},
+        {"offset": -1},
+        {"stride": (4, 1)},
+        {"stride": (-3, 1)},
+        {"size": (2**40,), "stride": (0,)},
+        {"size": (2**20, 2**20), "stride": (0, 0)},
+        {"size": (7,), "stride": (0,)},
+        {"size": (2**62, 2**62), "stride": (0, 0)},
+        {"size": (0, 2**62), "stride": (1, 1)},
+        {"size": (2,), "stride": (1, 1)},
+        {"size": (1.5, 2), "stride": (1, 1)},
+        {"size": (True, 2), "stride": (1, 1)},
+        {"size": (1,) * 1000, "stride": (1,) * 1000},
+        {"payload": b""},
+        {"payload": b"PK\3\4" + bytes(100)},
+        {"payload": pickle.dumps(Calls(os.mkdir, MARK))},
+    ],
+)
+def test_sizes_that_lie_are_refused(tmp_path, monkeypatch, figures):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InertPickleError):
+        parse_inert(tensor_pickle(**figures))
+    assert not os.listdir(tmp_path)
+
+
+def test_code_in_a_tensors_own_file_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for zipped in (False, True):
+        buffer = io.BytesIO()
+        torch.save([Calls(os.mkdir, MARK)], buffer, _use_new_zipfile_serialization=zipped)
+        with pytest.raises(InertPickleError, match="mkdir"):
+            parse_inert(tensor_pickle(payload=buffer.getvalue()))
+    assert not os.listdir(tmp_path)
+
+
+def test_one_storage_does_not_become_many_tensors():
+    payload = storage_file(torch.zeros(100_000))
+    storage = b"ctorch.storage\n_load_from_bytes\n(B" + struct.pack("<I", len(payload)) + payload + b"tRq\x000"
+    view = b"ctorch._utils\n_rebuild_tensor_v2\n(h\x00K\x01J\x9f\x86\x01\x00\x85K\x01\x85\x89NtR"
+    data = b"\x80\x03" + storage + b"](%se."
+    assert len(parse_inert(data % view)[0]) == 99_999
+    with pytest.raises(InertPickleError, match="more than the file holds"):
+        parse_inert(data % (view * 50))
+
+
+# Memory and time.
+
+BOMBS = {
+    "a memo of 2^32 entries": b"\x80\x02]r\xff\xff\xff\xff.",
+    "bytes of an exabyte": b"\x80\x04\x8e" + struct.pack("<Q", 2**60) + b"abc.",
+    "text of an exabyte": b"\x80\x04\x8d" + struct.pack("<Q", 2**60) + b"abc.",
+    "bytes of 2^64-1": b"\x80\x04\x8e" + b"\xff" * 8 + b"abc.",
+    "bytes of 4 GB": b"\x80\x03B\xff\xff\xff\xffabc.",
+    "a number of 2 GB": b"\x80\x02\x8b\xff\xff\xff\x7f\x01.",
+    "a number of -1 bytes": b"\x80\x02\x8b\xff\xff\xff\xff\x01.",
+    "a frame of an exabyte": b"\x80\x04\x95" + struct.pack("<Q", 2**60) + b"K\x01" * 3,
+    "a number of a million bytes": b"\x80\x02\x8b" + struct.pack("<i", 10**6) + b"\x01" * 10**6 + b".",
+    "a number of 10^8 digits": b"L" + b"9" * 10**8 + b"L\n.",
+    "an integer of 10^7 digits": b"I" + b"9" * 10**7 + b"\n.",
+    "10^6 lists in each other": b"(" * 10**6 + b"l" * 10**6 + b".",
+    "10^6 empty lists": b"](" + b"]" * 10**6 + b"e.",
+    "10^6 tuples in each other": b")" + b"\x85" * 10**6 + b".",
+    "10^6 marks": b"(" * 10**6 + b".",
+    "a thousand lists of a thousand": b"](" + (b"](" + b"N" * 1000 + b"e") * 1000 + b"e.",
+}
+
+
+def test_bombs_are_refused_within_little_memory(tmp_path):
+    for i, content in enumerate(BOMBS.values()):
+        (tmp_path / str(i)).write_bytes(content)
+    size = max(map(len, BOMBS.values())) >> 20
+    lines = run_bounded(READ_ALL, tmp_path, len(BOMBS), megabytes=100 + 2 * size).splitlines()
+    read = [name for name, line in zip(BOMBS, lines, strict=True) if line != "refused"]
+    assert read == ["a memo of 2^32 entries"]  # which is one entry here
+
+
+READ_ALL = """
+    import sys
+    from torch_utils.inert_pickle import InertPickleError, read_inert
+    # bounded
+    for i in range(int(sys.argv[2])):
+        try:
+            print("read", read_inert(f"{sys.argv[1]}/{i}"))
+        except InertPickleError:
+            print("refused")
+"""
+
+
+def test_values_that_double_take_no_memory_and_may_be_thrown_away(tmp_path):
+    for i, step in enumerate((b"2\x86", b"22\x87")):
+        (tmp_path / str(i)).write_bytes(b"\x80\x02N" + step * 60_000 + b"0}.")
+    assert run_bounded(READ_ALL, tmp_path, 2, megabytes=100).split() == ["read", "{}"] * 2
+
+
+def test_the_number_of_instructions_has_a_limit_far_above_real_files(tmp_path):
+    G, D = small_networks()
+    path = write_pickle(tmp_path / "x.pkl", {"G": pickled(G), "D": pickled(D), "G_ema": pickled(G)})
+    num = sum(1 for _ in pickletools.genops(path.read_bytes()))
+    assert num * 10 < MAX_OPCODES
+
+
+# Damage.
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> bytes:
+    G, D = small_networks(res=8)
+    content = {"G": pickled(G), "D": pickled(D), "G_ema": pickled(G), "augment_pipe": augment_pipe(0.5)}
+    return write_pickle(tmp_path_factory.mktemp("pickles") / "x.pkl", content).read_bytes()
+
+
+def test_a_truncated_file_is_refused_wherever_it_ends(whole):
+    places = [position for _, _, position in pickletools.genops(whole)]
+    for end in {*places[:: len(places) // 80], *range(0, 200, 9), *range(len(whole) - 30, len(whole))}:
+        with pytest.raises(InertPickleError):
+            parse_inert(whole[:end])
+
+
+def test_damaged_files_are_read_or_refused_and_nothing_else(tmp_path, monkeypatch, whole):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "x.pkl"
+    counts = {"read": 0, "refused": 0}
+    for data in mutations(whole, count=300, seed=1):
+        path.write_bytes(data)
+        try:
+            read_published(path)
+            counts["read"] += 1
+        except ForeignNetworkError:
+            counts["refused"] += 1
+    assert min(counts.values()) > 20
+    assert os.listdir(tmp_path) == ["x.pkl"]
+
+
+@pytest.mark.filterwarnings("ignore:invalid escape sequence")
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_damaged_values_are_read_or_refused_and_nothing_else(protocol):
+    value = {**PLAIN, "tensor": torch.randn(3, 4), "size": torch.Size([1]), "array": np.zeros(2)}
+    counts = {"read": 0, "refused": 0}
+    for data in mutations(pickle.dumps(value, protocol), count=700, seed=protocol):
+        try:
+            parse_inert(data)
+            counts["read"] += 1
+        except InertPickleError:
+            counts["refused"] += 1
+    assert min(counts.values()) > 20
