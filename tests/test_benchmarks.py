@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import json
 
+from PIL import Image
+
 from tests.conftest import python
 
 
@@ -41,3 +43,18 @@ def test_cluster_benchmark_finds_its_segments():
     small = ("--num", 8, "--size", 16, "--channels", 128, "--clusters", 4)
     output = output_of("-m", "benchmarks.cluster_speed", *small)
     assert "mutual information 1.000" in output and "silhouette: 4" in output and "KMeans" in output
+
+
+def test_attach_benchmark_tabulates_layers_distances_and_costs(dataset_zip, tmp_path):
+    picture = tmp_path / "attach.png"
+    drawn, others = ("--plot", picture), ("--data", dataset_zip)
+    for options, guides in ((drawn, {"DCGAN": "`2`", "SNGAN": "`blocks.0`"}), (others, {"DCGAN": "`2`"})):
+        gans = [word for name in guides for word in ("--gan", name)]
+        lines = output_of("-m", "benchmarks.attach", "--steps", 6, "--batch", 4, *gans, *options).splitlines()
+        table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
+        assert {len(cells) for cells in table} == {10}
+        assert [cells[1] for cells in table[2:]] == list(guides.values())
+        for cells in table[2:]:
+            assert all(0 < float(cell.strip("*")) < 2 for cell in cells[4:7])
+            assert all(float(cell.removeprefix("x ")) > 0 for cell in cells[7:])
+    assert Image.open(picture).size[0] > 400
