@@ -359,6 +359,39 @@ def test_without_watch_networks_run_as_if_nothing_were_attached():
     assert all(torch.equal(a, b) for a, b in zip(d_step(None, G, D), plain, strict=True))
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_gpu_gives_the_same_also_in_half_precision_and_compiled(gan):
+    G, D = gan
+    z = torch.randn(6, 4)
+    ggdr = attach(G, D)
+    expected = distance_of(ggdr, G, D, z)
+    G, D, ggdr, z = G.cuda(), D.cuda(), ggdr.to("cuda"), z.cuda()
+    torch.testing.assert_close(distance_of(ggdr, G, D, z).cpu(), expected, rtol=1e-3, atol=1e-3)
+    with torch.autocast("cuda", dtype=torch.float16), ggdr.watch() as feats:
+        logits = D(G(z).detach())
+    half = ggdr.distance(feats)
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half.cpu(), expected, rtol=0.02, atol=0.02)
+    scaler = torch.amp.GradScaler()
+    scaler.scale(half.mean() + logits.float().mean()).backward()
+    assert all(p.grad.isfinite().all() for p in [*D.parameters(), *ggdr.parameters()])
+    torch._dynamo.reset()
+    compiled = torch.compile(D)
+    torch.testing.assert_close(distance_of(ggdr, G, compiled, z).cpu(), expected, rtol=1e-3, atol=1e-3)
+    compiled(G(z))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA GPUs")
+def test_data_parallel_on_two_gpus_gives_what_one_gives(gan):
+    G, D = (net.cuda() for net in gan)
+    ggdr = attach(G, D, probe=lambda: D(G(torch.zeros(2, 4, device="cuda"))))
+    z = torch.randn(6, 4, device="cuda")
+    expected = distance_of(ggdr, G, D, z)
+    torch.testing.assert_close(distance_of(ggdr, nn.DataParallel(G), nn.DataParallel(D), z), expected)
+
+
 def test_distributed_data_parallel_gives_what_one_process_gives_on_the_joined_batch(tmp_path):
     script = tmp_path / "ddp.py"
     script.write_text(
