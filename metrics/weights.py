@@ -8,10 +8,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from torch_utils.downloads import WeightsError, WeightsFile
+from torch_utils.state_dicts import misfits
+from torch_utils.tensor_file import TensorFileError, read_tensor_file
 
 HINT = "Metrics named _offline need no weights."
 INCEPTION = WeightsFile(
@@ -61,27 +62,15 @@ def load_weights(
         WeightsError: the file cannot be read, is no state dict, or one with other names or shapes.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler raises nearly any type on damaged input
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(f"{path}: not a readable file of tensors; expected {what}: {reason}") from error
+        state = read_tensor_file(path)
+    except TensorFileError as error:
+        raise WeightsError(f"{error}; expected {what}") from error
+    except OSError as error:
+        raise WeightsError(f"{path}: not readable ({error.strerror}); expected {what}") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"{path}: not a state dict of tensors by name; expected {what}")
     state = {name: t for name, t in state.items() if name in shapes or not (ignored and re.search(ignored, name))}
-    wrong = {
-        "missing": [name for name in shapes if name not in state],
-        "unexpected": [name for name in state if name not in shapes],
-        "of another shape": [
-            f"{name} {list(state[name].shape)} instead of {list(shape)}"
-            for name, shape in shapes.items()
-            if name in state and state[name].shape != shape
-        ],
-    }
-    if any(wrong.values()):
-        parts = [f"{kind}: {_some(names)}" for kind, names in wrong.items() if names]
-        raise WeightsError(f"{path}: not {what}; tensors {'; '.join(parts)}")
+    wrong = misfits(state, shapes)
+    if wrong:
+        raise WeightsError(f"{path}: not {what}; tensors {wrong}")
     return {name: state[name].float() for name in shapes}
-
-
-def _some(names: list[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (f", ... ({len(names)} in all)" if len(names) > most else "")

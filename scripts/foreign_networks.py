@@ -18,10 +18,8 @@ from stylegan2.snapshot import discriminator_of, generator_of
 from torch_utils.checkpoint import SNAPSHOT_FORMAT, SnapshotError, load_snapshot, save_snapshot
 from torch_utils.downloads import sha256_of
 from torch_utils.plain_json import parse_json
-from torch_utils.tensor_file import TensorFileError, read_tensor_file
+from torch_utils.tensor_file import LEGACY, ZIP, TensorFileError, read_tensor_file
 
-TORCH_ZIP = b"PK\3\4"
-TORCH_LEGACY = b"\x80\x02\x8a\n\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."  # the pickled magic number of older files
 MAX_JSON = 1 << 20  # bytes
 
 
@@ -34,7 +32,7 @@ def read_foreign(path: Path) -> ImportedNetworks:
     """
     with open(path, "rb") as file:
         start = file.read(16)
-    if start.startswith((TORCH_ZIP, TORCH_LEGACY)):
+    if start.startswith((ZIP, LEGACY)):
         result = _from_torch_file(path)
     elif start[8:9] == b"{" and path.suffix == ".safetensors":
         result = _from_safetensors(path)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -16,10 +17,10 @@ from stylegan2.config import DiscriminatorConfig, GeneratorConfig
 from stylegan2.discriminator import Discriminator
 from stylegan2.generator import Generator
 from stylegan2.layers import MappingNetwork
-from stylegan2.snapshot import _ShapesOnly
+from stylegan2.snapshot import ShapesOnly
 from torch_utils.ops import set_ops
 from torch_utils.ops.upfirdn2d import setup_filter
-from torch_utils.printable import printable
+from torch_utils.state_dicts import misfits
 
 State = dict[str, Tensor]
 
@@ -182,7 +183,7 @@ def fitted(
         ForeignNetworkError: names or shapes differ from those of a network of these settings, or a filter from
                              [1, 3, 3, 1].
     """
-    with _ShapesOnly():
+    with ShapesOnly():
         net = Generator(config) if isinstance(config, GeneratorConfig) else Discriminator(config)
     shapes = {name: value.shape for name, value in net.state_dict().items()}
     resample_filter = setup_filter([1, 3, 3, 1])
@@ -195,13 +196,24 @@ def fitted(
             raise ForeignNetworkError(
                 f"{what} resamples with another filter than [1, 3, 3, 1] ({name}), and no other is supported"
             )
-    result = {name: _owned(state[name].float()) for name in shapes}
-    if len({value.data_ptr() for value in result.values()}) < len(result):
+    return owned({name: state[name] for name in shapes}, what)
+
+
+def owned(state: Mapping[str, Tensor], what: str) -> State:
+    """The weights in float32, contiguous and each in a memory of its own.
+
+    Raises:
+        ForeignNetworkError: they share memory in the file, so that they would be more than it is.
+    """
+    used = Counter[int]()
+    for value in state.values():
+        used[value.untyped_storage().data_ptr()] += value.nbytes
+    if any(used[value.untyped_storage().data_ptr()] > value.untyped_storage().nbytes() for value in state.values()):
         raise ForeignNetworkError(f"{what} has layers that share one memory")
-    return result
+    return {name: _alone(value.float()) for name, value in state.items()}
 
 
-def _owned(value: Tensor) -> Tensor:
+def _alone(value: Tensor) -> Tensor:
     """Contiguous, and not a part of something larger."""
     whole = value.is_contiguous() and value.untyped_storage().nbytes() == value.nbytes
     return value if whole else value.contiguous().clone()
@@ -209,16 +221,9 @@ def _owned(value: Tensor) -> Tensor:
 
 def check_shapes(state: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], what: str) -> None:
     """Raises ForeignNetworkError unless names and shapes are exactly these."""
-    wrong = [f"{name} is missing" for name in shapes if name not in state]
-    wrong += [f"{printable(name, 80)} is not known" for name in state if name not in shapes]
-    for name, shape in shapes.items():
-        if name in state and state[name].shape != shape:
-            wrong.append(f"{name} is {list(state[name].shape)} instead of {list(shape)}")
-        elif name in state and not state[name].is_floating_point():
-            wrong.append(f"{name} is {state[name].dtype}")
+    wrong = misfits(state, shapes)
     if wrong:
-        some = "; ".join(wrong[:3]) + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else "")
-        raise ForeignNetworkError(f"{what} differs from a StyleGAN2 network of its size: {some}")
+        raise ForeignNetworkError(f"{what} differs from a StyleGAN2 network of its size; tensors {wrong}")
 
 
 @torch.no_grad()

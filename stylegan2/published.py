@@ -27,8 +27,10 @@ from stylegan2.imported import (
     fitted,
     generator_config,
     mean_w,
+    owned,
 )
-from torch_utils.inert_pickle import NETWORK, InertPickleError, Record, read_inert
+from stylegan2.published_pickle import NETWORK, load_published
+from torch_utils.inert_pickle import InertPickleError, Record
 from torch_utils.printable import printable
 
 MAX_MODULES = 2000  # a discriminator of 1024x1024 has 50
@@ -63,7 +65,7 @@ def read_published(path: str | os.PathLike) -> ImportedNetworks:
         OSError: it cannot be read.
     """
     try:
-        content = read_inert(path)
+        content = load_published(path)
     except InertPickleError as error:
         if (error.name or "").startswith("dnnlib.tflib"):
             raise ForeignNetworkError(f"a pickle of StyleGAN for TensorFlow; {SUPPORTED}") from error
@@ -182,7 +184,7 @@ def _add_discriminator(result: ImportedNetworks, net: list[Module]) -> None:
     result.D = config
     if decoder:
         result.kind = "pickle of GGDR"
-        result.add("ggdr", {name: value.float() for name, value in decoder.items()})
+        result.add("ggdr", owned(decoder, "the GGDR decoder"))
         result.guides = (max(int(name[1:].partition("_")[0]) for name in decoder),)
 
 

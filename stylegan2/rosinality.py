@@ -26,6 +26,7 @@ from stylegan2.imported import (
     generator_config,
     mean_w,
 )
+from torch_utils.inert_pickle import Record
 from torch_utils.ops.upfirdn2d import setup_filter
 from torch_utils.printable import printable
 
@@ -71,7 +72,8 @@ def _add_generator(result: ImportedNetworks, content: Mapping[str, Any], key: st
     tensors = _tensors(content[key], key)
     state = _renamed(tensors, GENERATOR, key)
     args = content.get("args")
-    lr_mlp = args.get("lr_mlp", DEFAULT_LR_MLP) if isinstance(args, dict) else DEFAULT_LR_MLP
+    options = args.state if isinstance(args, Record) and isinstance(args.state, dict) else {}
+    lr_mlp = options.get("lr_mlp", DEFAULT_LR_MLP)
     if type(lr_mlp) is not float or not 0 < lr_mlp <= 1:
         raise ForeignNetworkError(f"args.lr_mlp is {printable(lr_mlp, 40)}; expected a number in (0, 1]")
     config = generator_config(state, key, mapping_lr_multiplier=lr_mlp)

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
@@ -17,8 +17,7 @@ from stylegan2.discriminator import Discriminator
 from stylegan2.generator import Generator
 from torch_utils.checkpoint import Snapshot, SnapshotError, load_snapshot
 from torch_utils.printable import printable
-
-FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # types of weights; they become float32
+from torch_utils.state_dicts import misfits
 
 Config = TypeVar("Config", GeneratorConfig, DiscriminatorConfig)
 
@@ -66,7 +65,7 @@ def discriminator_of(snapshot: Snapshot, device: torch.device | str = "cpu") -> 
 Net = TypeVar("Net", bound=nn.Module)
 
 
-class _ShapesOnly(TorchFunctionMode):
+class ShapesOnly(TorchFunctionMode):
     """Networks built inside have weights on the meta device: no memory is taken, and no number drawn in vain.
 
     `torch.device("meta")` does the same, but for the first random number or division it imports a second's worth of
@@ -86,37 +85,13 @@ def _restored(build: Callable[[], Net], snapshot: Snapshot, key: str, device: to
     if key not in snapshot.networks:
         names = printable(", ".join(snapshot.networks))
         raise SnapshotError(f"{snapshot.path}: holds {names}, but no {key}")
-    with _ShapesOnly():
+    with ShapesOnly():
         net = build()
     stored = snapshot.networks[key]
-    mistake = _mismatch(net.state_dict(), stored)
-    if mistake:
-        raise SnapshotError(f"{snapshot.path}: weights of {key} do not fit their settings: {mistake}")
+    wrong = misfits(stored, {name: tensor.shape for name, tensor in net.state_dict().items()})
+    if wrong:
+        raise SnapshotError(f"{snapshot.path}: weights of {key} do not fit their settings: {wrong}")
     # Copies, as the stored tensors are views of a file that may change.
     weights = {name: tensor.to(device, torch.float32, copy=True) for name, tensor in stored.items()}
     net.load_state_dict(weights, strict=True, assign=True)
     return net.eval().requires_grad_(False)
-
-
-def _mismatch(expected: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> str:
-    """How stored tensors differ from those of a network, in names, shapes or types; empty if they do not."""
-    wrong = {
-        "missing": [name for name in expected if name not in stored],
-        "unexpected": [name for name in stored if name not in expected],
-        "of another shape": [
-            f"{name} {list(stored[name].shape)} instead of {list(tensor.shape)}"
-            for name, tensor in expected.items()
-            if name in stored and stored[name].shape != tensor.shape
-        ],
-        "of another type": [
-            f"{name} {tensor.dtype} instead of {torch.float32}"
-            for name, tensor in stored.items()
-            if tensor.dtype not in FLOATS
-        ],
-    }
-    return "; ".join(f"{kind}: {_some(names)}" for kind, names in wrong.items() if names)
-
-
-def _some(names: Sequence[str], most: int = 3) -> str:
-    more = f", ... ({len(names)} in all)" if len(names) > most else ""
-    return ", ".join(printable(name) for name in names[:most]) + more

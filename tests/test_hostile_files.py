@@ -22,8 +22,8 @@ from stylegan2.config import DiscriminatorConfig, GeneratorConfig
 from tests.fuzzing import run_bounded
 from tests.tiny import save_tiny, tiny_generator
 from torch_utils.checkpoint import SNAPSHOT_FORMAT, SnapshotError, load_snapshot, load_state, save_snapshot, save_state
+from torch_utils.inert_pickle import InertPickleError, Vocabulary, read_pickle
 from torch_utils.tensor_file import TensorFileError, read_tensor_file
-from torch_utils.tensor_pickle import PickleError, read_pickle
 
 ESCAPE = "\x1b[2J"
 
@@ -228,7 +228,7 @@ def test_states_that_call_something_are_refused_and_nothing_is_called(tmp_path, 
     path, marker = tmp_path / "training-state.pt", tmp_path / "marker"
     path.write_bytes(torch_file({"format": "ggdr-training-state-1", "x": function(marker)}, is_zip=is_zip))
     marker.unlink(missing_ok=True)
-    with pytest.raises(SnapshotError, match="names .*, which is neither a tensor nor a plain value; nothing was run"):
+    with pytest.raises(SnapshotError, match="asks for .* to be loaded, .*; nothing of it was run"):
         load_state(path)
     assert not marker.exists()
 
@@ -300,33 +300,28 @@ def op_lists(depth: int) -> bytes:
     return b"\x80\x02" + b"]" * depth + b"a" * (depth - 1) + b"."
 
 
-# Instructions: ] list, q N store, h N fetch, a append, ( mark, t tuple, \x85 tuple of one, } dict, s set item.
+# Those whose harm is in the tree of values; tests/test_inert_pickle.py has the others.
+# Instructions: ] list, q N store, h N fetch, a append, ( mark, \x85 tuple of one, } dict, s set item.
 BOMBS = {
     "lists 100,000 deep": op_lists(100_000),
     "lists a little too deep": op_lists(70),
     "a tuple of 200,000 deep as a key": b"\x80\x02})" + b"\x85" * 200_000 + b"K\x01s.",
     "a list in itself": b"\x80\x02]q\x00h\x00a.",
-    "a billion laughs": b"\x80\x02]q\x00" + b"(" + b"h\x00" * 9 + b"e" + b"".join(
+    "a billion laughs": b"\x80\x02]q\x00" + b"(" + b"N" * 9 + b"e" + b"".join(
         b"]q" + bytes([i]) + b"(" + b"h" + bytes([i - 1]) + b"h" + bytes([i - 1]) + b"e" for i in range(1, 60)
     ) + b".",
     "more instructions than any state": b"\x80\x02" + b"N" * 400_000 + b".",
-    "endless text": b"\x80\x02X\xff\xff\xff\xff" + bytes(100) + b".",
-    "a number of 255 bytes": b"\x80\x02\x8a\xff" + b"\x01" * 255 + b".",
-    "a memo of four billion": b"\x80\x02Nr\xff\xff\xff\xff" + b"Nq\x00." * 2,
-    "bytes of a terabyte": b"\x80\x05\x96" + struct.pack("<Q", 2**40) + b".",
-    "nothing on the stack": b"\x80\x02a.",
-    "no mark": b"\x80\x02t.",
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("bomb", set(BOMBS) - {"a memo of four billion"})
+@pytest.mark.parametrize("bomb", BOMBS)
 def test_pickle_bombs_are_refused_in_little_memory(tmp_path, bomb):
     path = tmp_path / "training-state.pt"
     path.write_bytes(zip_around(BOMBS[bomb]))
     with pytest.raises(SnapshotError, match="not a readable training state"):
         load_state(path)
-    with pytest.raises(PickleError):
-        read_pickle(io.BytesIO(BOMBS[bomb]), len(BOMBS[bomb]))
+    with pytest.raises(InertPickleError):
+        read_pickle(BOMBS[bomb], Vocabulary())
 
 
 def test_all_pickle_bombs_together_stay_below_their_bound(tmp_path):
@@ -343,8 +338,7 @@ def test_all_pickle_bombs_together_stay_below_their_bound(tmp_path):
             except TensorFileError:
                 print("refused")
     """
-    # A large number in the memo is no harm here, where the memo is a dict.
-    assert run_bounded(body, tmp_path, megabytes=400).count("refused") == len(BOMBS) - 1
+    assert run_bounded(body, tmp_path, megabytes=300).count("refused") == len(BOMBS)
 
 
 def test_zips_with_compressed_entries_entries_over_each_other_or_lies_are_refused():

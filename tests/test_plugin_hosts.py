@@ -103,15 +103,14 @@ def test_autocast_networks_are_compared_in_float32(gan):
         assert torch.equal(pred, ggdr.decoder(maps)["mid"])
 
 
-@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile])
-def test_layers_keep_their_names_inside_wrappers(gan, wrap):
+@pytest.mark.parametrize(("wrap", "prefix"), [(nn.DataParallel, "module"), (torch.compile, "_orig_mod")])
+def test_layers_keep_their_names_inside_wrappers(gan, wrap, prefix):
     G, D = gan
     wrapped_g, wrapped_d = wrap(G), wrap(D)
     ggdr = attach(wrapped_g, wrapped_d)
     z = torch.randn(3, 4)
     expected = distance_of(ggdr, G, D, z)
     torch.testing.assert_close(distance_of(ggdr, wrapped_g, wrapped_d, z), expected)
-    prefix = {nn.DataParallel: "module", torch.compile: "_orig_mod"}[wrap]
     attach(wrapped_g, wrapped_d, guide=f"{prefix}.mid", encoder=[f"{prefix}.e4"])  # and by their long names
 
 

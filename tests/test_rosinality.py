@@ -127,9 +127,9 @@ def test_files_without_constant_noise_get_some(read):
         ("g_ema", {"convs.0.conv.weight": torch.ones(1, 8, 7, 3, 3)}, r"\[8, 7, 3, 3\] instead of \[8, 8, 3, 3\]"),
         ("g_ema", {"convs.0.attention.weight": torch.ones(3)}, "convs.0.attention.weight"),
         ("g_ema", {"convs.99.conv.weight": torch.ones(1, 8, 8, 3, 3)}, "no StyleGAN2 network"),
-        ("d", {"convs.1.conv2.1.weight": None}, "b16.conv1.weight is missing"),
+        ("d", {"convs.1.conv2.1.weight": None}, "missing: b16.conv1.weight"),
         ("d", {"convs.99.conv1.1.bias": torch.ones(8)}, "d has no b8.conv0.weight"),
-        ("d", {"final_linear.1.weight": torch.ones(2, 8)}, r"b4.out.weight is \[2, 8\] instead of \[1, 8\]"),
+        ("d", {"final_linear.1.weight": torch.ones(2, 8)}, r"b4.out.weight \[2, 8\] instead of \[1, 8\]"),
     ],
 )
 def test_what_ours_cannot_represent_is_refused_by_name(read, key, change, message):

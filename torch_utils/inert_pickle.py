@@ -1,64 +1,67 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""Reads pickled networks as plain data: nothing named in the file is imported, called or executed.
+"""Reads pickles as plain data: nothing that a file names is imported, called or executed.
 
 A pickle is a program for a small stack machine, whose instructions may name any function and call it. This machine
-knows the instructions, but no functions: a few admitted names stand for plain data (a dict, a number, a tensor) or
-for a `Record` of what was written there, and every other name ends the reading with an `InertPickleError`.
+knows the instructions of all protocols, but no functions: a `Vocabulary` says what the names in one kind of file stand
+for, and every other name ends the reading with an `InertPickleError`.
 
 Source: PEP 307, 574 and 3154; the standard library's documentation of pickletools.
 """
 
 from __future__ import annotations
 
-import mmap
-import os
-import pickletools
+import codecs
 import struct
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
-
-from torch_utils.inert_source import Budget, InertPickleError, Source
+from torch_utils.inert_source import DIGITS, MAX_DIGITS, InertPickleError, Source
 from torch_utils.printable import printable
-from torch_utils.tensor_file import TensorFileError, read_tensor_file, strided_tensor
 
-MAX_MARKS = 1000  # of containers under construction, one in the other
-MAX_INT_BITS = 128
+MAX_INSTRUCTIONS = 300_000  # training states and published networks of 1024x1024 have about 40,000
+MAX_INT_BYTES = 16
+MAX_KEY = 2**60  # larger numbers may have any hash
+MAX_NAME = 200  # bytes of a module's or function's name
+MAX_DEPTH = 64  # of trees
+MAX_VALUES = 300_000  # of trees, in which shared parts count each time
 
-NETWORK = "torch_utils.persistence._reconstruct_persistent_obj"
-# What some versions of Python and NumPy call otherwise.
+# What Python 2 and NumPy 2 call otherwise. These are spellings; none of them is admitted here.
 OLD_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg", "numpy._core.multiarray": "numpy.core.multiarray"}
-DICTS = ("builtins.dict", "collections.OrderedDict", "dnnlib.util.EasyDict")
-RECORDS = (NETWORK, "numpy.core.multiarray._reconstruct", "numpy.dtype", "torch.Size", "torch.device")
-ADMITTED = {
-    *DICTS,
-    *RECORDS,
-    "_codecs.encode",
-    "builtins.bytes",
-    "builtins.set",
-    "copyreg._reconstructor",
-    "numpy.core.multiarray.scalar",
-    "numpy.ndarray",
-    "torch._utils._rebuild_parameter",
-    "torch._utils._rebuild_tensor_v2",
-    "torch.storage._load_from_bytes",
-    *(f"torch.{name}" for name in ("float16", "bfloat16", "float32", "float64", "int64", "channels_last")),
-}
-# NumPy's names of scalar types, and struct's.
-SCALARS = {
-    "f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h", "i1": "b",
-    "u8": "Q", "u4": "I", "u2": "H", "u1": "B", "b1": "?",
-}  # fmt: skip
 
-# Instructions that push their argument, and constants.
-VALUES = set(
-    "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT UNICODE "
-    "SHORT_BINUNICODE BINUNICODE BINUNICODE8 SHORT_BINBYTES BINBYTES BINBYTES8".split()
-)
-CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
-TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What the names in one kind of file stand for, by "module.name".
+
+    Attributes:
+        makers:     functions that stand in for what the pickle calls. Their arguments come from the file; they may
+                    raise ValueError and TypeError, and should take no more time than in proportion to len(argument).
+        values:     what stands for other names.
+        names:      names that stand for themselves, as Name.
+        records:    classes and functions, of which it is kept as a Record what they would have been called with.
+        persistent: gives what stands for a persistent id.
+        circles:    whether values may hold themselves, and shared parts grow without bound where they are written out.
+                    Only for users who visit them with care; others get trees.
+        strings_as_bytes: leave the strings of Python 2 as they are, in place of decoding them.
+    """
+
+    makers: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
+    names: Collection[str] = ()
+    records: Collection[str] = ()
+    persistent: Callable[[Any], Any] | None = None
+    circles: bool = False
+    strings_as_bytes: bool = False
+
+
+@dataclass(frozen=True)
+class Name:
+    """A name of the vocabulary, which is not looked up anywhere."""
+
+    name: str
 
 
 @dataclass(eq=False, repr=False)
@@ -70,238 +73,203 @@ class Record:
     state: Any = None
 
 
-@dataclass(frozen=True, repr=False)
-class Name:
-    """An admitted name, which stands for nothing but itself."""
+def read_pickle(data: bytes | memoryview, vocabulary: Vocabulary, *, start: int = 0) -> tuple[Any, int]:
+    """Reads one pickle.
 
-    name: str
-
-
-def read_inert(path: str | os.PathLike) -> Any:
-    """Reads a pickle file without loading it into memory as a whole.
+    Args:
+        data:  holds it; of a memoryview, long bytes stay views.
+        start: where it begins.
 
     Returns:
-        Dicts, lists, tuples, sets, strings, numbers, bytes (as views of the file where they are long), tensors on
-        the CPU, and Records of the objects in between. Structures may share parts and contain themselves.
+        Its value (dicts, lists, tuples, sets, text, numbers, bytes, and what the vocabulary makes), and where it ends.
 
     Raises:
-        InertPickleError: the file is damaged, or holds something else than networks; its `name` is what was refused.
-        OSError: it cannot be read.
+        InertPickleError: it is damaged, too large, or of other names, the first of which is the error's `name`.
     """
-    with open(path, "rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:
-            raise InertPickleError("the file is empty")
-        # Closed when nothing refers to it any more.
-        return parse_inert(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-
-
-def parse_inert(data: bytes | mmap.mmap) -> Any:
-    """Reads a pickle; returns and raises as `read_inert`."""
-    return _Machine(Source(data), Budget(len(data))).run()
+    source = Source(data, start)
+    try:
+        value = _Machine(source, vocabulary).run()
+    except InertPickleError:
+        raise
+    except (ValueError, TypeError, LookupError, OverflowError, struct.error) as error:
+        raise InertPickleError(f"it is damaged before byte {source.position}: {printable(error)}") from error
+    if not vocabulary.circles:
+        _check_tree(value)
+    return value, source.position
 
 
 class _Machine:
     """Executes the instructions of one pickle on a stack of inert values."""
 
-    def __init__(self, source: Source, budget: Budget) -> None:
-        self.source, self.budget = source, budget
+    def __init__(self, source: Source, vocabulary: Vocabulary) -> None:
+        self.source, self.vocabulary = source, vocabulary
+        # In a sound file each byte is an argument twice at most: text becomes bytes, and bytes a tensor.
+        self.budget = 3 * (len(source.data) - source.position)
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []  # the stacks under each open mark
         self.memo: dict[int, Any] = {}
 
     def run(self) -> Any:
         """The value that the pickle leaves on the stack."""
-        try:
-            for opcode, arg, _ in pickletools.genops(self.source):
-                self.budget.step()
-                if opcode.name == "STOP":
-                    return self.pop()
-                self.execute(opcode.name, arg)
-        except InertPickleError:
-            raise
-        except (ValueError, OverflowError, LookupError, TypeError) as error:
-            # pickletools' own complaints; their texts may quote the file at length.
-            raise InertPickleError(f"it is damaged before byte {self.source.tell()}: {printable(error)}") from error
-        raise InertPickleError("it ends in the middle")
+        for _ in range(MAX_INSTRUCTIONS):
+            code = self.source.take(1)
+            if code == b".":
+                return self.stack.pop()
+            instruction, *details = INSTRUCTIONS[code]
+            instruction(self, *details)
+        raise InertPickleError(f"it has more than {MAX_INSTRUCTIONS:,} instructions")
 
-    # The stack.
+    # Values.
 
-    def pop(self) -> Any:
-        if not self.stack:
-            raise InertPickleError("an instruction finds too few values")
-        return self.stack.pop()
+    def push(self, value: Any) -> None:
+        self.stack.append(value)
 
-    def pop_many(self, count: int) -> list[Any]:
-        return [self.pop() for _ in range(count)][::-1]
+    def number(self, form: str) -> None:
+        self.push(self.source.number(form))
 
-    def pop_to_mark(self) -> list[Any]:
-        if not self.below:
-            raise InertPickleError("an instruction finds no mark")
+    def long(self, form: str) -> None:
+        size = self.source.number(form)
+        if not 0 <= size <= MAX_INT_BYTES:
+            raise InertPickleError(f"a number of {size:,} bytes")
+        self.push(int.from_bytes(self.source.take(size), "little", signed=True))
+
+    def int_line(self) -> None:
+        line = self.source.line(MAX_DIGITS)
+        flags = {b"00": False, b"01": True}
+        self.push(flags[line] if line in flags else int(line.removesuffix(b"L")))
+
+    def float_line(self) -> None:
+        self.push(float(self.source.line(MAX_DIGITS)))
+
+    def data(self, form: str) -> None:
+        self.push(self.source.take(self.source.number(form)))
+
+    def text(self, form: str) -> None:
+        self.push(str(self.source.take(self.source.number(form)), "utf-8", "surrogatepass"))
+
+    def text_line(self) -> None:
+        self.push(str(self.source.line(), "raw-unicode-escape"))
+
+    def string(self, form: str) -> None:
+        self.push_string(self.source.take(self.source.number(form)))
+
+    def string_line(self) -> None:
+        line = bytes(self.source.line())
+        if len(line) < 2 or line[0] != line[-1] or line[0] not in b"'\"":
+            raise InertPickleError("a string without quotes")
+        self.push_string(codecs.escape_decode(line[1:-1])[0])
+
+    def push_string(self, data: bytes | memoryview) -> None:
+        """A string of Python 2, which may have been text or bytes."""
+        self.push(data if self.vocabulary.strings_as_bytes else str(data, "utf-8"))
+
+    # The stack and the memo.
+
+    def mark(self) -> None:
+        self.below.append(self.stack)
+        self.stack = []
+
+    def popped(self, count: int | None = None) -> list[Any]:
+        """The last `count` values, or those since the last mark."""
+        if count is not None:
+            return [self.stack.pop() for _ in range(count)][::-1]
         items, self.stack = self.stack, self.below.pop()
         return items
 
-    def top(self, kind: type) -> Any:
-        if not self.stack or not isinstance(self.stack[-1], kind):
-            raise InertPickleError(f"an instruction finds no {kind.__name__} to put something into")
-        return self.stack[-1]
+    def pop(self) -> None:
+        # An instruction to pop may also mean a mark.
+        self.popped(1 if self.stack else None)
 
-    def push(self, value: Any) -> None:
-        if isinstance(value, int) and value.bit_length() > MAX_INT_BITS:
-            raise InertPickleError(f"a number of more than {MAX_INT_BITS} bits")
-        self.stack.append(value)
+    def duplicate(self) -> None:
+        self.push(self.stack[-1])
 
-    # Instructions.
+    def put(self, form: str | None = None) -> None:
+        self.memo[len(self.memo) if form is None else self.source.number(form)] = self.stack[-1]
 
-    def execute(self, op: str, arg: Any) -> None:
-        """One instruction."""
-        if op in VALUES:
-            self.push(arg)
-        elif op in CONSTANTS:
-            self.push(CONSTANTS[op])
-        elif op in ("BINGET", "LONG_BINGET", "GET"):
-            if arg not in self.memo:
-                raise InertPickleError(f"it refers to a value {arg} that it does not hold")
-            self.push(self.memo[arg])
-        elif op in ("MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT"):
-            self.memo[len(self.memo) if op == "MEMOIZE" else arg] = self.top(object)
-        elif op == "MARK":
-            if len(self.below) >= MAX_MARKS:
-                raise InertPickleError(f"containers are nested more than {MAX_MARKS} deep")
-            self.below.append(self.stack)
-            self.stack = []
-        elif op in TUPLES:
-            self.push(tuple(self.pop_many(TUPLES[op])))
-        elif op in ("PROTO", "FRAME"):
-            pass
-        elif op == "POP":
-            # The standard's POP also takes away a mark.
-            self.pop() if self.stack else self.pop_to_mark()
-        elif op == "POP_MARK":
-            self.pop_to_mark()
-        elif op == "DUP":
-            self.push(self.top(object))
+    def get(self, form: str) -> None:
+        self.push(self.memo[self.source.number(form)])
+
+    # Containers.
+
+    def new(self, kind: type) -> None:
+        self.push(kind())
+
+    def collect(self, make: Callable[[list[Any]], Any], count: int | None = None) -> None:
+        self.push(make(self.popped(count)))
+
+    def fill(self, put_into: Callable[[Any, list[Any]], Any], count: int | None = None) -> None:
+        items = self.popped(count)
+        put_into(self.stack[-1], items)
+
+    # Names.
+
+    def global_line(self) -> None:
+        module, name = (str(self.source.line(MAX_NAME), "utf-8") for _ in range(2))
+        self.push_named(module, name)
+
+    def global_of_stack(self) -> None:
+        module, name = self.popped(2)
+        self.push_named(expect(str, module), expect(str, name))
+
+    def push_named(self, module: str, name: str) -> None:
+        known, full = self.vocabulary, f"{OLD_MODULES.get(module, module)}.{name}"
+        if full in known.values:
+            self.push(known.values[full])
+        elif full in known.makers or full in known.records or full in known.names:
+            self.push(Name(full))
         else:
-            self.build(op, arg)
-
-    def build(self, op: str, arg: Any) -> None:
-        """The instructions that make containers and name functions."""
-        match op:
-            case "EMPTY_LIST":
-                self.push([])
-            case "EMPTY_DICT":
-                self.push({})
-            case "EMPTY_SET":
-                self.push(set())
-            case "LIST":
-                self.push(self.pop_to_mark())
-            case "TUPLE":
-                self.push(tuple(self.pop_to_mark()))
-            case "DICT":
-                self.push(_updated({}, self.pop_to_mark()))
-            case "FROZENSET":
-                self.push(frozenset(_keys(self.pop_to_mark())))
-            case "APPEND":
-                item = self.pop()
-                self.top(list).append(item)
-            case "APPENDS":
-                items = self.pop_to_mark()
-                self.top(list).extend(items)
-            case "ADDITEMS":
-                items = self.pop_to_mark()
-                self.top(set).update(_keys(items))
-            case "SETITEM":
-                items = self.pop_many(2)
-                _updated(self.top(dict), items)
-            case "SETITEMS":
-                items = self.pop_to_mark()
-                _updated(self.top(dict), items)
-            case "GLOBAL":
-                self.push(self.named(*arg.split(" ", 1)))
-            case "STACK_GLOBAL":
-                module, name = self.pop_many(2)
-                self.push(self.named(module, name))
-            case "REDUCE":
-                function, args = self.pop_many(2)
-                self.push(self.reduced(function, args))
-            case "NEWOBJ":
-                cls, args = self.pop_many(2)
-                if not (isinstance(cls, Name) and cls.name in DICTS and args == ()):
-                    raise _refused(_name_of(cls), "made without its constructor")
-                self.push({})
-            case "BUILD":
-                state = self.pop()
-                record = self.top(object)
-                if not (isinstance(record, Record) and record.name in RECORDS and record.state is None):
-                    raise _refused(_name_of(record), "given a state")
-                record.state = state
-            case _:
-                raise _refused(f"the instruction {op} {arg if isinstance(arg, str | int) else ''}".strip(), "executed")
-
-    def named(self, module: Any, name: Any) -> Name:
-        """An admitted name; refuses all others."""
-        if not isinstance(module, str) or not isinstance(name, str):
-            raise InertPickleError("it names something by values that are no text")
-        full = f"{OLD_MODULES.get(module, module)}.{name}"
-        if full not in ADMITTED:
             raise _refused(f"{module}.{name}", "loaded")
-        return Name(full)
 
-    def reduced(self, function: Any, args: Any) -> Any:
-        """What stands for `function(*args)`; see the module's docstring."""
-        if not isinstance(function, Name) or not isinstance(args, tuple):
+    def call(self) -> None:
+        function, args = self.popped(2)
+        if not isinstance(function, Name):
             raise _refused(_name_of(function), "called")
-        match function.name, args:
-            case (("collections.OrderedDict" | "dnnlib.util.EasyDict"), ()):
-                return {}
-            case "copyreg._reconstructor", (Name(name="dnnlib.util.EasyDict"), Name(name="builtins.dict"), dict(items)):
-                return dict(items)
-            case "builtins.set", ([*items],):
-                return set(_keys(items))
-            case "builtins.bytes", ():
-                return b""
-            case "_codecs.encode", (str(text), "latin1"):
-                # How protocols without bytes write them.
-                self.budget.take(len(text))
-                return text.encode("latin1")
-            case "numpy.core.multiarray.scalar", (Record(name="numpy.dtype") as dtype, bytes(data)):
-                return _numpy_scalar(dtype, data)
-            case "torch.storage._load_from_bytes", ((bytes() | memoryview()) as data,):
-                return self.storage(data)
-            case "torch._utils._rebuild_tensor_v2", (Tensor() as storage, offset, tuple(size), tuple(stride), *_):
-                return self.tensor(storage, offset, size, stride)
-            case "torch._utils._rebuild_parameter", (Tensor() as data, bool(), _):
-                return data
-            case name, _ if name in RECORDS:
-                return Record(name, args)
-        raise _refused(function.name, "called in this way")
+        sized = (str, bytes, memoryview, list, tuple, dict, set)
+        self.budget -= len(expect(tuple, args)) + sum(len(arg) for arg in args if isinstance(arg, sized))
+        if self.budget < 0:
+            raise InertPickleError("its values would be more than the file holds")
+        if function.name in self.vocabulary.makers:
+            self.push(self.vocabulary.makers[function.name](*args))
+        elif function.name in self.vocabulary.records:
+            self.push(Record(function.name, args))
+        else:
+            raise _refused(function.name, "called")
 
-    # Tensors.
+    def build(self) -> None:
+        (state,) = self.popped(1)
+        built = self.stack[-1]
+        if isinstance(built, Record) and built.state is None:
+            built.state = state
+        # The attributes of an OrderedDict, such as the versions of a state dict's modules, are left out.
+        elif not isinstance(built, OrderedDict):
+            raise _refused(_name_of(built), "given a state")
 
-    def storage(self, data: bytes | memoryview) -> Tensor:
-        """The storage [numel] that a tensor is a part of: a torch file inside of the pickle."""
-        self.budget.take(len(data))
-        try:
-            storage = read_tensor_file(bytes(data))
-        except TensorFileError as error:
-            raise InertPickleError(str(error)) from error
-        if not isinstance(storage, Tensor):
-            raise InertPickleError(f"a tensor's file holds a {type(storage).__name__}")
-        return storage
+    def persistent_line(self) -> None:
+        self.push_persistent(str(self.source.line(MAX_NAME), "utf-8"))
 
-    def tensor(self, storage: Tensor, offset: Any, size: tuple, stride: tuple) -> Tensor:
-        """A tensor of its own memory."""
-        try:
-            view = strided_tensor(storage, offset, size, stride)
-        except ValueError as error:
-            raise InertPickleError(str(error)) from error
-        self.budget.take(view.nbytes)
-        # Most are the whole of their storage, which nobody else uses then.
-        whole = view.is_contiguous() and view.numel() == storage.numel()
-        return view if whole else view.contiguous().clone()
+    def persistent_of_stack(self) -> None:
+        self.push_persistent(*self.popped(1))
+
+    def push_persistent(self, pid: Any) -> None:
+        if self.vocabulary.persistent is None:
+            raise _refused("a value outside of the file", "loaded")
+        self.push(self.vocabulary.persistent(pid))
+
+    # The rest.
+
+    def protocol(self) -> None:
+        if (number := self.source.number("<B")) > 5:
+            raise InertPickleError(f"protocol {number}; known are 0 to 5")
+
+    def skip(self, size: int) -> None:
+        self.source.take(size)
+
+    def refuse(self, name: str) -> None:
+        raise _refused(f"the instruction {name}", "executed")
 
 
 def _refused(name: str, what: str) -> InertPickleError:
-    text = f"it asks for {printable(name)} to be {what}, which no network needs; nothing of it was executed"
+    text = f"it asks for {printable(name)} to be {what}, which no such file needs; nothing of it was run"
     return InertPickleError(text, name=name)
 
 
@@ -309,27 +277,85 @@ def _name_of(value: Any) -> str:
     return value.name if isinstance(value, Name | Record) else f"a value of type {type(value).__name__}"
 
 
-def _keys(items: list[Any]) -> list[Any]:
-    """Hashing a tuple of tuples of tuples has no bounds, so that keys are no containers."""
+def expect(kind: type, value: Any) -> Any:
+    """The value, which has to be of one kind; raises InertPickleError."""
+    if not isinstance(value, kind):
+        raise InertPickleError(f"a {type(value).__name__} in place of a {kind.__name__}")
+    return value
+
+
+def as_keys(items: list[Any]) -> list[Any]:
+    """Keys of dicts and sets: no containers, which may be nested without end, and no numbers made to share a hash."""
     for key in items:
-        if not isinstance(key, str | int | float | bytes | None):
-            raise InertPickleError(f"a key of type {type(key).__name__}")
+        if not isinstance(key, str | int | float | bytes | None) or isinstance(key, int) and abs(key) > MAX_KEY:
+            raise InertPickleError(f"a key of type {type(key).__name__}, or of too many digits")
     return items
 
 
-def _updated(target: dict, items: list[Any]) -> dict:
+def _extend(target: Any, items: list[Any]) -> None:
+    expect(list, target).extend(items)
+
+
+def _add(target: Any, items: list[Any]) -> None:
+    expect(set, target).update(as_keys(items))
+
+
+def _update(target: Any, items: list[Any]) -> dict:
     """Puts keys and values, one after the other, into a dict."""
-    if len(items) % 2:
-        raise InertPickleError("a key without value")
-    target.update(zip(_keys(items[::2]), items[1::2], strict=True))
+    expect(dict, target).update(zip(as_keys(items[::2]), items[1::2], strict=True))
     return target
 
 
-def _numpy_scalar(dtype: Record, data: bytes) -> float | int | bool:
-    """The number in a pickled NumPy scalar, from its little-endian bytes."""
-    match dtype.args, dtype.state:
-        case (str(kind), *_), (int(), "<" | "|", None, None, None, *_) if kind in SCALARS:
-            code = "<" + SCALARS[kind]
-            if len(data) == struct.calcsize(code):
-                return struct.unpack(code, data)[0]
-    raise InertPickleError("a NumPy scalar that is no number of at most 8 bytes", name="numpy.dtype")
+_M = _Machine
+# What each instruction does, by its code.
+INSTRUCTIONS: dict[bytes, tuple] = {
+    # Values, with the form that they are in.
+    b"N": (_M.push, None), b"\x88": (_M.push, True), b"\x89": (_M.push, False), b")": (_M.push, ()),
+    b"K": (_M.number, "<B"), b"M": (_M.number, "<H"), b"J": (_M.number, "<i"), b"G": (_M.number, ">d"),
+    b"I": (_M.int_line,), b"L": (_M.int_line,), b"\x8a": (_M.long, "<B"), b"\x8b": (_M.long, "<i"),
+    b"F": (_M.float_line,),
+    b"V": (_M.text_line,), b"\x8c": (_M.text, "<B"), b"X": (_M.text, "<I"), b"\x8d": (_M.text, "<Q"),
+    b"C": (_M.data, "<B"), b"B": (_M.data, "<I"), b"\x8e": (_M.data, "<Q"),
+    b"S": (_M.string_line,), b"U": (_M.string, "<B"), b"T": (_M.string, "<I"),
+    # The stack and the memo.
+    b"(": (_M.mark,), b"0": (_M.pop,), b"1": (_M.popped,), b"2": (_M.duplicate,),
+    b"p": (_M.put, DIGITS), b"q": (_M.put, "<B"), b"r": (_M.put, "<I"), b"\x94": (_M.put,),
+    b"g": (_M.get, DIGITS), b"h": (_M.get, "<B"), b"j": (_M.get, "<I"),
+    # Containers: empty ones, those of the last values, and those that get values.
+    b"]": (_M.new, list), b"}": (_M.new, dict), b"\x8f": (_M.new, set),
+    b"t": (_M.collect, tuple), b"\x85": (_M.collect, tuple, 1), b"\x86": (_M.collect, tuple, 2),
+    b"\x87": (_M.collect, tuple, 3), b"l": (_M.collect, list), b"d": (_M.collect, lambda items: _update({}, items)),
+    b"\x91": (_M.collect, lambda items: frozenset(as_keys(items))),
+    b"a": (_M.fill, _extend, 1), b"e": (_M.fill, _extend), b"s": (_M.fill, _update, 2), b"u": (_M.fill, _update),
+    b"\x90": (_M.fill, _add),
+    # Names, and calls of what they name.
+    b"c": (_M.global_line,), b"\x93": (_M.global_of_stack,), b"R": (_M.call,), b"\x81": (_M.call,), b"b": (_M.build,),
+    b"P": (_M.persistent_line,), b"Q": (_M.persistent_of_stack,),
+    # Protocols, and the lengths of what follows.
+    b"\x80": (_M.protocol,), b"\x95": (_M.skip, 8),
+    b"i": (_M.refuse, "INST"), b"o": (_M.refuse, "OBJ"), b"\x92": (_M.refuse, "NEWOBJ_EX"),
+    b"\x82": (_M.refuse, "EXT1"), b"\x83": (_M.refuse, "EXT2"), b"\x84": (_M.refuse, "EXT4"),
+    b"\x96": (_M.refuse, "BYTEARRAY8"), b"\x97": (_M.refuse, "NEXT_BUFFER"), b"\x98": (_M.refuse, "READONLY_BUFFER"),
+}  # fmt: skip
+
+
+def _check_tree(value: Any) -> None:
+    """Refuses values that hold themselves, or that shared parts make endless: they would hang their readers."""
+    stack, count = [(value, 0)], 0
+    while stack:
+        value, depth = stack.pop()
+        count += 1
+        match value:
+            case Name(name=name):
+                raise _refused(name, "a value")
+            case dict():
+                inner = value.values()
+            case list() | tuple():
+                inner = value
+            case Record():
+                inner = [*(arg for arg in value.args if not isinstance(arg, Name)), value.state]
+            case _:
+                continue
+        if depth == MAX_DEPTH or count + len(stack) + len(inner) > MAX_VALUES:
+            raise InertPickleError(f"its values are more than {MAX_DEPTH} deep, or more than {MAX_VALUES:,}")
+        stack += [(item, depth + 1) for item in inner]

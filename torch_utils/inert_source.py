@@ -1,62 +1,56 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""The bytes of a pickle that nobody trusts, and bounds on what reading them may cost."""
+"""The bytes of a pickle that nobody trusts; a length that lies takes no memory."""
 
 from __future__ import annotations
 
-import mmap
+import re
+import struct
 
-MAX_OPCODES = 300_000  # published networks of 1024x1024 need about 40,000
-MAX_INT_DIGITS = 64  # of numbers that are written as text
-SMALL = 1024  # bytes, up to which data is copied; the rest stays a view of the file
+MAX_DIGITS = 64  # of a number in decimal: reading n digits takes a time of n^2
+SMALL = 1024  # bytes, up to which a part of a memoryview is copied
+DIGITS = "digits"  # the form of a number that is written in decimal, as a line
+
+_NEWLINE = re.compile(b"\n")
 
 
 class InertPickleError(ValueError):
-    """A pickle that is damaged, or holds something else than networks; `name` of what was refused, if any."""
+    """A pickle that is damaged, or asks for more than it may; `name` of what it asked for, if it was that."""
 
     def __init__(self, message: str, *, name: str | None = None) -> None:
         super().__init__(message)
         self.name = name
 
 
-class Budget:
-    """Counts what a file makes its reader do, so that a small file cannot ask for much."""
-
-    def __init__(self, file_size: int) -> None:
-        # In a sound file each byte belongs to one tensor at most: it is copied as bytes (from text, in old protocols),
-        # as a storage, and as a tensor.
-        self.bytes, self.opcodes = 3 * file_size, MAX_OPCODES
-
-    def take(self, num_bytes: int) -> None:
-        """For copies of the file's content."""
-        self.bytes -= num_bytes
-        if self.bytes < 0:
-            raise InertPickleError("its tensors are more than the file holds")
-
-    def step(self) -> None:
-        self.opcodes -= 1
-        if self.opcodes < 0:
-            raise InertPickleError(f"it has more than {MAX_OPCODES} instructions")
-
-
 class Source:
-    """The file as pickletools reads it; a lying length gives what is there, and no memory is set aside for it."""
+    """Reads bytes one part after the other.
 
-    def __init__(self, data: bytes | mmap.mmap) -> None:
-        self._data, self._view, self._position = data, memoryview(data), 0
+    Args:
+        data: bytes, or a memoryview, such as one of a mapped file, of which long parts stay views.
+    """
 
-    def read(self, count: int) -> bytes | memoryview:
-        part = self._view[self._position : self._position + max(count, 0)]
-        self._position += len(part)
-        return bytes(part) if len(part) <= SMALL else part
+    def __init__(self, data: bytes | memoryview, position: int = 0) -> None:
+        self.data, self.position = data, position
 
-    def readline(self) -> bytes:
-        end = self._data.find(b"\n", self._position) + 1
-        start, self._position = self._position, end or len(self._data)
-        # Reading a decimal number of n digits takes a time of n^2.
-        if self._position - start > MAX_INT_DIGITS and self._data[start - 1 : start] in (b"I", b"L"):
-            raise InertPickleError(f"a number of more than {MAX_INT_DIGITS} digits at byte {start}")
-        return self._data[start : self._position]
+    def take(self, size: int) -> bytes | memoryview:
+        """The next `size` bytes."""
+        end = self.position + size
+        if not self.position <= end <= len(self.data):
+            raise InertPickleError("it ends in the middle")
+        part = self.data[self.position : end]
+        self.position = end
+        return part if size > SMALL else bytes(part)
 
-    def tell(self) -> int:
-        return self._position
+    def line(self, most: int | None = None) -> bytes | memoryview:
+        """Up to the next newline, which is taken away; of `most` bytes."""
+        end = len(self.data) if most is None else self.position + most + 1
+        newline = _NEWLINE.search(self.data, self.position, end)
+        if newline is None:
+            raise InertPickleError("it ends in the middle of a line, or the line is too long")
+        return self.take(newline.end() - self.position)[:-1]
+
+    def number(self, form: str) -> int | float:
+        """A number in a form of `struct`, or DIGITS."""
+        if form == DIGITS:
+            return int(self.line(MAX_DIGITS))
+        return struct.unpack(form, self.take(struct.calcsize(form)))[0]

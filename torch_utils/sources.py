@@ -20,13 +20,15 @@ import numpy as np
 
 from torch_utils.image_files import Container, DataError
 from torch_utils.image_labels import MAX_CLASSES, LabelTable, read_labels
+from torch_utils.inert_pickle import InertPickleError, Record, Vocabulary, read_pickle
+from torch_utils.inert_values import NUMPY_NAMES, NUMPY_RECORDS, PLAIN
 from torch_utils.printable import printable
-from torch_utils.tensor_pickle import PickleError, Stateful, encoded, read_pickle
 
 _READ_ERRORS = (OSError, EOFError, OverflowError, zlib.error, tarfile.TarError)
 MAX_UNPACKED = 2**31  # bytes of a gzip: a thousandth of them may be on disk
 MAX_BATCH = 2**26  # bytes of a member of the CIFAR-10 archive, which has 31 million
 MAX_NAME = 200  # characters of a class' name
+_CIFAR = Vocabulary(PLAIN, names=NUMPY_NAMES, records=NUMPY_RECORDS, strings_as_bytes=True)
 
 
 class Source(Protocol):
@@ -283,31 +285,11 @@ class _Bounded(io.RawIOBase):
         return self._file.tell()
 
 
-class _Pickled(Stateful):
-    """What NumPy makes an array or a type of."""
-
-    state: Any = None
-
-    def __init__(self, *args: Any) -> None:
-        self.args = args
-
-    def set_state(self, state: Any) -> None:
-        self.state = state
-
-
-_NUMPY = {
-    **{f"numpy.{core}.multiarray._reconstruct": _Pickled for core in ("core", "_core")},
-    "numpy.dtype": _Pickled,
-    "_codecs.encode": encoded,
-}
-
-
 def _plain_pickle(data: bytes, where: str) -> dict[str, Any]:
     """One member of the CIFAR-10 archive, read without running what is in it: a dict by names."""
     try:
-        file = io.BytesIO(data)
-        content = read_pickle(file, len(data), makers=_NUMPY, names=("numpy.ndarray",), strings_as_bytes=True)
-    except PickleError as error:
+        content, _ = read_pickle(data, _CIFAR)
+    except InertPickleError as error:
         raise DataError(f"{where}: refused or damaged ({error})") from error
     if not isinstance(content, dict):
         raise DataError(f"{where}: holds a {type(content).__name__}, expected a dict")
@@ -317,7 +299,7 @@ def _plain_pickle(data: bytes, where: str) -> dict[str, Any]:
 def _pixel_rows(pickled: Any) -> np.ndarray | None:
     """The array uint8 [N, 3072] that was pickled as (shape, type, order and bytes); None if it is another one."""
     match pickled:
-        case _Pickled(state=(_, (int(num), 3072), _Pickled(args=("u1" | b"u1", *_)), bool(fortran), bytes(data))):
+        case Record(state=(_, (int(num), 3072), Record(args=("u1" | b"u1", *_)), bool(fortran), bytes(data))):
             if num > 0 and len(data) == num * 3072:
                 return np.frombuffer(data, np.uint8).reshape((num, 3072), order="F" if fortran else "C")
     return None

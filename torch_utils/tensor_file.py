@@ -10,15 +10,16 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
+from torch_utils.inert_pickle import Name, Vocabulary, read_pickle
+from torch_utils.inert_values import PLAIN
 from torch_utils.printable import printable
-from torch_utils.tensor_pickle import Named, PickleError, encoded, ordered_dict, plain_set, read_pickle
 
 MAX_DIMS = 25
 _STORAGES = {
@@ -35,9 +36,10 @@ _STORAGES = {
     "torch.ComplexFloatStorage": torch.complex64,
     "torch.ComplexDoubleStorage": torch.complex128,
 }
-_DTYPES = {str(dtype): dtype for dtype in _STORAGES.values()}
-_MAGIC = 0x1950A86A20F9469CFC6C  # torch.serialization.MAGIC_NUMBER of the format before zips
-_MAGIC_PICKLE = b"\x80\x02\x8a\x0a" + _MAGIC.to_bytes(10, "little") + b"."
+DTYPES = {str(dtype): dtype for dtype in _STORAGES.values()}
+# What files start with: a zip, and before PyTorch 1.6 the pickled torch.serialization.MAGIC_NUMBER.
+ZIP = b"PK\3\4"
+LEGACY = b"\x80\x02\x8a\x0a" + 0x1950A86A20F9469CFC6C.to_bytes(10, "little") + b"."
 _MAX_PICKLE = 1 << 26  # bytes
 
 
@@ -53,7 +55,7 @@ def read_tensor_file(source: str | os.PathLike | bytes, *, records: Collection[s
 
     Args:
         source:  a path, or the bytes of the file.
-        records: names of classes, such as "argparse.Namespace", whose objects are read as dicts of their attributes.
+        records: names of classes, such as "argparse.Namespace", whose objects are read as Record.
 
     Raises:
         TensorFileError: not such a file, damaged, or of other classes and functions, which it names.
@@ -63,12 +65,12 @@ def read_tensor_file(source: str | os.PathLike | bytes, *, records: Collection[s
     with io.BytesIO(source) if isinstance(source, bytes) else open(Path(source), "rb") as file:
         length = file.seek(0, os.SEEK_END)
         file.seek(0)
-        start = file.read(len(_MAGIC_PICKLE))
+        start = file.read(len(LEGACY))
         file.seek(0)
         try:
-            if start == _MAGIC_PICKLE:
+            if start == LEGACY:
                 return _read_legacy(file, length, records)
-            if start.startswith(b"PK\3\4"):
+            if start.startswith(ZIP):
                 return _read_zip(file, length, records)
         except (ValueError, RuntimeError, EOFError, MemoryError, zipfile.BadZipFile, NotImplementedError) as error:
             raise TensorFileError(f"{name}: not a readable file of tensors: {printable(error)}") from error
@@ -94,41 +96,43 @@ def strided_tensor(storage: Tensor, offset: int, size: Collection[int], stride: 
     return storage.as_strided(tuple(size), tuple(stride), offset)
 
 
-def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Tensor:
+def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Tensor:
     if not isinstance(storage, Tensor) or not isinstance(size, tuple) or not isinstance(stride, tuple):
-        raise PickleError("damaged pickle (a tensor of no storage or shape)")
+        raise ValueError("a tensor of no storage or shape")
     return strided_tensor(storage, offset, size, stride)
 
 
-def _rebuild_parameter(data: Any, requires_grad: Any, hooks: Any) -> Tensor:
+def _parameter(data: Any, requires_grad: Any, hooks: Any) -> Tensor:
     if not isinstance(data, Tensor):
-        raise PickleError("damaged pickle (a parameter of no tensor)")
+        raise ValueError("a parameter of no tensor")
     return data
 
 
 def _size(dims: Any) -> tuple[int, ...]:
-    if not isinstance(dims, (tuple, list)) or len(dims) > MAX_DIMS or not all(type(n) is int for n in dims):
-        raise PickleError("damaged pickle (a shape of other than whole numbers)")
+    if not isinstance(dims, tuple | list) or len(dims) > MAX_DIMS or not all(type(n) is int for n in dims):
+        raise ValueError("a shape of other than whole numbers")
     return tuple(dims)
 
 
 def _device(kind: Any, *index: Any) -> str:
     if not isinstance(kind, str):
-        raise PickleError("damaged pickle (a device of no name)")
+        raise ValueError("a device of no name")
     return kind
 
 
-_MAKERS = {
-    "collections.OrderedDict": ordered_dict,
-    "torch._utils._rebuild_tensor": _rebuild_tensor,
-    "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
-    "torch._utils._rebuild_parameter": _rebuild_parameter,
+# What PyTorch's names in pickles stand for.
+TORCH = {
+    "torch._utils._rebuild_tensor": _tensor,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_parameter": _parameter,
     "torch.Size": _size,
     "torch.device": _device,
-    "_codecs.encode": encoded,
-    "builtins.set": plain_set,
-    "__builtin__.set": plain_set,
 }
+
+
+def _vocabulary(records: Collection[str], persistent: Callable[[Any], Tensor]) -> Vocabulary:
+    makers = {**PLAIN, **TORCH}
+    return Vocabulary(makers, values=DTYPES, names=_STORAGES, records=records, persistent=persistent)
 
 
 class _Storages:
@@ -141,18 +145,18 @@ class _Storages:
     def get(self, pid: Any) -> tuple[str, Tensor, bool]:
         """Key and memory [numel] of the storage that a persistent id means, and whether it is new."""
         if not isinstance(pid, tuple) or len(pid) not in (5, 6) or pid[0] != "storage" or pid[5:] not in ((), (None,)):
-            raise PickleError("a storage that is described otherwise than by torch.save")
+            raise ValueError("a storage that is described otherwise than by torch.save")
         _, kind, key, _, numel = pid[:5]
-        dtype = _STORAGES.get(kind.name) if isinstance(kind, Named) else None
+        dtype = _STORAGES.get(kind.name) if isinstance(kind, Name) else None
         if dtype is None or not isinstance(key, str) or type(numel) is not int or numel < 0:
-            raise PickleError("a storage of unknown type, key or size")
+            raise ValueError("a storage of unknown type, key or size")
         known = self.by_key.get(key)
         if known is not None:
             if known.numel() != numel or known.dtype != dtype:
-                raise PickleError(f"storage {printable(key)} is said to be of two kinds")
+                raise ValueError(f"storage {printable(key)} is said to be of two kinds")
             return key, known, False
         if numel * dtype.itemsize > self._left:
-            raise PickleError(f"storages of more bytes than the file has ({numel:,} elements of {dtype} and others)")
+            raise ValueError(f"storages of more bytes than the file has ({numel:,} elements of {dtype} and others)")
         self._left -= numel * dtype.itemsize
         self.by_key[key] = torch.empty(numel, dtype=dtype)
         return key, self.by_key[key], True
@@ -175,30 +179,25 @@ def _fill(file: BinaryIO, storage: Tensor) -> memoryview:
 
 def _read_legacy(file: BinaryIO, length: int, records: Collection[str]) -> Any:
     storages = _Storages(length)
-    file.seek(len(_MAGIC_PICKLE))
-    if read_pickle(file, length) != 1001:
-        raise PickleError("unknown version of the format")
-    system = read_pickle(file, length)
+    head = file.read(_MAX_PICKLE)
+    version, end = read_pickle(head, Vocabulary(), start=len(LEGACY))
+    if version != 1001:
+        raise ValueError("unknown version of the format")
+    system, end = read_pickle(head, Vocabulary(), start=end)
     if not isinstance(system, dict) or system.get("little_endian") is not True:
-        raise PickleError("written on a big-endian machine, or damaged")
-    value = read_pickle(
-        file,
-        min(length, file.tell() + _MAX_PICKLE),
-        makers=_MAKERS,
-        values=_DTYPES,
-        names=_STORAGES,
-        records=records,
-        persistent=lambda pid: storages.get(pid)[1],
-    )
-    keys = read_pickle(file, length)
+        raise ValueError("written on a big-endian machine, or damaged")
+    value, end = read_pickle(head, _vocabulary(records, lambda pid: storages.get(pid)[1]), start=end)
+    keys, end = read_pickle(head, Vocabulary(), start=end)
+    file.seek(end)
+    del head
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-        raise PickleError("damaged pickle (a list of storages of no names)")
+        raise ValueError("a list of storages of no names")
     if len(keys) != len(storages.by_key) or set(keys) != set(storages.by_key):
-        raise PickleError("the list of storages is not that of the tensors")
+        raise ValueError("the list of storages is not that of the tensors")
     for key in keys:
         storage, number = storages.by_key[key], file.read(8)
         if len(number) != 8 or struct.unpack("<q", number)[0] != storage.numel():
-            raise PickleError(f"storage {printable(key)} has another size than its tensors say")
+            raise ValueError(f"storage {printable(key)} has another size than its tensors say")
         _fill(file, storage)
     return value
 
@@ -211,10 +210,10 @@ def _read_zip(file: BinaryIO, length: int, records: Collection[str]) -> Any:
         entries = _plain_entries(archive, length)
     pickles = [name for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(pickles) != 1:
-        raise PickleError("a zip, but not of torch.save (no data.pkl)")
+        raise ValueError("a zip, but not of torch.save (no data.pkl)")
     folder = pickles[0].removesuffix("data.pkl")
     if (order := entries.get(folder + "byteorder")) and _entry(file, order, 16) != b"little":
-        raise PickleError("written on a big-endian machine, or damaged")
+        raise ValueError("written on a big-endian machine, or damaged")
     storages = _Storages(length)
 
     def persistent(pid: Any) -> Tensor:
@@ -222,22 +221,13 @@ def _read_zip(file: BinaryIO, length: int, records: Collection[str]) -> Any:
         if new:
             info = entries.get(f"{folder}data/{key}")
             if info is None or info.file_size != storage.nbytes:
-                raise PickleError(f"storage {printable(key)} is missing, or has another size than its tensors say")
+                raise ValueError(f"storage {printable(key)} is missing, or has another size than its tensors say")
             _seek(file, info)
             if zlib.crc32(_fill(file, storage)) != info.CRC:
-                raise PickleError(f"storage {printable(key)} is damaged (its CRC-32 is another)")
+                raise ValueError(f"storage {printable(key)} is damaged (its CRC-32 is another)")
         return storage
 
-    data = _entry(file, entries[pickles[0]], _MAX_PICKLE)
-    return read_pickle(
-        io.BytesIO(data),
-        len(data),
-        makers=_MAKERS,
-        values=_DTYPES,
-        names=_STORAGES,
-        records=records,
-        persistent=persistent,
-    )
+    return read_pickle(_entry(file, entries[pickles[0]], _MAX_PICKLE), _vocabulary(records, persistent))[0]
 
 
 def _plain_entries(archive: zipfile.ZipFile, length: int) -> dict[str, zipfile.ZipInfo]:
@@ -245,13 +235,13 @@ def _plain_entries(archive: zipfile.ZipFile, length: int) -> dict[str, zipfile.Z
     entries, end = {}, 0
     for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
         if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size or info.flag_bits & 1:
-            raise PickleError(f"a zip with a compressed or encrypted entry, {printable(info.filename)}")
+            raise ValueError(f"a zip with a compressed or encrypted entry, {printable(info.filename)}")
         if info.header_offset < end or info.filename in entries:
-            raise PickleError(f"a zip with entries over each other, such as {printable(info.filename)}")
+            raise ValueError(f"a zip with entries over each other, such as {printable(info.filename)}")
         end = info.header_offset + 30 + len(info.orig_filename) + info.file_size
         entries[info.filename] = info
     if end > length:
-        raise PickleError("a zip with entries beyond its end")
+        raise ValueError("a zip with entries beyond its end")
     return entries
 
 
@@ -259,17 +249,17 @@ def _seek(file: BinaryIO, info: zipfile.ZipInfo) -> None:
     """Moves to the data of an entry."""
     file.seek(info.header_offset)
     header = file.read(30)
-    if len(header) != 30 or not header.startswith(b"PK\3\4"):
-        raise PickleError(f"a zip with a damaged entry, {printable(info.filename)}")
+    if len(header) != 30 or not header.startswith(ZIP):
+        raise ValueError(f"a zip with a damaged entry, {printable(info.filename)}")
     file.seek(sum(struct.unpack("<HH", header[26:])), os.SEEK_CUR)
 
 
 def _entry(file: BinaryIO, info: zipfile.ZipInfo, most: int) -> bytes:
     """The bytes of a small entry."""
     if info.file_size > most:
-        raise PickleError(f"a zip whose entry {printable(info.filename)} has {info.file_size:,} bytes")
+        raise ValueError(f"a zip whose entry {printable(info.filename)} has {info.file_size:,} bytes")
     _seek(file, info)
     data = file.read(info.file_size)
     if zlib.crc32(data) != info.CRC:
-        raise PickleError(f"a zip with a damaged entry, {printable(info.filename)}")
+        raise ValueError(f"a zip with a damaged entry, {printable(info.filename)}")
     return data
