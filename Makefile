@@ -27,7 +27,7 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 8
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
