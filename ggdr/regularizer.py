@@ -4,9 +4,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from ggdr.decoder import FeatureDecoder, Shape
 from ggdr.loss import cosine_distance_loss
 from ggdr.suggestion import probing, suggest, trainable
-from ggdr.taps import Features, FeatureTap
+from ggdr.taps import Features, FeatureTap, uncompiled
 
 Warp = Callable[[Tensor], Tensor]
 
@@ -123,7 +122,7 @@ class GGDR:
         if calls < 1:
             raise ValueError(f"D runs at least once in a watch block, got calls={calls}")
         encoder_tap = self._encoder_tap if calls == 1 else self._encoder_tap.repeated(calls)
-        with _uncompiled(), self._guide_tap as guides, encoder_tap as encoder:
+        with uncompiled(), self._guide_tap as guides, encoder_tap as encoder:
             yield GuidedFeatures(self, guides, encoder)
 
     def predict(self, feats: GuidedFeatures, *, fakes: slice | None = None, call: int = 0) -> dict[str, Tensor]:
@@ -230,20 +229,3 @@ def _target(guide: Tensor, warp: Warp | None, pred: Tensor) -> Tensor:
         if target.shape[2:] != pred.shape[2:]:
             target = F.interpolate(target, pred.shape[2:], mode="bilinear", align_corners=False, antialias=True)
     return target
-
-
-def _uncompiled() -> AbstractContextManager[object]:
-    """Compiled modules run eagerly inside; nothing if torch.compile was never used in this process."""
-    if "torch._dynamo" not in sys.modules:
-        return nullcontext()
-    message = (
-        "ggdr.watch() cannot be part of a compiled function, where hooks are not heeded; compile G and D themselves "
-        "instead of the training step"
-    )
-    # While the function is traced, and again when the rest of it runs.
-    if torch.compiler.is_compiling():
-        raise RuntimeError(message)
-    try:
-        return torch.compiler.set_stance("force_eager")
-    except RuntimeError as error:
-        raise RuntimeError(message) from error

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ggdr.taps import first_map, named_layers
+from ggdr.taps import first_map, named_layers, uncompiled
 
 MIN_GUIDE, MAX_GUIDE = 8, 64  # pixels; the paper's guide is a quarter of the image's side, and 64 at 256
 MIN_ENCODER = 4  # pixels, where the decoder starts in the paper
@@ -94,7 +94,7 @@ def probing(G: nn.Module, D: nn.Module) -> Iterator[None]:
     modes = {module: module.training for net in (G, D) for module in net.modules()}
     devices = {p.device for net in (G, D) for p in net.parameters() if p.device.type == "cuda"}
     cut = D.register_forward_pre_hook(lambda module, args: tuple(_detached(arg) for arg in args))
-    with torch.random.fork_rng(devices=list(devices)), torch.enable_grad():
+    with torch.random.fork_rng(devices=list(devices)), torch.enable_grad(), uncompiled():
         try:
             for module in modes:
                 module.training = False

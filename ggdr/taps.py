@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import copy
 import itertools
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -165,6 +167,27 @@ class FeatureTap:
             features.put(name, feat.detach() if self._detach else feat, replica)
 
         return hook
+
+
+def uncompiled() -> AbstractContextManager[object]:
+    """Modules compiled by torch.compile run eagerly inside, where hooks see their layers.
+
+    Raises:
+        RuntimeError: inside a function that is being compiled.
+    """
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    message = (
+        "ggdr.watch() cannot be part of a compiled function, where hooks are not heeded; compile G and D themselves "
+        "instead of the training step"
+    )
+    # While the function is traced, and again when the rest of it runs.
+    if torch.compiler.is_compiling():
+        raise RuntimeError(message)
+    try:
+        return torch.compiler.set_stance("force_eager")
+    except RuntimeError as error:
+        raise RuntimeError(message) from error
 
 
 def plain_name(name: str) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -103,15 +104,21 @@ def test_autocast_networks_are_compared_in_float32(gan):
         assert torch.equal(pred, ggdr.decoder(maps)["mid"])
 
 
-@pytest.mark.parametrize(("wrap", "prefix"), [(nn.DataParallel, "module"), (torch.compile, "_orig_mod")])
+@pytest.mark.parametrize(
+    ("wrap", "prefix"), [(nn.DataParallel, "module"), (partial(torch.compile, backend="eager"), "_orig_mod")]
+)
 def test_layers_keep_their_names_inside_wrappers(gan, wrap, prefix):
     G, D = gan
     wrapped_g, wrapped_d = wrap(G), wrap(D)
+    z = torch.zeros(2, 4)
+    wrapped_d(wrapped_g(z))  # compiled, where it is, before there are hooks
     ggdr = attach(wrapped_g, wrapped_d)
     z = torch.randn(3, 4)
     expected = distance_of(ggdr, G, D, z)
     torch.testing.assert_close(distance_of(ggdr, wrapped_g, wrapped_d, z), expected)
     attach(wrapped_g, wrapped_d, guide=f"{prefix}.mid", encoder=[f"{prefix}.e4"])  # and by their long names
+    chosen = attach(wrapped_g, wrapped_d, guide=None, encoder=None)
+    assert chosen.guides == ["mid"] and chosen.encoder == ["e4"]
 
 
 def test_data_parallel_replicas_are_joined_in_the_order_of_the_batch():
