@@ -60,9 +60,8 @@ class Level(NamedTuple):
     """One level of a FeatureDecoder."""
 
     layer: str
-    skip: str | None  # encoder map beside the level's input
     size: Size  # of its output, for images as large as those of the probe
-    same_size: str | None  # encoder map of that size
+    skip: str | None  # encoder map of that size, beside which the output goes into the next level
     guide: str | None  # that its output predicts
 
 
@@ -108,13 +107,12 @@ class FeatureDecoder(nn.Module):
         for next_size in sizes[1:]:
             while size != next_size:
                 size = (min(2 * size[0], next_size[0]), min(2 * size[1], next_size[1]))
-                guide, same_size = guide_at.get(size), by_size.get(size)
                 in_channels = channels + (encoder[skip][0] if skip else 0)
-                channels = guides[guide][0] if guide else encoder[same_size][0] if same_size else channels
+                guide, skip = guide_at.get(size), by_size.get(size)
+                channels = guides[guide][0] if guide else encoder[skip][0] if skip else channels
                 layer = f"b{size[0]}_dec" if size[0] == size[1] else f"b{size[0]}x{size[1]}_dec"
                 self.add_module(layer, DecoderLayer(in_channels, channels))
-                self.levels.append(Level(layer, skip, size, same_size, guide))
-                skip = same_size
+                self.levels.append(Level(layer, size, skip, guide))
 
     @property
     def encoder_names(self) -> list[str]:
@@ -138,14 +136,13 @@ class FeatureDecoder(nn.Module):
         as_probed = x.shape[1:3] == self._start_size
         pred = {}
         for level in self.levels:
-            if level.skip is not None:
-                x = torch.cat([x, channels_last(level.skip)], dim=3)
-            size = level.size if as_probed else None
-            if level.same_size is not None:
-                size = tuple(feats[level.same_size].shape[2:])
+            skip = None if level.skip is None else channels_last(level.skip)
+            size = tuple(skip.shape[1:3]) if skip is not None else level.size if as_probed else None
             x = getattr(self, level.layer)(x, size)
             if level.guide is not None:
                 pred[level.guide] = x.permute(0, 3, 1, 2)
+            if skip is not None:
+                x = torch.cat([x, skip], dim=3)
         return pred
 
 

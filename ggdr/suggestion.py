@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ggdr.taps import first_map, named_layers, uncompiled
+from ggdr.taps import first_map, named_layers, uncompiled, version_of
 
 MIN_GUIDE, MAX_GUIDE = 8, 64  # pixels; the paper's guide is a quarter of the image's side, and 64 at 256
 MIN_ENCODER = 4  # pixels, where the decoder starts in the paper
@@ -119,7 +119,7 @@ class _Recorder:
 
     def __init__(self, net: nn.Module) -> None:
         self._layers = named_layers(net)
-        self._outputs: list[tuple[str, Tensor, int]] = []
+        self._outputs: list[tuple[str, Tensor, int | None]] = []
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self.image: tuple[int, int, int] | None = None  # C, H, W of what the network itself returned
         self.input: tuple[int, int, int] | None = None  # and of what it was given
@@ -141,7 +141,7 @@ class _Recorder:
                 self.image = None if feat is None else tuple(feat.shape[1:])
                 self.input = None if given is None else tuple(given.shape[1:])
             elif feat is not None:
-                self._outputs.append((name, feat, feat._version))
+                self._outputs.append((name, feat, version_of(feat)))
 
         return hook
 
@@ -157,7 +157,7 @@ class _Recorder:
             problem = None
             if calls[name] > 1:
                 problem = f"runs {calls[name]} times"
-            elif feat._version != version:
+            elif version_of(feat) != version:
                 problem = "overwritten in place by a later layer"
             elif trained and not feat.requires_grad:
                 problem = "no trainable layer before it"

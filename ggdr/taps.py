@@ -24,7 +24,7 @@ _clock = itertools.count()
 
 
 class _Output(NamedTuple):
-    """One output, what `_version` said of it, and when it came."""
+    """One output, what `version_of` said of it, and when it came."""
 
     feat: Tensor
     version: int | None
@@ -76,7 +76,7 @@ class Features(Mapping[str, Tensor]):
                 "fake images; call G and D once inside the block, and everything else (reals, R1, logging) outside; "
                 "if D runs once a crop, say how often: watch(calls=...)"
             )
-        outputs.append(_Output(feat, _version(feat), next(_clock)))
+        outputs.append(_Output(feat, version_of(feat), next(_clock)))
 
     def times(self) -> list[int]:
         """When layers ran, on a clock that all Features share."""
@@ -99,7 +99,7 @@ class Features(Mapping[str, Tensor]):
             if len(outputs) <= self._call:
                 continue  # a batch too small for all devices
             feat, version, _ = outputs[self._call]
-            if _version(feat) != version:
+            if version_of(feat) != version:
                 raise RuntimeError(
                     f"the output of layer {name!r} was changed in place after the layer returned it; tap the layer "
                     "that makes the change, or make that operation out of place (inplace=False)"
@@ -218,7 +218,7 @@ def first_map(output: object) -> Tensor | None:
     return None
 
 
-def _version(feat: Tensor) -> int | None:
+def version_of(feat: Tensor) -> int | None:
     """How often a tensor was written to; PyTorch does not count that in inference mode."""
     return None if feat.is_inference() else feat._version
 

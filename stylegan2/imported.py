@@ -226,6 +226,19 @@ def check_shapes(state: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ..
         raise ForeignNetworkError(f"{what} differs from a StyleGAN2 network of its size; tensors {wrong}")
 
 
+def generator_weights(
+    state: Mapping[str, Tensor], config: GeneratorConfig, what: str, *, filled: bool = False
+) -> tuple[State, bool]:
+    """`fitted`, with the mean w computed if there is none; and whether it was there."""
+    has_mean = "mapping.w_avg" in state
+    if not has_mean:
+        state = {**state, "mapping.w_avg": torch.zeros(config.w_dim)}
+    weights = fitted(state, config, what, filled=filled)
+    if not has_mean:
+        weights["mapping.w_avg"] = mean_w(weights, config)
+    return weights, has_mean
+
+
 @torch.no_grad()
 def mean_w(state: Mapping[str, Tensor], config: GeneratorConfig) -> Tensor:
     """The mean of the mapped latents of 10,000 seeded z, [w_dim]; where there are classes, these are drawn evenly.

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from stylegan2.config import DiscriminatorConfig, GeneratorConfig
@@ -18,7 +17,7 @@ from stylegan2.imported import (
     discriminator_config,
     fitted,
     generator_config,
-    mean_w,
+    generator_weights,
 )
 
 G_MARK, D_MARK = "synthesis.b4.const", "b4.fc.weight"
@@ -45,13 +44,9 @@ def from_plain(state: Mapping[str, Any], settings: Mapping[str, Any] | None = No
     result = ImportedNetworks("state dict", {})
     if G_MARK in state:
         config = _config(GeneratorConfig, settings) or generator_config(state, "the generator")
-        if "mapping.w_avg" not in state:
-            state = {**state, "mapping.w_avg": torch.zeros(config.w_dim)}
-            weights = fitted(state, config, "the generator")
-            weights["mapping.w_avg"] = mean_w(weights, config)
+        weights, has_mean = generator_weights(state, config, "the generator")
+        if not has_mean:
             result.notes.append("the file has no mean w; it was computed from 10,000 latents")
-        else:
-            weights = fitted(state, config, "the generator")
         result.G = config
         result.add("G_ema", weights)
     else:

@@ -26,7 +26,7 @@ from stylegan2.imported import (
     discriminator_config,
     fitted,
     generator_config,
-    mean_w,
+    generator_weights,
     owned,
 )
 from stylegan2.published_pickle import NETWORK, load_published
@@ -151,12 +151,10 @@ def _add_generator(result: ImportedNetworks, net: list[Module], name: str) -> No
     }
     config = generator_config(state, name, **settings)
     _check_layers(net, name, mapping_lr=config.mapping_lr_multiplier)
-    if "mapping.w_avg" not in state:
+    weights, has_mean = generator_weights(state, config, name)
+    if not has_mean:
         result.notes.append(f"{name} has no mean w; it was computed from 10,000 latents")
-        state["mapping.w_avg"] = state["mapping.fc0.bias"].new_zeros([config.w_dim])
-        state = fitted(state, config, name)
-        state["mapping.w_avg"] = mean_w(state, config)
-    result.add(name, fitted(state, config, name))
+    result.add(name, weights)
     if result.G is not None and result.G != config:
         raise ForeignNetworkError(f"G and G_ema are of different settings: {config} and {result.G}")
     result.G = config

@@ -24,7 +24,7 @@ from stylegan2.imported import (
     discriminator_config,
     fitted,
     generator_config,
-    mean_w,
+    generator_weights,
 )
 from torch_utils.inert_pickle import Record
 from torch_utils.ops.upfirdn2d import setup_filter
@@ -80,16 +80,14 @@ def _add_generator(result: ImportedNetworks, content: Mapping[str, Any], key: st
     if result.G is not None and result.G != config:
         raise ForeignNetworkError("g and g_ema are of different sizes")
     state = _with_noise(state, config)
-    state["mapping.w_avg"] = torch.zeros(config.w_dim)
-    state = fitted(state, config, key, filled=True)
     latent_avg = content.get("latent_avg")
     if isinstance(latent_avg, Tensor) and latent_avg.shape[-1:] == (config.w_dim,) and latent_avg.is_floating_point():
         # Descendants that store one for each layer repeat it.
         state["mapping.w_avg"] = latent_avg.reshape(-1, config.w_dim).float().mean(dim=0)
-    else:
-        state["mapping.w_avg"] = mean_w(state, config)
+    weights, has_mean = generator_weights(state, config, key, filled=True)
+    if not has_mean:
         result.notes.append(f"the file has no latent_avg; the mean w of {name} was computed from 10,000 latents")
-    result.add(name, state)
+    result.add(name, weights)
     result.G = config
 
 
