@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import json
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -67,3 +68,13 @@ def classes_of(dataset: ImageDataset) -> list[int]:
 def class_files() -> dict[str, bytes]:
     """Images in sub-folders; by name they come in the order dog/deep/a, dog/b, ant/c: 1, 2, 0."""
     return {"dog/b.png": encode(RGB[2]), "ant/c.png": encode(RGB[0]), "dog/a/a.png": encode(RGB[1])}
+
+
+def cifar_tar(path: Path, **members: bytes) -> Path:
+    """CIFAR-10's archive of the given members."""
+    with tarfile.open(path, "w:gz") as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path

@@ -5,13 +5,11 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import os
 import pickle
 import signal
 import struct
-import tarfile
 import time
 import zipfile
 from pathlib import Path
@@ -21,7 +19,18 @@ import pytest
 from PIL import Image
 
 from tests.conftest import python
-from tests.dataset_files import RGB, class_files, classes_of, convert, encode, pixels_of, run, write, write_zip
+from tests.dataset_files import (
+    RGB,
+    cifar_tar,
+    class_files,
+    classes_of,
+    convert,
+    encode,
+    pixels_of,
+    run,
+    write,
+    write_zip,
+)
 from torch_utils.conversion import encode_png
 from torch_utils.data import ImageDataset
 from torch_utils.image_files import load_image
@@ -68,15 +77,6 @@ def test_our_own_format_converts_to_itself(tmp_path):
 
 def test_no_labels_leaves_them_out(tmp_path):
     assert not convert(tmp_path, write(tmp_path / "in", class_files()), "--no-labels").has_labels
-
-
-def cifar_tar(path: Path, **members: bytes) -> Path:
-    with tarfile.open(path, "w:gz") as archive:
-        for name, data in members.items():
-            info = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return path
 
 
 def cifar_members(images: np.ndarray, labels: list[int], protocol: int = 2) -> dict[str, bytes]:

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from metrics.sources import ArrayImages, FileImages, is_statistics, load_statistics
-from tests.dataset_files import RGB, encode, run, write, write_zip
+from tests.dataset_files import RGB, cifar_tar, encode, run, write, write_zip
 from tests.fuzzing import run_bounded
 from torch_utils.image_dataset import ImageDataset
 from torch_utils.image_files import MAX_FILE, Container, DataError
@@ -312,15 +312,6 @@ def tar_header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
     return info.tobuf(tarfile.GNU_FORMAT)
 
 
-def cifar(path: Path, **members: bytes) -> Path:
-    with tarfile.open(path, "w:gz") as archive:
-        for name, data in members.items():
-            info = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return path
-
-
 def batch(shape: tuple = (1, 3072), data: bytes = bytes(3072), labels: object = (0,), dtype: str = "u1") -> bytes:
     """A batch whose array says of itself what it likes."""
 
@@ -358,8 +349,8 @@ def batch(shape: tuple = (1, 3072), data: bytes = bytes(3072), labels: object = 
 )
 def test_hostile_pickles_in_the_cifar_archive_are_refused(tmp_path, data):
     with pytest.raises(DataError, match="data_batch_1"):
-        open_source(str(cifar(tmp_path / "cifar.tar.gz", data_batch_1=data)))
-    sound = open_source(str(cifar(tmp_path / "cifar.tar.gz", data_batch_1=batch())))
+        open_source(str(cifar_tar(tmp_path / "cifar.tar.gz", data_batch_1=data)))
+    sound = open_source(str(cifar_tar(tmp_path / "cifar.tar.gz", data_batch_1=batch())))
     assert sound.count == 1
 
 
