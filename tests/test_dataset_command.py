@@ -281,6 +281,8 @@ def test_bad_input_is_named_and_leaves_nothing_behind(tmp_path, case, kind):
         ("a-images-idx3-ubyte", idx(np.zeros(5, dtype=np.uint8)), "expected '00000803'"),
         ("a.txt", b"hello", "unknown kind of source"),
     ],
+    # Not the bytes: gzip's hold the time, and processes that share the tests compare the names.
+    ids=["zip", "tar.gz", "cut tar.gz", "cut idx.gz", "short idx", "idx of labels", "text"],
 )
 def test_damaged_archives_are_refused(tmp_path, name, data, expected):
     (tmp_path / name).write_bytes(data)
