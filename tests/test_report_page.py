@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from scripts.report import main
-from tests.test_report import EVIL, METRIC, add_clusters, add_metric, make_run
+from tests.report_runs import EVIL, METRIC, add_clusters, add_metric, make_run
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install 'ggdr[test]'")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
