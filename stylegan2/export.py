@@ -31,6 +31,7 @@ TRACED_BATCH = 2  # 0 and 1 would be taken for constants
 TOLERANCE = 1e-4  # of the largest value of the output, or of 1 if that is larger
 MAX_ONNX_BYTES = 2**31 - 2**24  # of weights in one file: protobuf's limit, less what the graph may take
 PSI = "truncation_psi"
+MAX_BATCH = 2**31 - 1  # torch 2.6 wants to be told of some
 
 Inputs = Mapping[str, Tensor]
 Run = Callable[[Inputs], Tensor]
@@ -170,7 +171,7 @@ def trace(part: Part) -> torch.export.ExportedProgram:
     """The graph of a part: a batch of any size, plain operations, and nothing that tells where it was made."""
     inputs = part.example(TRACED_BATCH, torch.Generator().manual_seed(0))
     args, kwargs = call_arguments(part, inputs)
-    N = torch.export.Dim("N")
+    N = torch.export.Dim("N", max=MAX_BATCH)
     shapes = {name: {0: N} if x.ndim else None for name, x in inputs.items()}
     with _reference_ops(), torch.no_grad():
         program = torch.export.export(part.module, args, kwargs, dynamic_shapes=shapes, strict=False)
@@ -259,7 +260,7 @@ def save_onnx(
     from onnxscript import optimizer
 
     program = trace(part)
-    inputs, N = list(part.inputs), torch.export.Dim("N")
+    inputs, N = list(part.inputs), torch.export.Dim("N", max=MAX_BATCH)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about its own internals
         # optimize=True would also drop sums with numbers up to 1e-8, as every eps here.
@@ -298,6 +299,8 @@ def _describe(model: Any, part: Part, metadata: Mapping[str, str]) -> None:
     graph.metadata_props.clear()
     for value, meaning in zip([*graph.inputs, *graph.outputs], [*part.inputs.values(), part.meaning], strict=True):
         value.doc_string = meaning
+        if value.shape.rank() and value.shape.is_dynamic(0):
+            value.shape[0] = "N"  # torch 2.6 names it after the traced size
     for node in graph:
         node.metadata_props.clear()
         node.doc_string = None

@@ -176,7 +176,10 @@ class MappingNetwork(nn.Module):
         ws = x.unsqueeze(1).repeat(1, self.num_ws, 1)
         if isinstance(truncation_psi, Tensor) or truncation_psi != 1:
             cutoff = self.num_ws if truncation_cutoff is None else truncation_cutoff
-            ws = torch.cat([self.w_avg.lerp(ws[:, :cutoff], truncation_psi), ws[:, cutoff:]], dim=1)
+            first = ws[:, :cutoff]
+            psi = truncation_psi.expand_as(first) if isinstance(truncation_psi, Tensor) else truncation_psi
+            # Expanded here: torch 2.6 cannot export a lerp that broadcasts over batches of any size.
+            ws = torch.cat([self.w_avg.expand_as(first).lerp(first, psi), ws[:, cutoff:]], dim=1)
         return ws
 
 
