@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import time
 
@@ -285,6 +286,12 @@ def test_bad_input_is_named_without_traceback_and_nothing_is_written(dataset_zip
         output = train(data, tmp_path / "run", *args, code=2)
         assert message in " ".join(output.split()), output
         assert not (tmp_path / "run").exists()
+
+
+def test_a_last_batch_that_passes_the_end_does_not_skip_a_tick(dataset_zip, tmp_path):
+    # Batches of 8 end ticks of 18 images at 24 and 40, beyond the 36 of the run.
+    output = train(dataset_zip, tmp_path / "run", "--tick", 0.018, kimg=0.036)
+    assert re.findall(r"^tick (\d+)", output, re.MULTILINE) == ["1", "2"]
 
 
 def test_a_folder_with_a_run_is_not_overwritten(dataset_zip, finished_run):

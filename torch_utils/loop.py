@@ -229,7 +229,8 @@ def train(
 
             # A look at the device makes it wait, so on a GPU it is taken only now and then.
             done = at.nimg >= config.total_nimg
-            tick_ends = done or _crossed(at.nimg, config.batch, config.tick_nimg)
+            is_whole = _crossed(at.nimg, config.batch, config.tick_nimg)
+            tick_ends = done or is_whole
             looks = group.device.type == "cpu" or at.step % DEVICE_CHECK_STEPS == 0
             if not (tick_ends or looks or (group.world == 1 and stop.signal)):
                 continue
@@ -239,7 +240,7 @@ def train(
                 now = time.monotonic()
                 rate = (now - tick_time) * 1000 / (at.nimg - timed_from)
                 log.scalars(at.nimg, {**stats.means(group), **report, "time/sec_per_kimg": rate})
-                tick = -(-at.nimg // config.tick_nimg) if done else at.nimg // config.tick_nimg
+                tick = at.nimg // config.tick_nimg + (not is_whole)
                 log.progress(at.nimg, tick=tick, sec_per_kimg=rate, **_headline(stats, report))
                 stats.clear()
                 snap = done or _crossed(at.nimg, config.batch, config.tick_nimg * config.snap_ticks)
