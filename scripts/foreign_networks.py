@@ -15,7 +15,7 @@ from stylegan2.plain_state import from_plain, is_plain
 from stylegan2.published import read_published
 from stylegan2.rosinality import NAMESPACE, from_rosinality, is_rosinality
 from stylegan2.snapshot import discriminator_of, generator_of
-from torch_utils.checkpoint import SNAPSHOT_FORMAT, SnapshotError, load_snapshot, save_snapshot
+from torch_utils.checkpoint import SNAPSHOT_FORMAT, STATE_FORMAT, SnapshotError, load_snapshot, save_snapshot
 from torch_utils.downloads import sha256_of
 from torch_utils.plain_json import parse_json
 from torch_utils.tensor_file import LEGACY, ZIP, TensorFileError, read_tensor_file
@@ -70,6 +70,8 @@ def _from_torch_file(path: Path) -> ImportedNetworks:
         return from_rosinality(content)
     if is_plain(content):
         return from_plain(content, _settings_beside(path))
+    if isinstance(content, dict) and content.get("format") == STATE_FORMAT:
+        raise ForeignNetworkError("a training state; the networks of its run are in network-snapshot-*.safetensors")
     raise ForeignNetworkError(
         "a file of torch.save, but neither a checkpoint of stylegan2-pytorch (g_ema, d) nor a state dict of ours"
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scripts.errors import CliError, first_process_speaks, metric_errors
+from scripts.network_options import SNAPSHOT_FILE
 from scripts.parameters import FiniteFloat, device_option, join_processes, ops_option, prepare_ops
 from scripts.progress import progress_bars
 
@@ -31,7 +32,7 @@ Examples:
 @click.option(
     "--network",
     metavar="FILE",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=SNAPSHOT_FILE,
     help="Network snapshot that makes the fakes.",
 )
 @click.option(

@@ -14,6 +14,7 @@ import click
 
 from scripts.errors import cli_errors
 from scripts.parameters import FiniteFloat, bad_parameter
+from scripts.published_networks import NETWORKS
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 MAX_SEEDS = 1_000_000
 MAX_SEED = 2**63 - 1
+FOREIGN_SUFFIXES = (".pkl", ".pickle", ".pt", ".pth")  # of networks that `ggdr import-weights` reads
 
 
 class ReadBy(click.ParamType):
@@ -37,6 +39,28 @@ class ReadBy(click.ParamType):
             return self.read(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class SnapshotFile(click.Path):
+    """A file that is there; says what to give instead of the files and names that are taken for snapshots."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, exists=True, dir_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = Path(value)
+        if path.is_dir():
+            newest = max(path.glob("network-snapshot-*.safetensors"), default="a network-snapshot-*.safetensors")
+            self.fail(f"{path}: a folder; expected a snapshot, such as {newest}", param, ctx)
+        if not path.exists() and str(path) in NETWORKS:
+            command = f"ggdr import-weights {path} {path}.safetensors"
+            self.fail(f"{path}: no such file; a published network is imported first: {command}", param, ctx)
+        if path.name == "training-state.pt":
+            self.fail(f"{path}: no snapshot; expected a network-snapshot-*.safetensors of that run", param, ctx)
+        if path.exists() and path.suffix in FOREIGN_SUFFIXES:
+            command = f"ggdr import-weights {path} {path.stem}.safetensors"
+            self.fail(f"{path}: no snapshot; networks of others are imported first: {command}", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -74,7 +98,7 @@ def parse_grid(text: str) -> tuple[int, int]:
 
 SEEDS = ReadBy(parse_seeds)
 GRID = ReadBy(parse_grid)
-SNAPSHOT_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+SNAPSHOT_FILE = SnapshotFile()
 
 network_option = click.option(
     "--network",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.errors import CliError
+from scripts.network_options import FOREIGN_SUFFIXES
 from scripts.published_networks import NETWORKS, snapshot_of
 from scripts.run_folder import STATE_FILE, RunFolder
 from scripts.training_options import TrainingOptions, blocking, differences
@@ -58,10 +59,13 @@ def plan_resume(outdir: Path, resume: str | None) -> ResumePlan:
         if not RunFolder(state.parent).has_options():
             raise CliError(f"--resume: {path} is no {STATE_FILE} in the folder of a run. {_IMPORT.format(path=path)}")
         return _continuation(state, f"going on from {state}")
-    if path.suffix in (".pkl", ".pickle", ".pth"):
+    if path.suffix in FOREIGN_SUFFIXES:
         raise CliError(f"--resume: {path} is no snapshot. {_IMPORT.format(path=path)}")
     if resume in NETWORKS and not path.exists():
         path = snapshot_of(resume)
+    if not path.exists():
+        expected = f"latest, a run folder, a network-snapshot-*.safetensors, or one of {', '.join(NETWORKS)}"
+        raise CliError(f"--resume: {path}: no such file; expected {expected}")
     return ResumePlan(init_snapshot=str(path.absolute()), note=f"starting from the weights of {path}")
 
 

@@ -71,7 +71,7 @@ def test_truncated_and_foreign_files_are_named(tmp_path, kind):
 def test_safetensors_of_another_kind_are_refused(tmp_path):
     path = tmp_path / "f.safetensors"
     safetensors.torch.save_file({"w": torch.ones(1)}, path)
-    with pytest.raises(SnapshotError, match="not a network snapshot of this project"):
+    with pytest.raises(SnapshotError, match="not a network snapshot of this project .* `ggdr import-weights`"):
         load_snapshot(path)
 
 

@@ -20,6 +20,8 @@ from scripts.network_options import parse_grid, parse_seeds
 from stylegan2.generator import Generator
 from tests.tiny import pixels, save_tiny, tiny_generator
 
+SNAPSHOTS = [f"network-snapshot-00000{kimg}.safetensors" for kimg in (0, 8, 4)]
+
 
 @pytest.fixture
 def run(tmp_path):
@@ -257,6 +259,26 @@ def test_file_that_is_no_snapshot_is_refused_with_its_name(run, tmp_path, kind: 
     assert "--network" in result.output and "other.safetensors" in result.output
     assert "snapshot" in result.output
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("theirs.pkl", "no snapshot; networks of others are imported first: ggdr import-weights theirs.pkl"),
+        ("theirs.pt", "ggdr import-weights theirs.pt theirs.safetensors"),
+        ("ffhq256", "a published network is imported first: ggdr import-weights ffhq256 ffhq256.safetensors"),
+        ("run", "run: a folder; expected a snapshot, such as run/network-snapshot-000008.safetensors"),
+        ("run/training-state.pt", "expected a network-snapshot-*.safetensors of that run"),
+        ("typo.safetensors", "'typo.safetensors' does not exist"),
+    ],
+)
+def test_what_is_taken_for_a_snapshot_is_told_what_to_do(run, tmp_path, monkeypatch, given: str, message: str):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    for name in ("theirs.pkl", "theirs.pt", "run/training-state.pt", *(f"run/{s}" for s in SNAPSHOTS)):
+        (tmp_path / name).write_bytes(b"PK")
+    result = run("--seeds", "0", "--network", given)
+    assert result.exit_code == 2 and message in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize("outdir", ["file", "file/below", "/proc/nothing-can-be-made-here"])

@@ -26,7 +26,7 @@ from tests.download_server import cache, send, server  # noqa: F401
 from tests.published_files import augment_pipe, pickled, small_networks, with_decoder, write_pickle
 from tests.rosinality_networks import Generator as TheirGenerator
 from tests.tiny import save_tiny, tiny_generator
-from torch_utils.checkpoint import load_snapshot
+from torch_utils.checkpoint import load_snapshot, save_state
 
 
 def ggdr(*args: object, code: int = 0) -> str:
@@ -168,6 +168,7 @@ def test_state_dicts_without_settings_get_the_usual_ones(tmp_path):
         ("empty.pkl", "x.safetensors", "empty.pkl: not a pickle of StyleGAN2 networks: the file is empty"),
         ("zip.pt", "x.safetensors", "zip.pt: not a readable file of tensors"),
         ("tensors.pt", "x.safetensors", "neither a checkpoint of stylegan2-pytorch"),
+        ("state.pt", "x.safetensors", "a training state; the networks of its run are in network-snapshot"),
         ("half.safetensors", "x.safetensors", "half.safetensors: a damaged safetensors file"),
         ("other.safetensors", "x.safetensors", "neither a snapshot nor a state dict"),
         ("text.pkl", "x.pt", "expected a name that ends in .safetensors, got x.pt"),
@@ -182,6 +183,7 @@ def test_what_cannot_be_read_is_named_and_nothing_is_written(tmp_path, monkeypat
     Path("empty.pkl").touch()
     Path("zip.pt").write_bytes(b"PK\3\4" + bytes(50))
     torch.save({"a": torch.ones(2)}, "tensors.pt")
+    save_state("state.pt", {"a": torch.ones(2)})
     save_tiny(Path("net.safetensors"), tiny_generator())
     Path("half.safetensors").write_bytes(Path("net.safetensors").read_bytes()[:3000])
     Path("other.safetensors").write_bytes(safetensors.torch.save({"a": torch.ones(2)}))

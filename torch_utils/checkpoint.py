@@ -109,7 +109,8 @@ def load_snapshot(path: str | os.PathLike) -> Snapshot:
             if metadata.get("format") != SNAPSHOT_FORMAT:
                 raise SnapshotError(
                     f"{path}: a safetensors file, but not a network snapshot of this project "
-                    f"(its format is {printable(repr(metadata.get('format')))}, expected {SNAPSHOT_FORMAT!r})"
+                    f"(its format is {printable(repr(metadata.get('format')))}, expected {SNAPSHOT_FORMAT!r}); "
+                    "`ggdr import-weights` makes snapshots of other files"
                 )
             config = parse_json(metadata["config"])
             for key in file.keys():
