@@ -16,6 +16,7 @@ from scripts.card import main
 from scripts.card_facts import file_name, public, read_facts
 from scripts.card_markdown import code, md, yaml_lines
 from scripts.model_card import CardText, model_card
+from scripts.published_networks import ADDRESS
 from tests.tiny import pixels, save_tiny, tiny_generator
 from torch_utils.checkpoint import load_snapshot, save_snapshot
 
@@ -134,6 +135,7 @@ def test_yaml_is_read_back_as_what_was_written():
 def test_without_a_licence_the_card_says_so(run_dir):
     card = card_of(snapshot_of(run_dir))
     assert "\nlicense:" not in card and "No licence has been chosen yet" in card
+    assert "and of the weights that training started from" in card
     card = card_of(snapshot_of(run_dir), license="mit")
     assert '\nlicense: "mit"' in card and "No licence" not in card
 
@@ -281,6 +283,19 @@ def test_a_weight_that_an_imported_network_does_not_tell_is_not_told(run_dir):
     training = {"ggdr": {"guide_res": [8], "weight": 10.0}}
     save_snapshot(path, networks, {"G": stored.config["G"], "D": stored.config["D"], "training": training})
     assert rows(card_of(path))["GGDR"] == "guided by the features at 8x8"
+
+
+def test_copies_of_imported_weights_tell_where_those_came_from(run_dir):
+    path = snapshot_of(run_dir)
+    stored = load_snapshot(path)
+    networks = {name: {key: x.clone() for key, x in state.items()} for name, state in stored.networks.items()}
+    source = {"file": "ffhq.pkl", "format": "pickle of StyleGAN2-ADA", "url": f"{ADDRESS}/ffhq.pkl", "augment_p": 0.25}
+    for name in ("imported.safetensors", "copy.safetensors"):
+        source = {"file": name, "format": "snapshot", "source": source}
+    save_snapshot(path, networks, {**stored.config, "source": source})
+    card = rows(card_of(path))
+    assert card["Imported from"] == "`ffhq.pkl`" and card["Its format"] == "`pickle of StyleGAN2-ADA`"
+    assert "non-commercial" in card["Its licence"]
 
 
 # The command.
