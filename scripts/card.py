@@ -151,9 +151,19 @@ def check_seeds(seeds: Sequence[int]) -> None:
         raise bad_parameter(f"expected {MAX_SAMPLES} samples at most, got {len(seeds)}", "--seeds")
 
 
+def check_place(card: Path) -> None:
+    """BadParameter where a text that is no model card would be replaced: the README of a project, say."""
+    if not card.is_file():
+        return
+    with open(card, "rb") as file:
+        is_card = file.read(3) == b"---"
+    if not is_card:
+        raise bad_parameter(f"{card} is there and is no model card; move it away, or choose another place", "--out")
+
+
 EXAMPLES = """\b
 Examples:
-  ggdr card --network runs/cifar/network-snapshot-000200.safetensors --out README.md
+  ggdr card --network runs/cifar/network-snapshot-000200.safetensors --out card/README.md
   ggdr card --network net.safetensors --run runs/cifar --license cc-by-4.0 --title "CIFAR-10" --out card/README.md
 """
 
@@ -193,6 +203,7 @@ def main(
     check_seeds(seeds)
     if out.suffix.lower() != ".md":
         raise bad_parameter(f"expected a name ending in .md, got {out}", "--out")
+    check_place(out)
     torch_device = choose_device(device)
     snapshot, facts = read_card_facts(network, run_dir)
     make_folder(out.parent, "--out")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from scripts.card import card_options, card_parameters, check_seeds, read_card_facts
+from scripts.card import card_options, card_parameters, check_place, check_seeds, read_card_facts
 from scripts.errors import CliError, cli_errors
 from scripts.network_options import ReadBy, make_folder, network_option
 from scripts.parameters import bad_parameter, choose_device, device_option, prepare_ops
@@ -273,9 +273,11 @@ def _export_state_dict(snapshot: Snapshot, out: Path, part: str) -> None:
 
 def _export_hub(network: Path, out: Path, options: dict[str, Any]) -> None:
     """A folder of files, which replace those of their names."""
-    from scripts.export_hub import WEIGHTS_FILE, write_hub_files
+    from scripts.export_hub import CARD_FILE, HUB_FILES, WEIGHTS_FILE, write_hub_files
+    from torch_utils.printable import printable
 
     check_seeds(options["seeds"])
+    check_place(out / CARD_FILE)
     if options["truncation_psi"] is None:
         raise bad_parameter("pictures need a number, got input", "--trunc")
     device = choose_device(options["device"])
@@ -287,7 +289,11 @@ def _export_hub(network: Path, out: Path, options: dict[str, Any]) -> None:
     names = ("with_discriminator", "seeds", "truncation_psi", "title", "licence", "repo")
     with cli_errors(), _appearing(out / WEIGHTS_FILE) as path:
         write_hub_files(path.parent, snapshot, facts, device=device, **{name: options[name] for name in names})
-    click.echo(f"model.safetensors, config.json, samples.png and README.md written to {out}")
+    click.echo(f"{', '.join(HUB_FILES[:-1])} and {HUB_FILES[-1]} written to {out}")
+    others = sorted(path.name for path in out.iterdir() if path.name not in (*HUB_FILES, ".git", ".gitattributes"))
+    if others:
+        named = ", ".join(printable(name) for name in others[:3]) + (", ..." if len(others) > 3 else "")
+        click.echo(f"note: {out} holds other files, which would be uploaded too: {named}", err=True)
     if options["licence"] is None:
         click.echo("the card names no licence: choose one with --license", err=True)
     click.echo(f"to upload: hf upload {options['repo']} {out}")

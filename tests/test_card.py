@@ -344,6 +344,16 @@ def test_bad_options_are_named_and_nothing_is_made(tmp_path, monkeypatch, option
     assert not list((tmp_path / "here").iterdir())
 
 
+def test_the_readme_of_a_project_is_not_replaced_but_a_card_is(run_dir, tmp_path):
+    out = tmp_path / "README.md"
+    out.write_text("# My project")
+    result = run(snapshot_of(run_dir), "--out", out, "--seeds", "0")
+    assert result.exit_code == 2 and "is there and is no model card" in " ".join(result.output.split())
+    assert out.read_text() == "# My project" and not out.with_name("samples.png").exists()
+    out.write_text("---\nlicense: mit\n---\n")
+    assert run(snapshot_of(run_dir), "--out", out, "--seeds", "0").exit_code == 0 and "my\\_run" in out.read_text()
+
+
 def test_damaged_metrics_are_named(run_dir):
     (run_dir / "metric-fid5k_full.jsonl").write_text("not json\n")
     result = run(snapshot_of(run_dir), "--out", run_dir / "x.md")

@@ -440,6 +440,18 @@ def test_hub_folder_with_the_discriminator_holds_all_networks(snapshot, tmp_path
     assert torch.equal(load_discriminator(tmp_path / "model.safetensors")(img), load_discriminator(snapshot)(img))
 
 
+def test_hub_folder_spares_the_readme_of_others_and_names_other_files(snapshot, tmp_path):
+    (tmp_path / "README.md").write_text("# My project")
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).touch()
+    result = run(snapshot, "--format", "hub", "--out", tmp_path, "--seeds", "3")
+    assert result.exit_code == 2 and "is no model card" in " ".join(result.output.split())
+    assert len(list(tmp_path.iterdir())) == 3
+    (tmp_path / "README.md").unlink()
+    result = run(snapshot, "--format", "hub", "--out", tmp_path, "--seeds", "3")
+    assert result.exit_code == 0 and "which would be uploaded too: a.jpg, b.jpg" in result.output
+
+
 # The documentation.
 
 
