@@ -48,6 +48,8 @@ def _power_of_two(ctx: click.Context, param: click.Parameter, value: int | None)
     return value
 
 
+CIFAR = "https://www.cs.toronto.edu/~kriz/cifar.html"
+
 EXAMPLES = """\b
 Examples:
   ggdr dataset cifar-10-python.tar.gz datasets/cifar10.zip
@@ -137,6 +139,9 @@ def main(
     """
     if transform == "center-crop-wide" and resolution is None:
         raise click.BadParameter("center-crop-wide needs --resolution", param_hint="--transform")
+    if source != "digits" and not Path(source).exists():
+        where = f"; download it from {CIFAR}" if Path(source).name == "cifar-10-python.tar.gz" else ""
+        raise click.BadParameter(f"{source}: no such file or folder{where}", param_hint="SOURCE")
     _check_destination(source, dest, overwrite)
     started = time.monotonic()
     try:

@@ -236,6 +236,12 @@ def test_help_ends_with_examples_and_shows_defaults():
 # Failures.
 
 
+def test_a_missing_archive_is_told_where_it_is_published(tmp_path):
+    output = run(tmp_path / "cifar-10-python.tar.gz", tmp_path / "out.zip", expect=2)
+    assert "cifar-10-python.tar.gz: no such file or folder; download it from https://www.cs.toronto.edu" in output
+    assert "ggdr dataset SOURCE DEST" not in output
+
+
 BAD_SOURCES = {
     "nothing there": ({}, [], "no such file or folder"),
     "no images": ({"readme.txt": b"x"}, [], "no images"),
