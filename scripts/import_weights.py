@@ -91,11 +91,12 @@ def _source_path(source: str, *, offline: bool) -> Path:
 def _table(result: ImportedNetworks) -> list[str]:
     """Name, size, parameters and classes of each network."""
     rows = [("network", "resolution", "parameters", "classes")]
-    for name, state in result.networks.items():
+    order = ("G_ema", "G", "D", "ggdr")
+    for name, state in sorted(result.networks.items(), key=lambda item: (*order, item[0]).index(item[0])):
         config = result.D if name == "D" else result.G if name.startswith("G") else None
         size = f"{config.img_resolution}x{config.img_resolution}x{config.img_channels}" if config else ""
-        if name == "ggdr" and result.guides:
-            size = ", ".join(f"{res}x{res}" for res in result.guides)
+        if name == "ggdr":
+            size = ", ".join(f"{res}x{res}" for res in _guides(result))
         classes = (str(config.c_dim) if config.c_dim else "none") if config else ""
         num = sum(value.numel() for key, value in state.items() if not key.endswith(BUFFERS))
         rows.append((name, size, f"{num:,}", classes))
@@ -104,6 +105,15 @@ def _table(result: ImportedNetworks) -> list[str]:
         f"{name:<{widths[0]}}  {size:<{widths[1]}}  {num:>{widths[2]}}  {classes}".rstrip()
         for name, size, num, classes in rows
     ]
+
+
+def _guides(result: ImportedNetworks) -> list[int]:
+    """Resolutions that the GGDR decoder predicts, as far as the settings tell."""
+    try:
+        guides = result.config()["training"]["ggdr"]["guide_res"]
+    except (KeyError, TypeError):
+        return []
+    return [res for res in guides if isinstance(res, int)] if isinstance(guides, list) else []
 
 
 def _missing(result: ImportedNetworks) -> list[str]:

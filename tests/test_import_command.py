@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -115,7 +116,8 @@ def test_its_decoder_predicts(imported):
 
 
 def test_snapshots_are_checked_and_copied(imported, tmp_path):
-    ggdr("import-weights", imported, tmp_path / "copy.safetensors")
+    output = ggdr("import-weights", imported, tmp_path / "copy.safetensors")
+    assert re.search(r" G_ema 16x16x3 .* G 16x16x3 .* D 16x16x3 .* ggdr 8x8 ", output)
     copy, whole = load_snapshot(tmp_path / "copy.safetensors"), load_snapshot(imported)
     assert copy.config["source"]["format"] == "snapshot"
     assert copy.config["source"]["source"] == whole.config["source"]
