@@ -30,6 +30,10 @@ class GuidedFeatures:
         """How often D runs in the block."""
         return self.encoder.num_calls
 
+    def d_ran_first(self) -> bool:
+        """Whether D ran before G was done, so on images of another pass."""
+        return min(self.encoder.times()) < max(self.guides.times())
+
 
 class GGDR:
     """Trains the discriminator to predict the generator's feature maps of the fake images that it sees.
@@ -73,8 +77,8 @@ class GGDR:
                      from detached features, and D is trained as without GGDR.
 
         Raises:
-            ValueError: unknown layer names, a negative weight, sizes that the decoder cannot join, or layers of D
-                with nothing trainable before them.
+            ValueError: unknown layer names, a negative weight, G and D swapped, sizes that the decoder cannot join,
+                or layers of D with nothing trainable before them.
             RuntimeError: `probe` did not run a tapped layer, or ran it twice.
         """
         if weight < 0:
@@ -87,7 +91,10 @@ class GGDR:
         self._encoder_tap = FeatureTap(D, [encoder] if isinstance(encoder, str) else list(encoder))
         with probing(G, D), self.watch() as feats:
             probe()
-        decoder = FeatureDecoder(_shapes(feats.encoder), _shapes(feats.guides))
+        encoder_shapes, guide_shapes = _shapes(feats.encoder), _shapes(feats.guides)
+        if feats.d_ran_first():
+            raise ValueError("D ran before G when probed; GGDR(G, D, ...) takes the generator first")
+        decoder = FeatureDecoder(encoder_shapes, guide_shapes)
         self.guides, self.encoder = list(feats.guides), decoder.encoder_names
         if self.weight > 0 and trainable(D) and not any(feats.encoder[name].requires_grad for name in self.encoder):
             raise ValueError(
@@ -158,7 +165,10 @@ class GGDR:
         Raises:
             RuntimeError: a tapped layer did not run, or its output was changed in place; D ran before G.
             ValueError: G and D ran on batches of different size; features of another GGDR; wrong number of warps.
+            TypeError: `feats` is not from a `with` block.
         """
+        if not isinstance(feats, GuidedFeatures):
+            raise TypeError(f"expected what `with ggdr.watch() as feats:` gives, got {type(feats).__name__}")
         if feats.owner is not self:
             raise ValueError("these features were watched by another GGDR; give each its own watch block")
         warps = [warp] * feats.num_calls if warp is None or callable(warp) else list(warp)
@@ -166,7 +176,7 @@ class GGDR:
             raise ValueError(f"D runs {feats.num_calls} times in the watch block, got {len(warps)} warps; one a call")
         guides = {name: feats.guides[name] for name in self.guides}
         preds = [self.predict(feats, fakes=fakes, call=i) for i in range(feats.num_calls)]
-        if min(feats.encoder.times()) < max(feats.guides.times()):
+        if feats.d_ran_first():
             raise RuntimeError(
                 "D ran before G inside the watch block, so on images of an earlier batch; make the fake images "
                 "inside the block, then run D on just these (an image pool does not work with GGDR)"

@@ -201,6 +201,8 @@ def test_mistakes_say_what_to_do():
         ggdr.penalty(feats)
     with pytest.raises(ValueError, match="watched by another GGDR"):
         attach(G, D).penalty(feats)
+    with pytest.raises(TypeError, match="what `with ggdr.watch"):
+        ggdr.penalty(ggdr.watch())
     pool = G(torch.zeros(2, 4))
     with ggdr.watch() as feats:
         D(pool)

@@ -111,6 +111,7 @@ def mistakes():
     yield lambda: attach(G, D, encoder=["e4", "out"])
     yield lambda: watched(lambda: D(G(z)[:1]))
     yield older_images
+    yield lambda: attach(D, G, guide="e8", encoder=["mid"], probe=lambda: D(G(z)))
     yield lambda: watched(lambda: D(G(z)), of=other)
     yield lambda: attach(G, D, encoder=["e8"])
     yield lambda: FeatureDecoder({"b2": (3, 2, 2)}, {"b16": (3, 16, 16)})
@@ -123,7 +124,7 @@ def mistakes():
 def test_every_message_of_the_page_is_raised():
     table = PAGE.split("## What the messages mean")[1]
     patterns = [re.escape(row).replace("…", ".*") for row in re.findall(r"^\| `(.*?)` \|", table, flags=re.M)]
-    assert len(patterns) == 16
+    assert len(patterns) == 17
     for pattern, mistake in zip(patterns, mistakes(), strict=True):
         with pytest.raises((ValueError, RuntimeError), match=pattern):
             mistake()
