@@ -21,6 +21,7 @@ from scripts.errors import CliError, cli_errors
 from scripts.network_options import ReadBy, make_folder, network_option
 from scripts.parameters import bad_parameter, choose_device, device_option, prepare_ops
 from scripts.picture_options import check_cutoff, cutoff_option, noise_option
+from scripts.progress import busy_with
 
 if TYPE_CHECKING:
     from stylegan2 import Discriminator, Generator
@@ -187,7 +188,7 @@ def _export_graph(snapshot: Snapshot, out: Path, file_format: str, options: dict
     part = _part(snapshot, options)
     metadata = _metadata(snapshot, part, options)
     difference: float | None
-    with _appearing(out) as path, cli_errors():
+    with _appearing(out) as path, cli_errors(), busy_with(f"writing {out.name}, and comparing it with PyTorch"):
         try:
             if file_format == "torch-export":
                 difference, judge = save_torch_export(part, path, metadata=metadata), f"torch {torch.__version__}"

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""Progress bars of the commands."""
+"""Progress of the commands."""
 
 from __future__ import annotations
 
@@ -33,3 +33,16 @@ def progress_bars(shown: bool = True) -> Iterator[Progress]:
             bars.update(tasks[what], completed=done)
 
         yield progress
+
+
+@contextmanager
+def busy_with(what: str) -> Iterator[None]:
+    """Shows what takes its time inside, where nothing can be counted; nothing where standard error is no terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    with Console(stderr=True).status(Text(what)):
+        yield
