@@ -8,7 +8,6 @@ The vocabulary is that of published networks, the largest, wherever a test is no
 from __future__ import annotations
 
 import copyreg
-import io
 import mmap
 import os
 import pickle
@@ -21,33 +20,12 @@ import numpy as np
 import pytest
 import torch
 
-from stylegan2.imported import ForeignNetworkError
-from stylegan2.published import read_published
-from stylegan2.published_pickle import PUBLISHED, load_published
-from tests.fuzzing import mutations, run_bounded
-from tests.published_files import augment_pipe, pickled, small_networks, write_pickle
-from torch_utils.inert_pickle import MAX_INSTRUCTIONS, InertPickleError, Name, Record, Vocabulary, read_pickle
+from stylegan2.published_pickle import load_published
+from tests.inert_pickles import MARK, VALUES, Calls, parse
+from torch_utils.inert_pickle import InertPickleError, Name, Record, Vocabulary, read_pickle
 from torch_utils.inert_values import NUMPY, NUMPY_RECORDS, PLAIN
 
-
-def parse(data: bytes, vocabulary: Vocabulary = PUBLISHED):
-    value, _ = read_pickle(data, vocabulary)
-    return value
-
-
 # What is read.
-
-VALUES = {
-    "none": None,
-    "flags": [True, False],
-    "numbers": (0, 1, 255, 65536, -1, -(2**31), 2**31, 2**63, -(2**100), 0.5, 1e300),
-    "texts": ["", "a", "\u00fc\U0001f600", "x" * 300, "line\nline"],
-    "bytes": [b"", b"abc", bytes(range(256)) * 9],
-    "empty": [[], {}, (), set()],
-    "nested": {"a": [{"b": (1, [2, {3: 4}])}], None: {1.5: set("xyz")}},
-    "ordered": OrderedDict(b=1, a=2),
-    "numpy": [np.float64(0.1), np.float32(0.5), np.int64(-7), np.bool_(True), np.uint8(200)],
-}
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -170,17 +148,6 @@ def test_files_are_read_as_bytes_are(tmp_path):
 # Code.
 
 
-class Calls:
-    """Pickles as a call."""
-
-    def __init__(self, function, *args, state=None):
-        self.value = (function, args) if state is None else (function, args, state)
-
-    def __reduce__(self):
-        return self.value
-
-
-MARK = "the-payload-ran"
 HOSTILE = {
     "posix.mkdir": lambda p: pickle.dumps(Calls(os.mkdir, MARK), p),
     "posix.system": lambda p: pickle.dumps(Calls(os.system, f"mkdir {MARK}"), p),
@@ -293,218 +260,3 @@ def test_a_file_is_refused_although_the_end_of_it_is_harmless():
     # The call's result would be thrown away.
     with pytest.raises(InertPickleError, match="os.system"):
         parse(SYSTEM + b"(Vtrue\ntR0}.")
-
-
-# Tensors that are not what they say.
-
-
-def storage_file(tensor: torch.Tensor) -> bytes:
-    """A storage as it pickles itself."""
-    (payload,) = (arg for o, arg, _ in pickletools.genops(pickle.dumps(tensor, 4)) if o.name == "BINBYTES")
-    return payload
-
-
-def tensor_pickle(*, count: int = 6, offset=0, size=(2, 3), stride=(3, 1), payload: bytes | None = None) -> bytes:
-    """A pickled tensor of 6 numbers, with other figures written into it."""
-    if payload is None:
-        payload = storage_file(torch.arange(6.0)).replace(b"K\x06N", b"J" + struct.pack("<i", count) + b"N")
-        at = payload.rindex(struct.pack("<q", 6))
-        payload = payload[:at] + struct.pack("<q", count) + payload[at + 8 :]
-    numbers = pickle.dumps((offset, size, stride), 2)[2:-1]
-    unpacked = pickle.loads(b"\x80\x02" + numbers + b".")
-    parts = b"".join(pickle.dumps(part, 2)[2:-1].replace(b"q\x00", b"") for part in unpacked)
-    storage = b"ctorch.storage\n_load_from_bytes\n(B" + struct.pack("<I", len(payload)) + payload + b"tR"
-    return b"\x80\x03ctorch._utils\n_rebuild_tensor_v2\n(" + storage + parts + b"\x89ccollections\nOrderedDict\n)RtR."
-
-
-def test_a_tensor_written_by_hand_is_read():
-    assert torch.equal(parse(tensor_pickle()), torch.arange(6.0).reshape(2, 3))
-
-
-@pytest.mark.parametrize(
-    "figures",
-    [
-        {"count": 2**31 - 1},
-        {"count": 7},
-        {"count": 5},
-        {"count": -1},
-        {"size": (2, 4)},
-        {"size": (3, 3)},
-        {"offset": 1},
-        {"offset": -1},
-        {"stride": (4, 1)},
-        {"stride": (-3, 1)},
-        {"size": (2**40,), "stride": (0,)},
-        {"size": (2**20, 2**20), "stride": (0, 0)},
-        {"size": (7,), "stride": (0,)},
-        {"size": (2**62, 2**62), "stride": (0, 0)},
-        {"size": (0, 2**62), "stride": (1, 1)},
-        {"size": (2,), "stride": (1, 1)},
-        {"size": (1.5, 2), "stride": (1, 1)},
-        {"size": (True, 2), "stride": (1, 1)},
-        {"size": (1,) * 1000, "stride": (1,) * 1000},
-        {"payload": b""},
-        {"payload": b"PK\3\4" + bytes(100)},
-        {"payload": pickle.dumps(Calls(os.mkdir, MARK))},
-    ],
-)
-def test_sizes_that_lie_are_refused(tmp_path, monkeypatch, figures):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(InertPickleError):
-        parse(tensor_pickle(**figures))
-    assert not os.listdir(tmp_path)
-
-
-def test_code_in_a_tensors_own_file_is_refused(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for zipped in (False, True):
-        buffer = io.BytesIO()
-        torch.save([Calls(os.mkdir, MARK)], buffer, _use_new_zipfile_serialization=zipped)
-        with pytest.raises(InertPickleError, match="mkdir"):
-            parse(tensor_pickle(payload=buffer.getvalue()))
-    assert not os.listdir(tmp_path)
-
-
-def test_tensors_of_one_storage_share_its_memory():
-    payload = storage_file(torch.zeros(100_000))
-    storage = b"ctorch.storage\n_load_from_bytes\n(B" + struct.pack("<I", len(payload)) + payload + b"tRq\x000"
-    view = b"ctorch._utils\n_rebuild_tensor_v2\n(h\x00K\x01J\x9f\x86\x01\x00\x85K\x01\x85\x89NtR"
-    data = b"\x80\x03" + storage + b"](%se."
-    tensors = parse(data % (view * 50))
-    assert len({tensor.untyped_storage().data_ptr() for tensor in tensors}) == 1 and len(tensors[7]) == 99_999
-
-
-# Each is made of a long value, and of instructions to make something of it once more.
-REPEATED = {
-    "a storage": (storage_file(torch.zeros(100_000)), b"ctorch.storage\n_load_from_bytes\nh\x00\x85R"),
-    "bytes from text": ("x" * 100_000, b"c_codecs\nencode\nh\x00Vlatin1\n\x86R"),
-    "a set": (list(range(10_000)), b"cbuiltins\nset\nh\x00\x85R"),
-    "an OrderedDict": ([(i, i) for i in range(10_000)], b"ccollections\nOrderedDict\nh\x00\x85R"),
-    "a record of many arguments": ((None,) * 10_000, b"cnumpy\ndtype\nh\x00R"),
-}
-
-
-@pytest.mark.parametrize("name", REPEATED)
-def test_little_in_the_file_does_not_become_much(name):
-    value, again = REPEATED[name]
-    # Without the frame, the memo and the end.
-    start = pickletools.optimize(pickle.dumps(value, 3))[:-1] + b"q\x000"
-    assert len(parse(start + b"](" + again + b"e.")) == 1
-    with pytest.raises(InertPickleError, match="more than the file holds"):
-        parse(start + b"](" + again * 50 + b"e.")
-
-
-# Memory and time.
-
-BOMBS = {
-    "a memo of 2^32 entries": b"\x80\x02]r\xff\xff\xff\xff.",
-    "bytes of an exabyte": b"\x80\x04\x8e" + struct.pack("<Q", 2**60) + b"abc.",
-    "text of an exabyte": b"\x80\x04\x8d" + struct.pack("<Q", 2**60) + b"abc.",
-    "bytes of 2^64-1": b"\x80\x04\x8e" + b"\xff" * 8 + b"abc.",
-    "bytes of 4 GB": b"\x80\x03B\xff\xff\xff\xffabc.",
-    "a number of 2 GB": b"\x80\x02\x8b\xff\xff\xff\x7f\x01.",
-    "a number of 255 bytes": b"\x80\x02\x8a\xff" + b"\x01" * 255 + b".",
-    "a number of -1 bytes": b"\x80\x02\x8b\xff\xff\xff\xff\x01.",
-    "a frame of an exabyte": b"\x80\x04\x95" + struct.pack("<Q", 2**60) + b"K\x01" * 3,
-    "a number of a million bytes": b"\x80\x02\x8b" + struct.pack("<i", 10**6) + b"\x01" * 10**6 + b".",
-    "a number of 10^7 digits": b"L" + b"9" * 10**7 + b"L\n.",
-    "an integer of 10^7 digits": b"I" + b"9" * 10**7 + b"\n.",
-    "a float of 10^7 digits": b"F" + b"9" * 10**7 + b"\n.",
-    "an entry of the memo of 10^7 digits": b"Ng" + b"9" * 10**7 + b"\n.",
-    "a name of 10^7 letters": b"c" + b"a" * 10**7 + b"\nb\n.",
-    "10^5 keys of one hash": b"}("
-    + b"".join(b"\x8a\x0a" + (i * (2**61 - 1) + 1).to_bytes(10, "little") + b"N" for i in range(10**5))
-    + b"u.",
-    "10^6 lists in each other": b"(" * 10**6 + b"l" * 10**6 + b".",
-    "10^6 empty lists": b"](" + b"]" * 10**6 + b"e.",
-    "10^6 tuples in each other": b")" + b"\x85" * 10**6 + b".",
-    "10^6 marks": b"(" * 10**6 + b".",
-    "a thousand lists of a thousand": b"](" + (b"](" + b"N" * 1000 + b"e") * 1000 + b"e.",
-}
-
-
-def test_bombs_are_refused_within_little_memory(tmp_path):
-    for i, content in enumerate(BOMBS.values()):
-        (tmp_path / str(i)).write_bytes(content)
-    size = max(map(len, BOMBS.values())) >> 20
-    lines = run_bounded(READ_ALL, tmp_path, len(BOMBS), megabytes=100 + 2 * size).splitlines()
-    read = [name for name, line in zip(BOMBS, lines, strict=True) if line != "refused"]
-    assert read == ["a memo of 2^32 entries"]  # which is one entry here
-
-
-READ_ALL = """
-    import sys
-    from stylegan2.published_pickle import load_published
-    from torch_utils.inert_pickle import InertPickleError
-    # bounded
-    for i in range(int(sys.argv[2])):
-        try:
-            print("read", load_published(f"{sys.argv[1]}/{i}"))
-        except InertPickleError:
-            print("refused")
-"""
-
-
-@pytest.mark.parametrize("line", [b"I9", b"L9", b"F9", b"Np1", b"Ng1", b"ca", b"cos\na", b"P1"])
-def test_lines_of_numbers_and_names_have_a_length(line):
-    with pytest.raises(InertPickleError, match="too long"):
-        parse(line + line[-1:] * 250 + b"\n.")
-
-
-def test_values_that_double_take_no_memory_and_may_be_thrown_away(tmp_path):
-    for i, step in enumerate((b"2\x86", b"22\x87")):
-        (tmp_path / str(i)).write_bytes(b"\x80\x02N" + step * 60_000 + b"0}.")
-    assert run_bounded(READ_ALL, tmp_path, 2, megabytes=100).split() == ["read", "{}"] * 2
-
-
-def test_the_number_of_instructions_has_a_limit_far_above_real_files(tmp_path):
-    G, D = small_networks()
-    path = write_pickle(tmp_path / "x.pkl", {"G": pickled(G), "D": pickled(D), "G_ema": pickled(G)})
-    num = sum(1 for _ in pickletools.genops(path.read_bytes()))
-    assert num * 10 < MAX_INSTRUCTIONS
-
-
-# Damage.
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> bytes:
-    G, D = small_networks(res=8)
-    content = {"G": pickled(G), "D": pickled(D), "G_ema": pickled(G), "augment_pipe": augment_pipe(0.5)}
-    return write_pickle(tmp_path_factory.mktemp("pickles") / "x.pkl", content).read_bytes()
-
-
-def test_a_truncated_file_is_refused_wherever_it_ends(whole):
-    places = [position for _, _, position in pickletools.genops(whole)]
-    for end in {*places[:: len(places) // 80], *range(0, 200, 9), *range(len(whole) - 30, len(whole))}:
-        with pytest.raises(InertPickleError, match="ends in the middle"):
-            parse(whole[:end])
-
-
-def test_damaged_files_are_read_or_refused_and_nothing_else(tmp_path, monkeypatch, whole):
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "x.pkl"
-    counts = {"read": 0, "refused": 0}
-    for data in mutations(whole, count=300, seed=1):
-        path.write_bytes(data)
-        try:
-            read_published(path)
-            counts["read"] += 1
-        except ForeignNetworkError:
-            counts["refused"] += 1
-    assert min(counts.values()) > 20
-    assert os.listdir(tmp_path) == ["x.pkl"]
-
-
-@pytest.mark.filterwarnings("ignore:invalid escape sequence")
-@pytest.mark.parametrize("protocol", [0, 2, 4])
-def test_damaged_values_are_read_or_refused_and_nothing_else(protocol):
-    value = {**VALUES, "tensor": torch.randn(3, 4), "size": torch.Size([1]), "array": np.zeros(2)}
-    counts = {"read": 0, "refused": 0}
-    for data in mutations(pickle.dumps(value, protocol), count=700, seed=protocol):
-        try:
-            parse(data)
-            counts["read"] += 1
-        except InertPickleError:
-            counts["refused"] += 1
-    assert min(counts.values()) > 20
