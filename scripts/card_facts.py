@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -80,24 +79,21 @@ def read_facts(snapshot: Snapshot, run_dir: Path | None = None) -> Facts:
         ValueError: `run_dir` is no run's folder, or a line of its stats or metrics cannot be read.
         OSError: a file cannot be read.
     """
-    import torch
-
     from scripts.run_report import read_run
     from stylegan2.config import DiscriminatorConfig, GeneratorConfig
     from stylegan2.discriminator import Discriminator
     from stylegan2.generator import Generator
-    from stylegan2.snapshot import config_from_snapshot
+    from stylegan2.snapshot import ShapesOnly, config_from_snapshot
+    from torch_utils.downloads import sha256_of
 
     configs: dict[str, Any] = {"G": config_from_snapshot(snapshot, "G", GeneratorConfig)}
     if "D" in snapshot.networks:
         configs["D"] = config_from_snapshot(snapshot, "D", DiscriminatorConfig)
-    with torch.device("meta"):
+    with ShapesOnly():
         nets = {name: {"G": Generator, "D": Discriminator}[name](config) for name, config in configs.items()}
     parameters = {name: sum(x.numel() for x in net.parameters()) for name, net in nets.items()}
-    content = snapshot.path.read_bytes()
-    sha256 = hashlib.sha256(content).hexdigest()
-    config, nimg = public(snapshot.config), trained_images(snapshot.config)
-    known = dict(parameters=parameters, networks=sorted(snapshot.networks), config=config, nimg=nimg)
+    sha256, nimg = sha256_of(snapshot.path), snapshot.nimg
+    known = dict(parameters=parameters, networks=sorted(snapshot.networks), config=public(snapshot.config), nimg=nimg)
     facts = Facts(snapshot.path.name, sha256, configs["G"], configs.get("D"), **known)
 
     folder = run_dir or snapshot.path.parent
@@ -132,12 +128,6 @@ def is_plain(value: Any) -> bool:
 def file_name(path: str) -> str:
     """The last part of a path of any system."""
     return PurePosixPath(PureWindowsPath(path).as_posix()).name
-
-
-def trained_images(config: Mapping[str, Any]) -> int | None:
-    """Images that a snapshot was trained on; None if it does not say."""
-    nimg = config.get("nimg")
-    return nimg if isinstance(nimg, int) and not isinstance(nimg, bool) and nimg >= 0 else None
 
 
 def _at(run: Run, nimg: int) -> tuple[float | None, float | None]:

@@ -233,14 +233,11 @@ def _compare_onnx(part: Part, path: Path) -> tuple[float | None, str]:
 
 def _metadata(snapshot: Snapshot, part: Part, options: dict[str, Any]) -> dict[str, str]:
     """What a file says of itself; texts, as ONNX wants them."""
-    from scripts.card_facts import trained_images
-
-    nimg = trained_images(snapshot.config)
     known = {
         "network": "StyleGAN2",
         "part": part.name,
         "snapshot": snapshot.path.name,
-        "kimg": None if nimg is None else f"{nimg / 1000:g}",
+        "kimg": None if snapshot.nimg is None else f"{snapshot.nimg / 1000:g}",
     }
     if part.name in ("generator", "mapping"):
         psi = options["truncation_psi"]

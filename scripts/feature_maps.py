@@ -53,7 +53,7 @@ class SnapshotNetworks:
     def __init__(self, path: Path, device: torch.device) -> None:
         self.path, self.device = path, device
         snapshot = load_snapshot(path)
-        self.nimg: int | None = snapshot.config.get("nimg")
+        self.nimg = snapshot.nimg
         self.G = generator_of(snapshot, device)
         self.D = discriminator_of(snapshot, device) if "D" in snapshot.networks else None
         if self.D is not None:

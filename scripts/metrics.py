@@ -251,7 +251,7 @@ def snapshot_about(network: Path | None) -> dict[str, Any]:
 
     if network is None:
         return {}
-    nimg = load_snapshot(network).config.get("nimg")
+    nimg = load_snapshot(network).nimg
     return {} if nimg is None else {"nimg": nimg, "kimg": nimg / 1000}
 
 

@@ -261,7 +261,7 @@ def test_text_of_others_is_shown_and_not_obeyed(run_dir):
 
 
 def test_settings_of_any_type_make_a_card_and_are_shown_as_text(tmp_path):
-    odd = ["<script>", 7, ["<b>"], {"a": 1}, None, True, [[1]]]
+    odd = ["<script>", 7, ["<b>"], {"a": 1}, None, True, [[1]], 10**400, "\ud800\x1b[2J"]
     for value in odd:
         training = {name: value for name in ("cfg", "precision", "seed", "init_snapshot", "data", "loop")}
         for part, keys in TRAINING.items():

@@ -75,6 +75,15 @@ def test_safetensors_of_another_kind_are_refused(tmp_path):
         load_snapshot(path)
 
 
+@pytest.mark.parametrize("nimg", [None, "7", 7.5, True, -1, 10**400, [7]], ids=lambda nimg: str(nimg)[:9])
+def test_a_count_of_images_that_is_none_is_as_good_as_no_count(tmp_path, nimg):
+    networks = {"G": {"w": torch.ones(2)}}
+    save_snapshot(tmp_path / "f", networks, {"nimg": nimg})
+    assert load_snapshot(tmp_path / "f").nimg is None
+    save_snapshot(tmp_path / "f", networks, {"nimg": 7})
+    assert load_snapshot(tmp_path / "f").nimg == 7
+
+
 def test_a_state_with_code_in_it_is_refused_and_not_run(tmp_path):
     class Bomb:
         def __reduce__(self):

@@ -29,6 +29,7 @@ from torch_utils.tensor_file import TensorFileError, read_tensor_file
 
 SNAPSHOT_FORMAT = "ggdr-network-snapshot-1"
 STATE_FORMAT = "ggdr-training-state-1"
+MAX_NIMG = 2**53  # larger counts are no counts, and not all of them fit into a float
 
 
 class SnapshotError(ValueError):
@@ -82,6 +83,12 @@ class Snapshot:
     path: Path
     config: dict[str, Any]  # JSON: settings to build the networks from, and how they came about
     networks: dict[str, dict[str, Tensor]]  # state dicts by name: "G", "D", "G_ema", ...
+
+    @property
+    def nimg(self) -> int | None:
+        """Images that it was trained on; None if it does not say."""
+        nimg = self.config.get("nimg")
+        return nimg if type(nimg) is int and 0 <= nimg <= MAX_NIMG else None
 
 
 def save_snapshot(
