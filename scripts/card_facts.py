@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
+from torch_utils.plain_json import parse_json
+
 if TYPE_CHECKING:
     from scripts.run_report import Run
     from stylegan2.config import DiscriminatorConfig, GeneratorConfig
@@ -40,7 +42,8 @@ class Facts:
         seconds:    of training up to it, without snapshots and metrics.
         ada_p:      augmentation probability when it was written.
         machine:    ("processor", "...") and so on.
-        metrics:    lines of metric-NAME.jsonl about it.
+        metrics:    lines of metric-NAME.jsonl about it; their choices, and "fakes" and "reals" in these, are dicts,
+                    and their warnings a list of texts.
     """
 
     file: str
@@ -157,14 +160,25 @@ def _machine(run: Run) -> list[tuple[str, str]]:
 def _metrics(folder: Path, nimg: int | None, sha256: str) -> list[dict[str, Any]]:
     """The results of one snapshot in metric-*.jsonl; of one measured twice in the same way, the last."""
     found: dict[str, dict[str, Any]] = {}
-    for path in sorted(folder.glob("metric-*.jsonl")):
-        content = path.read_text()
+    for path in sorted(path for path in folder.glob("metric-*.jsonl") if path.is_file()):
+        content = path.read_text(errors="replace")
         for line in content[: content.rfind("\n") + 1].splitlines():
-            record = public(json.loads(line))
-            choices = record.get("choices") or {}
-            fakes = choices.get("fakes") or {}
+            record = _measured(public(parse_json(line)))
+            choices, fakes = record["choices"], record["choices"]["fakes"]
             if fakes.get("sha256") == sha256[:16] or (nimg is not None and record.get("nimg") == nimg):
                 how = [choices.get(key) for key in ("mode", "seed", "detector", "reals")]
                 how += [fakes.get(key) for key in ("psi", "noise_mode", "seed")]
                 found[json.dumps([record["metric"], *how], sort_keys=True)] = record
     return list(found.values())
+
+
+def _measured(record: dict[str, Any]) -> dict[str, Any]:
+    """A line of metric-NAME.jsonl, of whose metric and results `read_run` is sure; what else is odd is left out."""
+    choices, warnings = _mapping(record.get("choices")), record.get("warnings")
+    parts = {name: _mapping(choices.get(name)) for name in ("fakes", "reals")}
+    texts = [text for text in warnings if isinstance(text, str)] if isinstance(warnings, list) else []
+    return {**record, "choices": {**choices, **parts}, "warnings": texts}
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

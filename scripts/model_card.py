@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -106,8 +107,7 @@ def _front_matter(facts: Facts, about: CardText) -> str:
 
 def _dataset_of(facts: Facts, record: Mapping[str, Any]) -> str | None:
     """Name of the images that a result compares with; of those trained on, if it compares with none."""
-    reals = record.get("choices", {}).get("reals") or {}
-    return reals.get("path") or facts.part("training", "data").get("path")
+    return record["choices"]["reals"].get("path") or facts.part("training", "data").get("path")
 
 
 def _values(record: Mapping[str, Any]) -> dict[str, float]:
@@ -133,7 +133,7 @@ def _usage(facts: Facts, about: CardText) -> str:
     label = f"c = torch.eye(G.c_dim)[torch.arange(16) % G.c_dim]  # one-hot labels of {G.c_dim} classes\n"
     c, label = (", c", label) if G.c_dim else ("", "")
     shape = f"[16, {G.img_channels}, {G.img_resolution}, {G.img_resolution}]"
-    choice = " --class 0" if G.c_dim else ""
+    choice, weights = " --class 0" if G.c_dim else "", shlex.quote(about.weights)
     return f"""After `pip install .` in a copy of the GGDR project, and `pip install huggingface_hub`:
 
 ```python
@@ -148,10 +148,10 @@ z = torch.randn(16, G.z_dim)
 save_image(make_grid(img, columns=4), "images.png")
 ```
 
-Or from the command line, with a downloaded `{about.weights}`:
+Or from the command line, with a downloaded {code(about.weights)}:
 
 ```bash
-ggdr generate --network {about.weights} --seeds 0-63{choice} --trunc 0.7 --outdir out
+ggdr generate --network {weights} --seeds 0-63{choice} --trunc 0.7 --outdir out
 ```"""
 
 
@@ -211,11 +211,11 @@ def _training(facts: Facts) -> list[tuple[str, str]]:
     add("Style mixing", loss, "style_mixing_prob")
     add("Half-life of the averaged weights, kimg", optim, "ema_halflife_kimg")
     if ggdr:
-        guides = ggdr.get("guide_res")
+        guides = ggdr.get("guide_res", [])
         layers = ", ".join(f"{res}x{res}" for res in (guides if isinstance(guides, list) else [guides]))
         # Of an imported network the decoder is known, but not its weight: a snapshot has ours there, to go on with.
         weight = f"weight {as_text(ggdr.get('weight'))}, " if loop else ""
-        rows.append(("GGDR", md(f"{weight}guided by the features at {layers}")))
+        rows.append(("GGDR", md(f"{weight}guided by the features at {layers or 'unknown layers'}")))
     elif "ggdr" in training:
         rows.append(("GGDR", "not used"))
     mode = str(augment.get("mode"))
@@ -244,15 +244,15 @@ def _evaluation(facts: Facts) -> str:
         values = {name.removeprefix(record["metric"]).strip("_"): value for name, value in _values(record).items()}
         shown = "; ".join(f"{name} {value:.5g}".strip() for name, value in values.items())
         lines.append(f"| {code(record['metric'])} | {md(shown)} | {_how(record)} |")
-    warnings = dict.fromkeys(text for record in facts.metrics for text in record.get("warnings", ()))
+    warnings = dict.fromkeys(text for record in facts.metrics for text in record["warnings"])
     notes = "\n".join(f"- {md(text)}" for text in warnings)
     return "\n".join(lines) + (f"\n\nWhat to mind when comparing:\n\n{notes}" if notes else "")
 
 
 def _how(record: Mapping[str, Any]) -> str:
     """The choices that a result depends on, as its line records them."""
-    choices = record.get("choices", {})
-    fakes, reals = choices.get("fakes") or {}, choices.get("reals") or {}
+    choices = record["choices"]
+    fakes, reals = choices["fakes"], choices["reals"]
     parts = []
     if "num_fakes" in choices:
         parts.append(f"{as_text(choices['num_fakes'])} fakes")
@@ -264,7 +264,7 @@ def _how(record: Mapping[str, Any]) -> str:
         parts.append(f"labels {fakes['labels']}")
     if reals:
         num = f"{as_text(choices['num_reals'])} " if "num_reals" in choices else ""
-        flips = {True: " with flips", False: " without flips", None: ""}[reals.get("flips")]
+        flips = {"True": " with flips", "False": " without flips"}.get(str(reals.get("flips")), "")
         hashed = f" ({reals['sha256']})" if reals.get("sha256") else ""
         parts.append(f"{num}reals of {reals.get('path', 'stored statistics')}{hashed}{flips}")
     known = {"mode": "mode {}", "resize": "{}", "quantisation": "{}", "seed": "seed {}"}
@@ -293,7 +293,7 @@ def _limitations(facts: Facts) -> list[str]:
     lines.append("Whether it reproduces training images was not examined.")
     if not facts.metrics:
         lines.append("No metric was computed: how good and how varied its images are is not known.")
-    counts = [record.get("choices", {}).get("num_fakes") for record in facts.metrics]
+    counts = [record["choices"].get("num_fakes") for record in facts.metrics]
     if any(finite_number(count) is not None and count < COMPARABLE_FAKES for count in counts):
         lines.append("Some metrics used fewer than 50,000 images; they do not compare with published values.")
     if any("_offline" in record["metric"] for record in facts.metrics):

@@ -258,6 +258,9 @@ def test_text_of_others_is_shown_and_not_obeyed(run_dir):
     assert code("a`b|c\nd") == "`` a`b\\|c d ``" and code("x") == "`x`"
     card = model_card(facts_of(snapshot_of(run_dir)), CardText('x"\n---\n# <script>'))
     assert card.count("\n---\n") == 1 and "<script>" not in card.split("\n---\n")[1]
+    card = model_card(facts_of(snapshot_of(run_dir)), CardText("A title", weights="x; reboot `a`.safetensors"))
+    assert "ggdr generate --network 'x; reboot `a`.safetensors' --seeds" in card
+    assert "`` x; reboot `a`.safetensors ``" in card
 
 
 def test_settings_of_any_type_make_a_card_and_are_shown_as_text(tmp_path):
@@ -352,6 +355,25 @@ def test_the_readme_of_a_project_is_not_replaced_but_a_card_is(run_dir, tmp_path
     assert out.read_text() == "# My project" and not out.with_name("samples.png").exists()
     out.write_text("---\nlicense: mit\n---\n")
     assert run(snapshot_of(run_dir), "--out", out, "--seeds", "0").exit_code == 0 and "my\\_run" in out.read_text()
+
+
+ODD_LINES = [
+    {"choices": [1]},
+    {"choices": {"fakes": "x", "reals": "y"}},
+    {"choices": {"reals": {"flips": [1], "path": ["a"]}, "num_fakes": 10**400, "detector": {"a": 1}}},
+    {"warnings": 5},
+    {"warnings": [{"a": 1}, "\x1b[2J"], "nimg": {}},
+]
+
+
+@pytest.mark.parametrize("odd", ODD_LINES, ids=range(len(ODD_LINES)))
+def test_metrics_with_odd_choices_make_a_card(run_dir, odd):
+    record = {"metric": "fid5k_full", "results": {"fid5k_full": 3.5}, "nimg": 10000, "kimg": 10, "choices": CHOICES}
+    (run_dir / "metric-fid5k_full.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in (record, record | odd))
+    )
+    card = card_of(snapshot_of(run_dir))
+    assert "| 3.5 |" in card and "\x1b" not in card
 
 
 def test_damaged_metrics_are_named(run_dir):
