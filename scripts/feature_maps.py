@@ -20,6 +20,7 @@ from stylegan2.latents import class_labels
 from stylegan2.snapshot import discriminator_of, generator_of
 from torch_utils.checkpoint import SnapshotError, load_snapshot
 from torch_utils.images import from_u8
+from torch_utils.printable import printable
 
 DEFAULT_LAYERS = (8, 16, 32, 64)
 
@@ -67,7 +68,8 @@ class SnapshotNetworks:
                 self.ggdr = build_ggdr(self.G, self.D, options, device)
                 self.ggdr.load_state_dict(snapshot.networks["ggdr"])
             except (KeyError, TypeError, ValueError, RuntimeError) as error:
-                raise SnapshotError(f"{path}: its GGDR decoder does not fit its settings: {error}") from error
+                reason = printable(error)
+                raise SnapshotError(f"{path}: its GGDR decoder does not fit its settings: {reason}") from error
 
     @property
     def layers(self) -> list[int]:

@@ -18,6 +18,7 @@ from stylegan2.snapshot import discriminator_of, generator_of
 from torch_utils.checkpoint import SNAPSHOT_FORMAT, STATE_FORMAT, SnapshotError, load_snapshot, save_snapshot
 from torch_utils.downloads import sha256_of
 from torch_utils.plain_json import parse_json
+from torch_utils.printable import printable
 from torch_utils.tensor_file import LEGACY, ZIP, TensorFileError, read_tensor_file
 
 MAX_JSON = 1 << 20  # bytes
@@ -83,7 +84,7 @@ def _from_safetensors(path: Path) -> ImportedNetworks:
             is_snapshot = (file.metadata() or {}).get("format") == SNAPSHOT_FORMAT
             content = {} if is_snapshot else {name: file.get_tensor(name) for name in file.keys()}
     except Exception as error:  # damaged headers end in errors of several libraries
-        raise ForeignNetworkError(f"a damaged safetensors file: {error}") from error
+        raise ForeignNetworkError(f"a damaged safetensors file: {printable(error)}") from error
     if is_snapshot:
         return _from_snapshot(path)
     if is_plain(content):
@@ -101,7 +102,8 @@ def _settings_beside(path: Path) -> dict[str, Any] | None:
             settings = parse_json(file.read(MAX_JSON))["settings"]
         return dict(settings)
     except (ValueError, TypeError, KeyError, OSError) as error:
-        raise ForeignNetworkError(f"{beside.name} beside it holds no settings of a network: {error}") from error
+        reason = printable(error)
+        raise ForeignNetworkError(f"{beside.name} beside it holds no settings of a network: {reason}") from error
 
 
 def _from_snapshot(path: Path) -> ImportedNetworks:

@@ -12,6 +12,7 @@ from scripts.training_options import OptionError
 from stylegan2.config import DiscriminatorConfig, GeneratorConfig
 from stylegan2.snapshot import config_from_snapshot
 from torch_utils.checkpoint import Snapshot, SnapshotError, load_snapshot
+from torch_utils.printable import printable
 
 if TYPE_CHECKING:
     from scripts.resuming import ResumePlan
@@ -72,7 +73,7 @@ def of_options(stored: Mapping[str, Any], origin: str) -> StartNetworks:
     try:
         return StartNetworks(origin, GeneratorConfig(**stored["G"]), DiscriminatorConfig(**stored["D"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise SnapshotError(f"{origin}: settings of G and D are missing or damaged: {error}") from error
+        raise SnapshotError(f"{origin}: settings of G and D are missing or damaged: {printable(error)}") from error
 
 
 def check_fits(start: StartNetworks, command: Mapping[str, Any], *, resolution: int, channels: int, c_dim: int) -> None:

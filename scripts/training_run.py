@@ -26,6 +26,7 @@ from torch_utils.data import ImageDataset, ImageLoader
 from torch_utils.distributed import ProcessGroup
 from torch_utils.images import from_u8, grid_classes, grid_size, make_grid, save_image
 from torch_utils.loop import LoopConfig, train
+from torch_utils.printable import printable
 from torch_utils.runlog import RunLog
 
 HALF_DTYPES = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -112,7 +113,7 @@ def load_snapshot_into(task: StyleGAN2Task, snapshot: Snapshot) -> list[str]:
     try:
         task.load_networks(networks)
     except (KeyError, RuntimeError) as error:
-        raise SnapshotError(f"{snapshot.path}: weights do not fit: {error}") from error
+        raise SnapshotError(f"{snapshot.path}: weights do not fit: {printable(error)}") from error
     return notes
 
 

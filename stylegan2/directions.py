@@ -18,6 +18,7 @@ from stylegan2.generator import Generator, SynthesisNetwork
 from stylegan2.latents import w_covariance
 from stylegan2.layers import FullyConnectedLayer
 from torch_utils.checkpoint import SnapshotError, atomic_write
+from torch_utils.printable import printable
 
 METHODS = ("sefa", "pca")
 FORMAT = "ggdr-directions-1"
@@ -163,6 +164,12 @@ def load_directions(path: str | os.PathLike) -> Directions:
             if metadata.get("format") != FORMAT:
                 raise SnapshotError(f"{path}: a safetensors file, but not of directions as `ggdr directions` writes it")
             vectors, std, share, layers = (file.get_tensor(key) for key in ("directions", "std", "share", "layers"))
-    except (safetensors.SafetensorError, OSError) as error:
-        raise SnapshotError(f"{path}: not a readable file of directions (.safetensors): {error}") from error
-    return Directions(vectors, std, share, tuple(layers.tolist()), metadata["method"])
+            dims = vectors.ndim, std.ndim, share.ndim, layers.ndim
+            if dims != (2, 1, 1, 1) or len(vectors) > min(len(std), len(share)):
+                raise ValueError("tensors of other shapes")
+            return Directions(vectors, std, share, tuple(layers.tolist()), metadata["method"])
+    except SnapshotError:
+        raise
+    except Exception as error:  # damaged headers end in errors of safetensors, of PyTorch and of numbers' limits
+        reason = printable(error)
+        raise SnapshotError(f"{path}: not a readable file of directions (.safetensors): {reason}") from error

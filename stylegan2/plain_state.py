@@ -19,6 +19,7 @@ from stylegan2.imported import (
     generator_config,
     generator_weights,
 )
+from torch_utils.printable import printable
 
 G_MARK, D_MARK = "synthesis.b4.const", "b4.fc.weight"
 
@@ -65,4 +66,5 @@ def _config(kind: type, settings: Mapping[str, Any] | None) -> Any:
     try:
         return None if settings is None else kind(**settings)
     except (TypeError, ValueError) as error:
-        raise ForeignNetworkError(f"the settings beside the state dict are of no network: {error}") from error
+        reason = printable(error)
+        raise ForeignNetworkError(f"the settings beside the state dict are of no network: {reason}") from error

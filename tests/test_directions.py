@@ -12,6 +12,7 @@ import torch
 
 from stylegan2.config import GeneratorConfig
 from stylegan2.directions import (
+    FORMAT,
     find_directions,
     load_directions,
     max_directions,
@@ -197,7 +198,21 @@ def test_a_file_gives_back_what_it_was_given(tmp_path):
     assert len(load_directions(path).vectors) == 1
 
 
-@pytest.mark.parametrize("data", [b"", b"hello", safetensors.torch.save({"directions": torch.zeros(2, 2)})])
+SOUND = {"directions": torch.zeros(1, 2)} | {name: torch.zeros(1) for name in ("std", "share", "layers")}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"hello",
+        safetensors.torch.save({"directions": torch.zeros(2, 2)}),
+        safetensors.torch.save(SOUND | {"layers": torch.tensor(0)}, {"format": FORMAT, "method": "pca"}),
+        safetensors.torch.save(SOUND | {"std": torch.zeros(0)}, {"format": FORMAT, "method": "pca"}),
+        safetensors.torch.save(SOUND, {"format": FORMAT}),
+    ],
+    ids=["empty", "text", "other tensors", "no list", "other shapes", "no method"],
+)
 def test_files_that_hold_something_else_are_named(tmp_path, data):
     path = tmp_path / "other.safetensors"
     path.write_bytes(data)

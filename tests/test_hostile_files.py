@@ -60,6 +60,7 @@ LYING = {
         json.dumps(network_header()).encode()[:-1] + b', "G_ema.w": {"dtype":"F32","shape":[8],"data_offsets":[0,32]}}'
     ),
     "key without a dot": safetensors_file(network_header(w=tensor())),
+    "key of a network of no name": safetensors_file(network_header(**{ESCAPE + ".w": tensor()})),
     "key of nothing": safetensors_file(network_header(**{"G.": tensor()})),
     "no networks": safetensors_file({"__metadata__": {"format": SNAPSHOT_FORMAT, "config": "{}"}}, b""),
     "settings of no JSON": safetensors_file(network_header("{")),

@@ -194,6 +194,15 @@ def test_what_cannot_be_read_is_named_and_nothing_is_written(tmp_path, monkeypat
     assert {path: path.read_bytes() for path in Path().iterdir()} == before
 
 
+def test_no_control_characters_of_a_file_reach_the_terminal(imported, tmp_path):
+    header = b'{"a": {"dtype": "\xc2\x9b2J", "shape": [1], "data_offsets": [0, 4]}}'
+    (tmp_path / "odd.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    assert "\x9b" not in ggdr("import-weights", tmp_path / "odd.safetensors", tmp_path / "x.safetensors", code=2)
+    ggdr("export", "--network", imported, "--out", tmp_path / "net.safetensors")
+    (tmp_path / "net.json").write_text(json.dumps({"settings": {"\x9b2J": 1}}))
+    assert "\x9b" not in ggdr("import-weights", tmp_path / "net.safetensors", tmp_path / "x.safetensors", code=2)
+
+
 def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     source = published_file(tmp_path / "x.pkl")
     (tmp_path / "x.safetensors").write_bytes(b"old")

@@ -122,7 +122,7 @@ def load_snapshot(path: str | os.PathLike) -> Snapshot:
             config = parse_json(metadata["config"])
             for key in file.keys():
                 net, dot, name = key.partition(".")
-                if not (net and dot and name):
+                if not (net.isidentifier() and dot and name):  # commands print the names of networks
                     raise ValueError(f"tensor {printable(key)} belongs to no network")
                 networks.setdefault(net, {})[name] = file.get_tensor(key)
     except SnapshotError:
