@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from metrics.float32 import exact_float32
 from metrics.resize import Mode, prepare
 from metrics.weights import INCEPTION, LPIPS_VGG, VGG16
-from torch_utils.downloads import WeightsError, find_weights, sha256_of
+from torch_utils.downloads import WeightsError, find_hashed, sha256_of
 
 
 @dataclass(frozen=True)
@@ -90,19 +90,20 @@ class DetectorFiles:
     def _lpips(self) -> tuple[Callable[[Tensor, Tensor], Tensor], str]:
         from metrics.lpips import load_lpips
 
-        vgg, linear = find_weights(VGG16, self.vgg), find_weights(LPIPS_VGG, self.lpips)
+        vgg, vgg_hash = find_hashed(VGG16, self.vgg)
+        linear, linear_hash = find_hashed(LPIPS_VGG, self.lpips)
         net = load_lpips(vgg, linear, self.device)
 
         def distance(img0: Tensor, img1: Tensor) -> Tensor:
             with torch.inference_mode(), exact_float32(self.device):
                 return net(img0, img1)
 
-        return distance, f"{sha256_of(vgg)[:8]}{sha256_of(linear)[:8]}"
+        return distance, f"{vgg_hash[:8]}{linear_hash[:8]}"
 
     def _inception(self) -> Detector:
         from metrics.inception import load_inception
 
-        path = find_weights(INCEPTION, self.inception)
+        path, sha256 = find_hashed(INCEPTION, self.inception)
         net = load_inception(path, self.device)
 
         def extract(images_u8: Tensor) -> Mapping[str, Tensor]:
@@ -110,16 +111,16 @@ class DetectorFiles:
             return {"features": out.pool, "logits": out.logits}
 
         resize = f"{self.mode.resize} to 299x299, {self.mode.normalise}"
-        return Detector("inception", sha256_of(path)[:16], resize, extract)
+        return Detector("inception", sha256[:16], resize, extract)
 
     def _vgg16(self) -> Detector:
         from metrics.vgg import load_vgg16
 
-        path = find_weights(VGG16, self.vgg)
+        path, sha256 = find_hashed(VGG16, self.vgg)
         net = load_vgg16(path, self.device)
         return Detector(
             "vgg16",
-            sha256_of(path)[:16],
+            sha256[:16],
             "antialiased bilinear to 224x224",
             lambda images_u8: {"features": net.features_fc2(images_u8)},
         )

@@ -43,18 +43,21 @@ def read_foreign(path: Path) -> ImportedNetworks:
     return result
 
 
-def import_file(source: Path, dest: Path, *, url: str | None = None) -> tuple[ImportedNetworks, dict[str, Any]]:
+def import_file(
+    source: Path, dest: Path, *, url: str | None = None, sha256: str | None = None
+) -> tuple[ImportedNetworks, dict[str, Any]]:
     """Writes the networks of a file as a snapshot; returns them, and what it says about their origin.
 
     Args:
-        url: where the file was downloaded from.
+        url:    where the file was downloaded from.
+        sha256: of the file; None: not computed yet.
 
     Raises:
         ForeignNetworkError, OSError: as `read_foreign`; `dest` stays as it was.
     """
     result = read_foreign(source)
     config = result.config()
-    origin = {"file": source.name, "sha256": sha256_of(source), "format": result.kind, **result.facts}
+    origin = {"file": source.name, "sha256": sha256 or sha256_of(source), "format": result.kind, **result.facts}
     origin |= {} if url is None else {"url": url}
     # A copied snapshot may have been imported before.
     origin |= {"source": config["source"]} if "source" in config else {}

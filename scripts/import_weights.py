@@ -53,15 +53,14 @@ def main(source: str, dest: Path, offline: bool) -> None:
     .safetensors file, which all commands take as --network, and `ggdr train` as --resume.
     """
     with cli_errors():
-        path = _source_path(source, offline=offline)
+        path, about = _find(source, offline=offline)
         make_folder(dest.parent, "DEST")
 
         from scripts.foreign_networks import import_file
         from stylegan2.imported import ForeignNetworkError
 
         try:
-            url = weights_file(source).urls[0] if source in NETWORKS and str(path) != source else None
-            result, origin = import_file(path, dest, url=url)
+            result, origin = import_file(path, dest, **about)
         except ForeignNetworkError as error:
             raise CliError(f"{path}: {error}") from error
     click.echo(f"{path}: {result.kind}, SHA-256 {origin['sha256']}")
@@ -72,18 +71,20 @@ def main(source: str, dest: Path, offline: bool) -> None:
     click.echo(f"written to {dest}")
 
 
-def _source_path(source: str, *, offline: bool) -> Path:
-    """The file that SRC means; a file of the name of a published network comes before that."""
+def _find(source: str, *, offline: bool) -> tuple[Path, dict[str, str]]:
+    """The file that SRC means, and address and SHA-256 of a published one; a file of such a name comes before that."""
     path = Path(source)
     if path.is_file():
-        return path
+        return path, {}
     if source not in NETWORKS:
         what = "a folder" if path.is_dir() else "no such file"
         raise bad_parameter(f"{source}: {what}; expected a file, or one of {', '.join(NETWORKS)}", "SRC")
-    from torch_utils.downloads import WeightsError, find_weights
+    from torch_utils.downloads import WeightsError, find_hashed
 
+    file = weights_file(source)
     try:
-        return find_weights(weights_file(source), download=not offline)
+        path, sha256 = find_hashed(file, download=not offline)
+        return path, {"url": file.urls[0], "sha256": sha256}
     except WeightsError as error:
         raise CliError(str(error)) from error
 

@@ -75,19 +75,19 @@ def snapshot_of(name: str, *, download: bool = True) -> Path:
     """
     from scripts.foreign_networks import import_file
     from stylegan2.imported import ForeignNetworkError
-    from torch_utils.downloads import WeightsError, exclusive, find_weights, sha256_of
+    from torch_utils.downloads import WeightsError, exclusive, find_hashed
 
     file = weights_file(name)
     try:
-        source = find_weights(file, download=download)
+        source, sha256 = find_hashed(file, download=download)
     except WeightsError as error:
         raise CliError(str(error)) from error
     # The digest in its name: another file of the same name has a snapshot of its own.
-    snapshot = source.with_name(f"{source.stem}-{sha256_of(source)[:8]}.safetensors")
+    snapshot = source.with_name(f"{source.stem}-{sha256[:8]}.safetensors")
     with exclusive(snapshot):
         if not snapshot.exists():
             try:
-                import_file(source, snapshot, url=file.urls[0])
+                import_file(source, snapshot, url=file.urls[0], sha256=sha256)
             except ForeignNetworkError as error:
                 raise CliError(f"{source}: {error}") from error
     return snapshot

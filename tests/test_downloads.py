@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import python
 from tests.download_server import CONTENT, cache, refuse, send, send_half, send_on, server  # noqa: F401
 from torch_utils import downloads
-from torch_utils.downloads import WeightsError, WeightsFile, find_weights, sha256_of
+from torch_utils.downloads import WeightsError, WeightsFile, find_hashed, find_weights, sha256_of
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -200,6 +200,18 @@ def test_without_a_home_folder_the_message_names_the_variable(monkeypatch):
     monkeypatch.setattr(downloads, "cache_folder", no_home)
     with pytest.raises(WeightsError, match="home directory.*GGDR_CACHE.*--net FILE"):
         find_weights(published())
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_digest_comes_with_the_file_which_is_read_once(server, cache, tmp_path, monkeypatch, known):  # noqa: F811
+    hashed = []
+    monkeypatch.setattr(downloads, "sha256_of", lambda path: hashed.append(path) or sha256_of(path))
+    file, digest = published(server.url, known=known), hashlib.sha256(CONTENT).hexdigest()
+    assert find_hashed(file) == (cache / "net.pth", digest) and hashed == []  # a download is hashed as it comes
+    assert find_hashed(file) == (cache / "net.pth", digest) and hashed == [cache / "net.pth"]
+    (tmp_path / "mine").write_bytes(b"mine")
+    assert find_hashed(file, tmp_path / "mine") == (tmp_path / "mine", hashlib.sha256(b"mine").hexdigest())
+    assert len(hashed) == 2
 
 
 # Files whose SHA-256 nobody knows.

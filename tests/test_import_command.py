@@ -18,8 +18,9 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from ggdr.decoder import FeatureDecoder
-from scripts import published_networks
+from scripts import foreign_networks, published_networks
 from scripts.cli import main
+from scripts.errors import CliError
 from scripts.published_networks import NETWORKS, snapshot_of, weights_file
 from stylegan2 import load_discriminator, load_generator
 from tests.conftest import ROOT, write_dataset
@@ -27,6 +28,7 @@ from tests.download_server import cache, send, server  # noqa: F401
 from tests.published_files import augment_pipe, pickled, small_networks, with_decoder, write_pickle
 from tests.rosinality_networks import Generator as TheirGenerator
 from tests.tiny import save_tiny, tiny_generator
+from torch_utils import downloads
 from torch_utils.checkpoint import load_snapshot, save_state
 
 
@@ -257,6 +259,23 @@ def test_its_snapshot_is_kept_in_the_cache(published, cache, monkeypatch):  # no
     written = first.stat().st_mtime_ns
     assert snapshot_of("ffhq256", download=False) == first and first.stat().st_mtime_ns == written
     assert load_generator(first).img_resolution == 16
+
+
+def test_a_published_file_is_hashed_once(published, cache, tmp_path, monkeypatch):  # noqa: F811
+    hashed, sha256_of = [], downloads.sha256_of
+    for module in (downloads, foreign_networks):
+        monkeypatch.setattr(module, "sha256_of", lambda path: hashed.append(path.suffix) or sha256_of(path))
+    first = snapshot_of("ffhq256")
+    assert hashed == []  # while it comes
+    first.unlink()
+    assert snapshot_of("ffhq256") == first and hashed == [".pkl"]  # also where it is imported
+    assert snapshot_of("ffhq256") == first and hashed == [".pkl"] * 2
+    ggdr("import-weights", "ffhq256", tmp_path / "x.safetensors")
+    assert hashed == [".pkl"] * 3
+    (source,) = cache.glob("*.pkl")
+    source.write_bytes(source.read_bytes() + b"x")
+    with pytest.raises(CliError, match="another file than the one that was used first"):
+        snapshot_of("ffhq256")
 
 
 def test_a_file_of_its_name_comes_first(published, tmp_path, monkeypatch):

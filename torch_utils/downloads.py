@@ -66,10 +66,19 @@ def sha256_of(path: Path) -> str:
 
 
 def find_weights(file: WeightsFile, path: Path | None = None, *, download: bool = True) -> Path:
-    """The path of a published file: the one given, else one in a cache, else a download into ours.
+    """The path of a published file; as `find_hashed`, but a file that is given is not even read."""
+    if path is None:
+        return find_hashed(file, download=download)[0]
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file; expected {file.what} ({file.name})")
+    return path
+
+
+def find_hashed(file: WeightsFile, path: Path | None = None, *, download: bool = True) -> tuple[Path, str]:
+    """Path and SHA-256 of a published file: the one given, else one in a cache, else a download into ours.
 
     Files in caches have the right SHA-256; one in ours that has not, as after a broken copy, is replaced. A file that
-    is given may be another: `sha256_of` tells.
+    is given may be another, as its SHA-256 tells.
 
     Args:
         path:     of a file that the user names.
@@ -79,13 +88,12 @@ def find_weights(file: WeightsFile, path: Path | None = None, *, download: bool 
         WeightsError: there is no such file, and how to come by it; or another one than was used before.
     """
     if path is not None:
-        if not path.is_file():
-            raise WeightsError(f"{path}: no such file; expected {file.what} ({file.name})")
-        return path
+        path = find_weights(file, path)
+        return path, sha256_of(path)
     ours, *others = _cached(file)
     for found in (ours, *others):
-        if _is_whole(found, file, trust=found == ours):
-            return found
+        if (digest := _digest_of(found, file, trust=found == ours)) is not None:
+            return found, digest
         if found.is_file():
             _say(f"{found} is damaged, or another file: its SHA-256 is not {_expected(ours, file)}, so it is not used")
     reason = "it is in no cache, and downloads are switched off"
@@ -93,9 +101,8 @@ def find_weights(file: WeightsFile, path: Path | None = None, *, download: bool 
         try:
             ours.parent.mkdir(parents=True, exist_ok=True)
             with exclusive(ours):
-                if not _is_whole(ours, file, trust=True):  # else another process was quicker
-                    _download(file, ours)
-            return ours
+                # Another process may have been quicker.
+                return ours, _digest_of(ours, file, trust=True) or _download(file, ours)
         except OSError as error:
             reason = f"{ours}: {error.strerror or error}"
         except _DownloadError as error:
@@ -121,8 +128,8 @@ def _cached(file: WeightsFile) -> list[Path]:
     return [ours / file.name, *(hub / name for name in (file.name, *file.aliases))]
 
 
-def _is_whole(path: Path, file: WeightsFile, *, trust: bool) -> bool:
-    """Whether a path holds the file; `trust`: one that nobody knows the SHA-256 of, which is kept then.
+def _digest_of(path: Path, file: WeightsFile, *, trust: bool) -> str | None:
+    """SHA-256 of the file if a path holds it, else None; `trust`: also one that nobody knows it of, which is kept then.
 
     Raises:
         WeightsError: it is not the file that was trusted first.
@@ -131,18 +138,18 @@ def _is_whole(path: Path, file: WeightsFile, *, trust: bool) -> bool:
     with suppress(OSError):
         digest = sha256_of(path) if path.is_file() else None
     if digest is None:
-        return False
+        return None
     expected = _expected(path, file)
     if expected is None and trust:
         _say(f"{path} is used for the first time; any other file of this name will be refused (SHA-256 {digest})")
         _keep_digest(path, digest)
-        return True
+        return digest
     if digest != expected and file.sha256 is None and trust:
         raise WeightsError(
             f"{path}: another file than the one that was used first: its SHA-256 is {digest}, expected {expected} "
             f"(from {_digest_path(path)}); put the first one back, or delete both files to trust this one's successor"
         )
-    return digest == expected
+    return digest if digest == expected else None
 
 
 def _expected(path: Path, file: WeightsFile) -> str | None:
@@ -200,8 +207,8 @@ class _DownloadError(Exception):
         self.again = again
 
 
-def _download(file: WeightsFile, path: Path) -> None:
-    """Tries each address up to three times."""
+def _download(file: WeightsFile, path: Path) -> str:
+    """Tries each address up to three times; returns the SHA-256 of what came."""
     size = "" if file.size is None else f" ({file.size / 1e6:.1f} MB)"
     _say(f"downloading {file.what}{size} to {path}" + (f"; {file.licence}" if file.licence else ""))
     urls, failures = list(file.urls), {}
@@ -217,8 +224,12 @@ def _download(file: WeightsFile, path: Path) -> None:
     raise _DownloadError("; ".join(f"{url}: {reason}" for url, reason in failures.items()))
 
 
-def _fetch(url: str, path: Path, file: WeightsFile) -> None:
-    """One try; `path` becomes the whole file or stays what it was. Errors of the network become _DownloadError."""
+def _fetch(url: str, path: Path, file: WeightsFile) -> str:
+    """One try; `path` becomes the whole file or stays what it was. Errors of the network become _DownloadError.
+
+    Returns:
+        The SHA-256 of the file.
+    """
     digest, received, expected = hashlib.sha256(), 0, _expected(path, file)
     with _network_errors():
         response = urllib.request.build_opener().open(url, timeout=TIMEOUT)
@@ -242,6 +253,7 @@ def _fetch(url: str, path: Path, file: WeightsFile) -> None:
             raise _DownloadError(f"another file came, of SHA-256 {digest.hexdigest()}", again=False)
     if file.sha256 is None:
         _keep_digest(path, digest.hexdigest())
+    return digest.hexdigest()
 
 
 @contextmanager
