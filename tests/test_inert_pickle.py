@@ -12,6 +12,7 @@ import mmap
 import os
 import pickle
 import pickletools
+import re
 import struct
 import subprocess
 from collections import OrderedDict
@@ -248,6 +249,12 @@ def test_tricks_of_the_format_are_refused(tmp_path, monkeypatch, name):
     with pytest.raises(InertPickleError):
         parse(RAW[name])
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("start", [b"<html>", b"version https://git-lfs", b"\x1f\x8b\x08"])
+def test_files_that_are_no_pickles_are_called_so(start):
+    with pytest.raises(InertPickleError, match=re.escape(f"it is no pickle, or damaged: byte 0 is {start[:1]!r}")):
+        parse(start)
 
 
 def test_names_that_are_no_text_are_not_written_out():

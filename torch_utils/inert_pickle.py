@@ -115,6 +115,8 @@ class _Machine:
             code = self.source.take(1)
             if code == b".":
                 return self.stack.pop()
+            if code not in INSTRUCTIONS:
+                raise InertPickleError(f"it is no pickle, or damaged: byte {self.source.position - 1} is {code!r}")
             instruction, *details = INSTRUCTIONS[code]
             instruction(self, *details)
         raise InertPickleError(f"it has more than {MAX_INSTRUCTIONS:,} instructions")
