@@ -9,6 +9,7 @@ import io
 import math
 import os
 import struct
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ FREE = 2**28  # bytes that an array may have however small it is on disk, ...
 RATIO = 64  # ... and how often its size on disk beyond that; pictures compress to a half
 _ERRORS = (
     OSError, EOFError, ValueError, LookupError, RuntimeError, NotImplementedError, OverflowError, SyntaxError,
-    TypeError, struct.error, zipfile.BadZipFile, zlib.error,
+    TypeError, MemoryError, struct.error, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 
@@ -96,6 +97,8 @@ def _read_array(file: io.BufferedIOBase, size: int, where: str) -> np.ndarray:
         done += count
     # Reading beyond the end checks the CRC.
     file.read(1)
+    if dtype.kind == "U" and array.size and array.view(f"{dtype.byteorder}u4").max() > sys.maxunicode:
+        raise NpzError(f"{where}: holds text of no characters")
     return array.reshape(shape, order=order)
 
 
