@@ -105,6 +105,7 @@ def main(ctx: click.Context, network: Path, file_format: str | None, out: Path, 
 
     file_format = _format(out, file_format)
     _refuse_others(ctx, file_format)
+    _spare(network, out, file_format)
     if file_format == "hub":
         _export_hub(network, out, options)
         return
@@ -130,6 +131,15 @@ def _format(out: Path, file_format: str | None) -> str:
     if out.exists() and out.is_dir() != is_folder:
         raise bad_parameter(f"{out} is a {'file' if is_folder else 'folder'}", "--out")
     return file_format or found
+
+
+def _spare(network: Path, out: Path, file_format: str) -> None:
+    """BadParameter if the network itself would be overwritten, by something that holds less."""
+    from scripts.export_hub import WEIGHTS_FILE
+
+    written = out / WEIGHTS_FILE if file_format == "hub" else out
+    if written.exists() and written.samefile(network):
+        raise bad_parameter(f"{written} is the network itself: choose another name", "--out")
 
 
 def _refuse_others(ctx: click.Context, file_format: str) -> None:

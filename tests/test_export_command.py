@@ -158,6 +158,15 @@ def test_bad_options_are_named_and_nothing_is_made(snapshot, tmp_path, monkeypat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("out", ["model.safetensors", "."])
+def test_the_network_itself_is_not_overwritten(tmp_path, monkeypatch, out):
+    monkeypatch.chdir(tmp_path)
+    content = save_tiny(Path("model.safetensors"), tiny_generator(), guide_res=8).read_bytes()
+    result = run(Path("model.safetensors"), "--format", "hub" if out == "." else "state-dict", "--out", out)
+    assert result.exit_code == 2 and "the network itself" in " ".join(result.output.split())
+    assert Path("model.safetensors").read_bytes() == content and len(list(tmp_path.iterdir())) == 1
+
+
 def test_snapshot_without_a_discriminator_is_refused_for_one(tmp_path):
     path = save_tiny(tmp_path / "net.safetensors", tiny_generator())
     for options in (["--out", "d.pt2", "--part", "discriminator"], ["--out", "hub", "--with-discriminator"]):
