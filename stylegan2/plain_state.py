@@ -51,8 +51,8 @@ def from_plain(state: Mapping[str, Any], settings: Mapping[str, Any] | None = No
         result.G = config
         result.add("G_ema", weights)
     else:
-        found = discriminator_config(state, "the discriminator", mbstd_group_size=GROUP_SIZE)
-        result.D = _config(DiscriminatorConfig, settings) or found
+        usual = {"mbstd_group_size": GROUP_SIZE}
+        result.D = _config(DiscriminatorConfig, settings) or discriminator_config(state, "the discriminator", **usual)
         result.add("D", fitted(state, result.D, "the discriminator"))
     if settings is None:
         result.notes.append(
