@@ -14,7 +14,7 @@ from stylegan2.imported import ForeignNetworkError, ImportedNetworks, check_shap
 from stylegan2.plain_state import from_plain, is_plain
 from stylegan2.published import read_published
 from stylegan2.rosinality import NAMESPACE, from_rosinality, is_rosinality
-from stylegan2.snapshot import discriminator_of, generator_of
+from stylegan2.snapshot import ShapesOnly, discriminator_of, generator_of
 from torch_utils.checkpoint import SNAPSHOT_FORMAT, STATE_FORMAT, SnapshotError, load_snapshot, save_snapshot
 from torch_utils.downloads import sha256_of
 from torch_utils.plain_json import parse_json
@@ -129,14 +129,15 @@ def _check_decoder(result: ImportedNetworks) -> None:
     D, weights = result.D, result.networks["ggdr"]
     (guide,) = result.guides
     try:
-        if guide > D.img_resolution:
+        sizes = [2**i for i in range(2, D.img_resolution.bit_length())]
+        if guide not in sizes:
             raise ForeignNetworkError(f"it predicts maps of {guide}x{guide} pixels")
         channels = result.G.channels(guide) if result.G is not None else weights[f"b{guide}_dec.weight"].shape[0]
-        sizes = [2**i for i in range(2, D.img_resolution.bit_length() - 1)]
-        encoder = {f"b{2 * res}": (D.channels(res), res, res) for res in sizes}
-        decoder = FeatureDecoder(encoder, {"guide": (channels, guide, guide)})
+        encoder = {f"b{2 * res}": (D.channels(res), res, res) for res in sizes[:-1]}
+        with ShapesOnly():
+            decoder = FeatureDecoder(encoder, {"guide": (channels, guide, guide)})
         check_shapes(weights, {name: t.shape for name, t in decoder.state_dict().items()}, "the GGDR decoder")
-    except (ForeignNetworkError, KeyError, ValueError) as error:
+    except (LookupError, ValueError) as error:
         del result.networks["ggdr"]
         result.guides = ()
         result.notes.append(f"the GGDR decoder is left out, since ours is built otherwise: {error}")

@@ -196,7 +196,7 @@ def _check_pair(G: GeneratorConfig, D: DiscriminatorConfig) -> None:
 def _add_augmentation(result: ImportedNetworks, value: Any) -> None:
     """Keeps ADA's p for information, if it is there; augmentation itself is not part of a snapshot."""
     p = next(modules(value, "augment_pipe")).tensors.get("p")
-    if p is not None and p.numel() == 1 and math.isfinite(p.item()):
+    if p is not None and p.numel() == 1 and p.is_floating_point() and math.isfinite(p.item()):
         result.facts["augment_p"] = p.item()
 
 

@@ -149,6 +149,32 @@ def test_a_decoder_of_another_layout_is_left_out_and_said_so(tmp_path, change):
     assert "decoder is left out" in result.notes[0]
 
 
+@pytest.mark.parametrize("with_G", [True, False])
+@pytest.mark.parametrize(
+    ("guide", "weight"),
+    [(0, torch.ones(8, 8, 1, 1)), (12, torch.ones(8, 8, 1, 1)), (8, torch.ones([])), (8, torch.ones(2**40, 0, 1, 1))],
+    ids=["no pixels", "no power of two", "no shape", "too many maps"],
+)
+def test_decoders_that_cannot_be_are_left_out(tmp_path, guide, weight, with_G):
+    G, D = small_networks()
+    layer = Pickled("Conv2dLayer", module_state({"weight": weight}, {}, {}, activation="linear", up=2))
+    content = {"D": pickled(D, with_module(f"b{guide}_dec", layer))} | ({"G_ema": pickled(G)} if with_G else {})
+    result = read_foreign(write_pickle(tmp_path / "x.pkl", content))
+    assert "D" in result.networks and "ggdr" not in result.networks and "decoder is left out" in result.notes[0]
+
+
+def with_module(key: str, module: Pickled):
+    """A tweak that puts one more module into a network."""
+    return lambda name, state: state["_modules"].update({key: module} if name == "" else {})
+
+
+@pytest.mark.parametrize("p", [torch.tensor(1j), torch.tensor(float("nan")), torch.ones(2), torch.tensor(3)])
+def test_an_augmentation_probability_of_another_kind_is_left_out(tmp_path, p):
+    G, _ = small_networks()
+    pipe = Pickled("AugmentPipe", module_state({}, {"p": p}, {}))
+    assert read_published(write_pickle(tmp_path / "x.pkl", {"G_ema": pickled(G), "augment_pipe": pipe})).facts == {}
+
+
 # Refusals.
 
 
