@@ -177,7 +177,8 @@ def fitted(
     """The weights in float32 and in the order of ours.
 
     Args:
-        filled: whether the resampling filters, which are always [1, 3, 3, 1], may be missing, and are put in.
+        filled: whether the resampling filters, which are always [1, 3, 3, 1], and the constant noise, which early
+                networks drew for each image, may be missing, and are put in.
 
     Raises:
         ForeignNetworkError: names or shapes differ from those of a network of these settings, or a filter from
@@ -186,17 +187,26 @@ def fitted(
     with ShapesOnly():
         net = Generator(config) if isinstance(config, GeneratorConfig) else Discriminator(config)
     shapes = {name: value.shape for name, value in net.state_dict().items()}
+    absent = {k: s for k, s in shapes.items() if filled and k not in state and k.endswith(("_filter", "noise_const"))}
+    # Before anything is put in: a small file may speak of a large network.
+    check_shapes(state, {name: shape for name, shape in shapes.items() if name not in absent}, what)
+    state = {**_usual(absent), **state}
     resample_filter = setup_filter([1, 3, 3, 1])
-    if filled:
-        filters = {name: resample_filter.clone() for name in shapes if name.endswith("resample_filter")}
-        state = {**filters, **state}
-    check_shapes(state, shapes, what)
     for name, value in state.items():
         if name.endswith("resample_filter") and not torch.allclose(value.float(), resample_filter, atol=1e-6):
             raise ForeignNetworkError(
                 f"{what} resamples with another filter than [1, 3, 3, 1] ({name}), and no other is supported"
             )
     return owned({name: state[name] for name in shapes}, what)
+
+
+def _usual(shapes: Mapping[str, tuple[int, ...]]) -> State:
+    """Resampling filters, and random noise that stays the same."""
+    rng = torch.Generator().manual_seed(0)
+    return {
+        name: torch.randn(shape, generator=rng) if name.endswith("noise_const") else setup_filter([1, 3, 3, 1])
+        for name, shape in shapes.items()
+    }
 
 
 def owned(state: Mapping[str, Tensor], what: str) -> State:

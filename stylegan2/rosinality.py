@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stylegan2.config import GeneratorConfig
 from stylegan2.imported import (
     GROUP_SIZE,
     ForeignNetworkError,
@@ -79,7 +78,6 @@ def _add_generator(result: ImportedNetworks, content: Mapping[str, Any], key: st
     config = generator_config(state, key, mapping_lr_multiplier=lr_mlp)
     if result.G is not None and result.G != config:
         raise ForeignNetworkError("g and g_ema are of different sizes")
-    state = _with_noise(state, config)
     latent_avg = content.get("latent_avg")
     if isinstance(latent_avg, Tensor) and latent_avg.shape[-1:] == (config.w_dim,) and latent_avg.is_floating_point():
         # Descendants that store one for each layer repeat it.
@@ -89,17 +87,6 @@ def _add_generator(result: ImportedNetworks, content: Mapping[str, Any], key: st
         result.notes.append(f"the file has no latent_avg; the mean w of {name} was computed from 10,000 latents")
     result.add(name, weights)
     result.G = config
-
-
-def _with_noise(state: State, config: GeneratorConfig) -> State:
-    """Early files have no constant noise: those networks drew it once for each image, as we draw it here."""
-    resolutions = [2**i for i in range(2, config.img_resolution.bit_length())]
-    generator = torch.Generator().manual_seed(0)
-    noise = {}
-    for res in resolutions:
-        for conv in ("conv1",) if res == 4 else ("conv0", "conv1"):
-            noise[f"synthesis.b{res}.{conv}.noise_const"] = torch.randn(res, res, generator=generator)
-    return {**noise, **state}
 
 
 def _tensors(value: Any, key: str) -> State:

@@ -13,6 +13,7 @@ from scripts.foreign_networks import read_foreign
 from stylegan2 import Discriminator, Generator
 from stylegan2.imported import ForeignNetworkError, ImportedNetworks
 from tests import rosinality_networks as theirs
+from tests.fuzzing import run_bounded
 from tests.golden import assert_agrees
 
 CHANNELS = {4: 8, 8: 8, 16: 6}  # min(96 // res, 8)
@@ -118,6 +119,29 @@ def test_files_without_constant_noise_get_some(read):
     state = {k: v for k, v in content["g_ema"].items() if not k.startswith("noises.")}
     noise = read(checkpoint(g_ema=state)).networks["G_ema"]["synthesis.b16.conv1.noise_const"]
     assert noise.shape == (16, 16) and 0.5 < noise.std() < 1.5
+
+
+def test_a_small_file_of_a_huge_network_takes_no_memory(tmp_path):
+    layers = ["conv1", *(f"convs.{i}" for i in range(22))]
+    rgbs = ["to_rgb1", *(f"to_rgbs.{i}" for i in range(11))]
+    state = {f"{name}.conv.weight": torch.ones(1, 1, 1, 3, 3) for name in layers}
+    state |= {f"{name}.conv.weight": torch.ones(1, 3, 1, 1, 1) for name in rgbs}
+    torch.save({"g_ema": {**state, "style.1.weight": torch.ones(2, 2)}}, tmp_path / "x.pt")
+    assert (tmp_path / "x.pt").stat().st_size < 40_000
+    found = run_bounded(READ, tmp_path / "x.pt", megabytes=100)  # its noise is 700 MB
+    assert "missing: synthesis.b4.const" in found
+
+
+READ = """
+    import sys
+    from pathlib import Path
+    from scripts.foreign_networks import ForeignNetworkError, read_foreign
+    # bounded
+    try:
+        read_foreign(Path(sys.argv[1]))
+    except ForeignNetworkError as error:
+        print(error)
+"""
 
 
 @pytest.mark.parametrize(
