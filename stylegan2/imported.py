@@ -125,6 +125,13 @@ def discriminator_config(state: Mapping[str, Tensor], what: str, **settings: Any
     )
 
 
+def check_pair(G: GeneratorConfig, D: DiscriminatorConfig) -> None:
+    """Raises ForeignNetworkError unless G's images are D's."""
+    for name in ("img_resolution", "img_channels", "c_dim"):
+        if getattr(G, name) != getattr(D, name):
+            raise ForeignNetworkError(f"G and D differ in {name}: {getattr(G, name)} and {getattr(D, name)}")
+
+
 def _resolutions(state: Mapping[str, Tensor], prefix: str, what: str) -> list[int]:
     """Those of the blocks, from 4 up, without a gap."""
     found = {int(m[1]) for name in state if (m := re.match(re.escape(prefix) + r"b(\d{1,18})\.", name))}

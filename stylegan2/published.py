@@ -17,12 +17,12 @@ from typing import Any
 
 from torch import Tensor
 
-from stylegan2.config import DiscriminatorConfig, GeneratorConfig
 from stylegan2.imported import (
     GROUP_SIZE,
     ForeignNetworkError,
     ImportedNetworks,
     State,
+    check_pair,
     discriminator_config,
     fitted,
     generator_config,
@@ -89,7 +89,7 @@ def read_published(path: str | os.PathLike) -> ImportedNetworks:
     if "D" in nets:
         _add_discriminator(result, nets["D"])
     if result.G is not None and result.D is not None:
-        _check_pair(result.G, result.D)
+        check_pair(result.G, result.D)
     if content.get("augment_pipe") is not None:
         _add_augmentation(result, content["augment_pipe"])
     return result
@@ -184,13 +184,6 @@ def _add_discriminator(result: ImportedNetworks, net: list[Module]) -> None:
         result.kind = "pickle of GGDR"
         result.add("ggdr", owned(decoder, "the GGDR decoder"))
         result.guides = (max(int(name[1:].partition("_")[0]) for name in decoder),)
-
-
-def _check_pair(G: GeneratorConfig, D: DiscriminatorConfig) -> None:
-    """G's images must be D's."""
-    for name in ("img_resolution", "img_channels", "c_dim"):
-        if getattr(G, name) != getattr(D, name):
-            raise ForeignNetworkError(f"G and D differ in {name}: {getattr(G, name)} and {getattr(D, name)}")
 
 
 def _add_augmentation(result: ImportedNetworks, value: Any) -> None:

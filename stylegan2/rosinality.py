@@ -20,6 +20,7 @@ from stylegan2.imported import (
     ForeignNetworkError,
     ImportedNetworks,
     State,
+    check_pair,
     discriminator_config,
     fitted,
     generator_config,
@@ -57,10 +58,8 @@ def from_rosinality(content: Mapping[str, Any]) -> ImportedNetworks:
         state = _renamed(_tensors(content["d"], "d"), _discriminator_rules(content["d"]), "d")
         result.D = discriminator_config(state, "d", mbstd_group_size=GROUP_SIZE)
         result.add("D", fitted(state, result.D, "d", filled=True))
-    if result.G and result.D and result.G.img_resolution != result.D.img_resolution:
-        raise ForeignNetworkError(
-            f"g_ema makes images of {result.G.img_resolution} pixels, and d is for {result.D.img_resolution}"
-        )
+    if result.G is not None and result.D is not None:
+        check_pair(result.G, result.D)
     p = content.get("ada_aug_p")
     if isinstance(p, float) and 0 <= p <= 1:
         result.facts["augment_p"] = p
@@ -120,7 +119,7 @@ def _scalar(t: Tensor) -> Tensor:
 
 def _map(t: Tensor) -> Tensor:
     """[1, 1, res, res] -> [res, res]."""
-    return t[0, 0] if t.ndim == 4 else t
+    return t[0, 0] if t.shape[:2] == (1, 1) else t
 
 
 def _conv(m: re.Match) -> str:

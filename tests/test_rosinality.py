@@ -149,6 +149,8 @@ READ = """
     [
         ("g_ema", {"convs.0.conv.blur.kernel": torch.ones(4, 4) / 4}, "another filter"),
         ("g_ema", {"convs.0.conv.weight": torch.ones(1, 8, 7, 3, 3)}, r"\[8, 7, 3, 3\] instead of \[8, 8, 3, 3\]"),
+        ("g_ema", {"noises.noise_0": torch.ones(0, 0, 4, 4)}, r"noise_const \[0, 0, 4, 4\] instead of \[4, 4\]"),
+        ("d", {"convs.0.0.weight": torch.ones(6, 1, 1, 1)}, "G and D differ in img_channels: 3 and 1"),
         ("g_ema", {"convs.0.attention.weight": torch.ones(3)}, "convs.0.attention.weight"),
         ("g_ema", {"convs.99.conv.weight": torch.ones(1, 8, 8, 3, 3)}, "no StyleGAN2 network"),
         ("d", {"convs.1.conv2.1.weight": None}, "missing: b16.conv1.weight"),
