@@ -38,18 +38,18 @@ class DecoderLayer(nn.Module):
         # Products with small dense matrices, one for each axis: faster than a convolution of each channel by itself,
         # and a resize to another size is a factor in them.
         rows, columns = (self._upsampling(*lengths) for lengths in ((h, high), (w, wide)))
-        x = x @ (self.weight.flatten(1) * self.weight_gain).t()
+        x = x @ (self.weight.float().flatten(1) * self.weight_gain).t()
         x = torch.bmm(rows.expand(n, -1, -1), x.reshape(n, h, -1))
         x = x.reshape(n * high, w, -1)
-        x = torch.baddbmm(self.bias, columns.expand(len(x), -1, -1), x)
+        x = torch.baddbmm(self.bias.float(), columns.expand(len(x), -1, -1), x)
         return x.reshape(n, high, wide, -1)
 
     @torch.no_grad()
     def _upsampling(self, length: int, upsampled: int) -> Tensor:
         """[upsampled, length]: zeros between samples, FIR filter, and a linear resize unless that doubles it."""
         # Gain 2 makes up for the zeros.
-        taps = 2 * self.resample_filter.sum(dim=0)
-        one_hot = torch.eye(length, device=taps.device)[:, None]
+        taps = 2 * self.resample_filter.float().sum(dim=0)
+        one_hot = torch.eye(length, device=taps.device, dtype=taps.dtype)[:, None]
         x = F.conv_transpose1d(one_hot, taps[None, None], stride=2, padding=1)
         if upsampled != 2 * length:
             x = F.interpolate(x, upsampled, mode="linear", align_corners=False)
@@ -122,8 +122,8 @@ class FeatureDecoder(nn.Module):
     def forward(self, feats: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Encoder maps [N, C, h, w] by name -> predicted guides [N, C, H, W] float32 by name.
 
-        Maps of smaller or larger images than those of the probe (crops) give guides of proportional size. Also under
-        autocast it computes in float32.
+        Maps of smaller or larger images than those of the probe (crops) give guides of proportional size. It computes
+        in float32, also under autocast and with parameters of another type.
         """
         with torch.autocast(feats[self.start].device.type, enabled=False):
             return self._decode(feats)

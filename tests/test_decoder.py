@@ -77,6 +77,17 @@ def test_several_guides_are_predicted_on_the_way_up():
     assert pred["low"].shape == (2, 6, 8, 8) and pred["high"].shape == (2, 2, 12, 12)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_it_computes_in_float32_whatever_its_parameters_were_turned_into(dtype):
+    decoder = FeatureDecoder({"e": (3, 4, 4)}, {"g": (2, 7, 7)})
+    feats = maps({"e": (3, 4, 4)})
+    decoder.b7_dec.weight.data = decoder.b7_dec.weight.data.bfloat16().float()
+    expected = decoder(feats)["g"]
+    pred = decoder.to(dtype)(feats)["g"]
+    assert pred.dtype == torch.float32
+    torch.testing.assert_close(pred, expected)
+
+
 def test_what_cannot_be_joined_is_said():
     with pytest.raises(ValueError, match="guide 'g' of 64x64 is out of reach: .* 'e8', is 8x8, .* up to 4 times"):
         FeatureDecoder({"e4": (3, 4, 4), "e8": (3, 8, 8), "e64": (3, 64, 64)}, {"g": (2, 64, 64)})
