@@ -96,7 +96,8 @@ class GGDR:
             raise ValueError("D ran before G when probed; GGDR(G, D, ...) takes the generator first")
         decoder = FeatureDecoder(encoder_shapes, guide_shapes)
         self.guides, self.encoder = list(feats.guides), decoder.encoder_names
-        if self.weight > 0 and trainable(D) and not any(feats.encoder[name].requires_grad for name in self.encoder):
+        self._taught = [name for name in self.encoder if feats.encoder[name].requires_grad]
+        if self.weight > 0 and trainable(D) and not self._taught:
             raise ValueError(
                 f"no trainable layer of D comes before {', '.join(self.encoder)}, so that GGDR could teach D nothing; "
                 "name later layers in `encoder` (`ggdr.suggest` lists them), or set weight=0 to measure only"
@@ -195,8 +196,20 @@ class GGDR:
         *,
         fakes: slice | None = None,
     ) -> Tensor:
-        """The term to add to the discriminator's loss, [N] float32: gain x distance (see `distance`)."""
-        return self.distance(feats, warp, fakes=fakes) * self.gain
+        """The term to add to the discriminator's loss, [N] float32: gain x distance (see `distance`).
+
+        Raises:
+            RuntimeError: D ran without gradients, and so would learn nothing; and what `distance` raises.
+        """
+        distance = self.distance(feats, warp, fakes=fakes)
+        cut = [name for name in feats.encoder.without_gradients() if name in self._taught]
+        if cut and self.weight > 0 and torch.is_grad_enabled():
+            raise RuntimeError(
+                f"layer {cut[0]!r} of D ran without gradients, so that GGDR could teach D nothing: run D outside of "
+                "torch.no_grad, and with torch.utils.checkpoint(use_reentrant=False); for the number alone take "
+                "ggdr.distance, and weight=0 to train the decoder alone"
+            )
+        return distance * self.gain
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """The decoder's parameters, for the discriminator's optimiser."""

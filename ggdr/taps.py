@@ -24,11 +24,12 @@ _clock = itertools.count()
 
 
 class _Output(NamedTuple):
-    """One output, what `version_of` said of it, and when it came."""
+    """One output, what `version_of` said of it, when it came, and whether gradients were on."""
 
     feat: Tensor
     version: int | None
     time: int
+    grad_enabled: bool
 
 
 @dataclass(frozen=True)
@@ -76,16 +77,23 @@ class Features(Mapping[str, Tensor]):
                 "fake images; call G and D once inside the block, and everything else (reals, R1, logging) outside; "
                 "if D runs once a crop, say how often: watch(calls=...)"
             )
-        outputs.append(_Output(feat, version_of(feat), next(_clock)))
+        outputs.append(_Output(feat, version_of(feat), next(_clock), torch.is_grad_enabled()))
 
     def times(self) -> list[int]:
         """When layers ran, on a clock that all Features share."""
+        return [output.time for name in self for output in self._all(name)]
+
+    def without_gradients(self) -> list[str]:
+        """Layers that ran while gradients were off, as in torch.no_grad or a reentrant checkpoint."""
+        # What a reentrant checkpoint itself returns is given its place in the graph afterwards.
         return [
-            output.time
-            for layer in self._outputs.values()
-            for outputs in layer.by_replica.values()
-            for output in outputs
+            name
+            for name in self
+            if any(not (output.grad_enabled or output.feat.requires_grad) for output in self._all(name))
         ]
+
+    def _all(self, name: str) -> list[_Output]:
+        return [output for outputs in self._outputs[name].by_replica.values() for output in outputs]
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self._outputs:
@@ -93,12 +101,15 @@ class Features(Mapping[str, Tensor]):
         layer = self._outputs[name]
         if layer.calls <= self._call:
             ran = "did not run" if not layer.calls else f"ran {layer.calls} times, not {self._calls},"
-            raise RuntimeError(f"layer {name!r} {ran} inside the watch block; call G and D inside it")
+            raise RuntimeError(
+                f"layer {name!r} {ran} inside the watch block; call G and D inside it: the networks that GGDR was "
+                "attached to, no copies of them, and so that they run this layer"
+            )
         parts = []
         for _, outputs in sorted(layer.by_replica.items(), key=lambda item: item[0] and item[0].index or 0):
             if len(outputs) <= self._call:
                 continue  # a batch too small for all devices
-            feat, version, _ = outputs[self._call]
+            feat, version, *_ = outputs[self._call]
             if version_of(feat) != version:
                 raise RuntimeError(
                     f"the output of layer {name!r} was changed in place after the layer returned it; tap the layer "
@@ -127,14 +138,18 @@ class FeatureTap:
     """
 
     def __init__(self, root: nn.Module, names: Sequence[str], *, detach: bool = False) -> None:
-        """`detach`: cut the features out of the graph. Raises ValueError for a name that `root` does not have."""
+        """`detach`: cut the features out of the graph.
+
+        Raises:
+            ValueError: a name that `root` does not have, or a layer inside TorchScript.
+        """
         exact, plain = dict(root.named_modules()), named_layers(root)
         self._layers: dict[str, nn.Module] = {}
         for name in names:
-            layer = exact.get(name) or plain.get(plain_name(name))
+            layer = exact.get(name, plain.get(plain_name(name)))
             if layer is None:
                 raise ValueError(f"{type(root).__name__} has no layer {name!r}; it has {_listed(plain)}")
-            self._layers[name] = layer
+            self._layers[name] = hookable(layer, f"layer {name!r}")
         self._detach = detach
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self._calls = 1
@@ -162,7 +177,10 @@ class FeatureTap:
         def hook(module: nn.Module, args: object, output: object) -> None:
             feat = first_map(output)
             if feat is None:
-                raise RuntimeError(f"layer {name!r} returned no [N, C, H, W] tensor, got {type(output).__name__}")
+                shape = f" of shape {tuple(output.shape)}" if isinstance(output, Tensor) else ""
+                raise RuntimeError(
+                    f"layer {name!r} returned no [N, C, H, W] tensor, got {type(output).__name__}{shape}"
+                )
             replica = feat.device if getattr(module, "_is_replica", False) else None
             features.put(name, feat.detach() if self._detach else feat, replica)
 
@@ -188,6 +206,16 @@ def uncompiled() -> AbstractContextManager[object]:
         return torch.compiler.set_stance("force_eager")
     except RuntimeError as error:
         raise RuntimeError(message) from error
+
+
+def hookable(module: nn.Module, what: str) -> nn.Module:
+    """The module; ValueError if it is TorchScript, which runs no hooks."""
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ValueError(
+            f"{what} is TorchScript (torch.jit), which GGDR cannot look into; attach to the network that it was made "
+            "from, and run that inside `watch`"
+        )
+    return module
 
 
 def plain_name(name: str) -> str:

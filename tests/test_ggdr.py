@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from ggdr import FeatureDecoder, FeatureTap, cosine_distance_loss
 from stylegan2.config import DiscriminatorConfig
@@ -160,6 +161,43 @@ def test_half_precision_features_are_compared_in_float32():
     assert cosine_distance_loss(pred, torch.randn(1, 2, 8, 8).half()).dtype == torch.float32
 
 
+def test_a_discriminator_that_ran_without_gradients_is_refused():
+    G, D = ToyG(), ToyD()
+    ggdr, probe = attach(G, D), attach(G, D, weight=0)
+    with ggdr.watch() as feats, probe.watch() as same_feats, torch.no_grad():
+        D(G(torch.randn(2, 4)))
+    with pytest.raises(RuntimeError, match="layer 'e4' of D ran without gradients, so that GGDR could teach D nothing"):
+        ggdr.penalty(feats)
+    # To look at the number is no mistake, nor to train the decoder alone.
+    with torch.no_grad():
+        assert torch.equal(ggdr.penalty(feats), 10 * ggdr.distance(feats))
+    probe.penalty(same_feats).mean().backward()
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_gradients_pass_checkpoints_or_are_missed(use_reentrant):
+    class Checkpointed(ToyD):
+        def down(self, img):
+            return 1 * self.e4(self.act(self.e8(img)))
+
+        def forward(self, img):
+            if not self.training:
+                return self.out(self.down(img).flatten(1))
+            x = checkpoint(self.down, img.requires_grad_(), use_reentrant=use_reentrant)
+            return self.out(x.flatten(1))
+
+    G, D = ToyG(), Checkpointed()
+    ggdr = attach(G, D)
+    with ggdr.watch() as feats:
+        D(G(torch.randn(2, 4)).detach())
+    if use_reentrant:
+        with pytest.raises(RuntimeError, match="ran without gradients.*use_reentrant=False"):
+            ggdr.penalty(feats)
+    else:
+        ggdr.penalty(feats).mean().backward()
+        assert D.e8[0].weight.grad.abs().sum() > 0
+
+
 def test_state_round_trips():
     G, D = ToyG(), ToyD()
     one, two = attach(G, D), attach(G, D)
@@ -183,9 +221,9 @@ def test_mistakes_say_what_to_do():
         attach(G, D, guide="synthesis.b8")
     with pytest.raises(ValueError, match="weight must not be negative, got -1"):
         attach(G, D, weight=-1)
-    with pytest.raises(RuntimeError, match="'out' returned no"):
+    with pytest.raises(RuntimeError, match=r"'out' returned no .* got Tensor of shape \(2, 1\)"):
         attach(G, D, encoder=["e4", "out"])
-    with pytest.raises(RuntimeError, match="'e8' did not run"):
+    with pytest.raises(RuntimeError, match="'e8' did not run .* attached to, no copies of them"):
         attach(G, D, probe=lambda: G(torch.zeros(1, 4)))
     with pytest.raises(ValueError, match="guide 'mid' is 8x8, and the smallest map of the discriminator, 'e8', is 8x8"):
         attach(G, D, encoder=["e8"])
