@@ -9,11 +9,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from ggdr.taps import first_map, named_layers, uncompiled, version_of
+from ggdr.decoder import REACH
+from ggdr.taps import first_map, hookable, named_layers, uncompiled, version_of
 
 MIN_GUIDE, MAX_GUIDE = 8, 64  # pixels; the paper's guide is a quarter of the image's side, and 64 at 256
 MIN_ENCODER = 4  # pixels, where the decoder starts in the paper
@@ -29,17 +33,19 @@ class Candidate:
     height: int
     width: int
     order: int  # in which layers finished
+    depth: int  # how many layers it ran inside of; lists of layers do not run
+    convolved: bool  # whether it or a layer before it convolves; else a map of G is but z in another shape
     problem: str | None  # why it cannot be used
-
-    @property
-    def depth(self) -> int:
-        """How deep inside the network the layer is: of "synthesis.b8", 2."""
-        return self.name.count(".") + 1
 
     @property
     def area(self) -> int:
         """Pixels of a map."""
         return self.height * self.width
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.channels}x{self.height}x{self.width}" + (
+            f" ({self.problem})" if self.problem else ""
+        )
 
 
 @dataclass(frozen=True)
@@ -69,19 +75,25 @@ def suggest(G: nn.Module, D: nn.Module, probe: Callable[[], object]) -> Suggesti
     """Runs `probe` once and lists the layers of G and D that return feature maps, with a choice for GGDR.
 
     The guide is the last and outermost layer of G at the resolution nearest to a quarter of the image's side (8 to 64
-    pixels); the encoder, the last and outermost layer of D at each smaller resolution from 4x4 up, on D's way down.
+    pixels), of those with a convolution before them and maps of D within reach; the encoder, the last and outermost
+    layer of D at each smaller resolution from 4x4 up, on D's way down.
 
     Args:
         probe: runs G and D once, as `lambda: D(G(z))`, in eval mode; it leaves no trace in the networks or in torch's
                random state.
 
     Raises:
-        ValueError: there is no layer that fits; says what was found.
+        ValueError: there is no layer that fits (says what was found), or a network is TorchScript.
     """
     with _Recorder(G) as of_g, _Recorder(D) as of_d, probing(G, D):
         probe()
-    generator, discriminator = of_g.candidates(), of_d.candidates(trained=trainable(D))
-    guide = _choose_guide(generator, of_g.image or of_d.input)
+    image = of_g.image or of_d.input
+    generator, discriminator = of_g.candidates(image), of_d.candidates(of_d.input or image, trained=trainable(D))
+    if not generator:
+        raise ValueError(f"found no layer of G to take as guide; {of_g.instead_of_maps()}")
+    guide = _choose_guide(generator, discriminator, image)
+    if not discriminator:
+        raise ValueError(f"found no layer of D to predict the guide {guide.name!r} from; {of_d.instead_of_maps()}")
     return Suggestion(generator, discriminator, guide.name, _choose_encoder(discriminator, guide))
 
 
@@ -92,15 +104,27 @@ def probing(G: nn.Module, D: nn.Module) -> Iterator[None]:
     Gradients are on, so that a map of D requires one exactly if a trainable layer of D comes before it.
     """
     modes = {module: module.training for net in (G, D) for module in net.modules()}
+    # Some layers count and average in eval mode too: they do it in copies.
+    buffers = [
+        (module, name, buffer)
+        for module in modes
+        if not isinstance(module, torch.jit.ScriptModule)
+        for name, buffer in module._buffers.items()
+        if buffer is not None and not is_lazy(buffer)
+    ]
     devices = {p.device for net in (G, D) for p in net.parameters() if p.device.type == "cuda"}
-    cut = D.register_forward_pre_hook(lambda module, args: tuple(_detached(arg) for arg in args))
+    cut = D.register_forward_pre_hook(lambda module, args, kwargs: _detached((args, kwargs)), with_kwargs=True)
     with torch.random.fork_rng(devices=list(devices)), torch.enable_grad(), uncompiled():
         try:
             for module in modes:
                 module.training = False
+            for module, name, buffer in buffers:
+                module._buffers[name] = buffer.clone()
             yield
         finally:
             cut.remove()
+            for module, name, buffer in buffers:
+                module._buffers[name] = buffer
             for module, mode in modes.items():
                 module.training = mode
 
@@ -110,23 +134,43 @@ def trainable(net: nn.Module) -> bool:
     return any(p.requires_grad for p in net.parameters())
 
 
-def _detached(arg: object) -> object:
-    return arg.detach() if isinstance(arg, Tensor) else arg
+def _detached(arg):
+    """Tensors without their history, also in tuples, lists and dicts."""
+    if isinstance(arg, Tensor):
+        return arg.detach()
+    if type(arg) in (tuple, list):
+        return type(arg)(_detached(item) for item in arg)
+    return {key: _detached(item) for key, item in arg.items()} if type(arg) is dict else arg
+
+
+class _Output(NamedTuple):
+    """One output of a layer."""
+
+    layer: str
+    feat: Tensor
+    version: int | None
+    convolved: bool
 
 
 class _Recorder:
     """Notes what every layer of a network returns while open."""
 
     def __init__(self, net: nn.Module) -> None:
-        self._layers = named_layers(net)
-        self._outputs: list[tuple[str, Tensor, int | None]] = []
+        hookable(net, type(net).__name__)
+        self._layers = {
+            name: layer for name, layer in named_layers(net).items() if not isinstance(layer, torch.jit.ScriptModule)
+        }
+        self._outputs: list[_Output] = []
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
-        self.image: tuple[int, int, int] | None = None  # C, H, W of what the network itself returned
-        self.input: tuple[int, int, int] | None = None  # and of what it was given
+        self._called: set[str] = set()
+        self._convolved = False
+        self._other_shapes: list[tuple[int, ...]] = []  # of outputs that are not 4-D
+        self.image: torch.Size | None = None  # N, C, H, W of what the network itself returned
+        self.input: torch.Size | None = None  # and of what it was given
 
     def __enter__(self) -> _Recorder:
         for name, layer in self._layers.items():
-            self._handles.append(layer.register_forward_hook(self._hook(name)))
+            self._handles.append(layer.register_forward_hook(self._hook(name), with_kwargs=True))
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -134,25 +178,31 @@ class _Recorder:
             handle.remove()
 
     def _hook(self, name: str):
-        def hook(module: nn.Module, args: tuple, output: object) -> None:
+        def hook(module: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
+            self._called.add(name)
+            self._convolved = self._convolved or any(p.ndim >= 4 for p in module.parameters())
             feat = first_map(output)
             if not name:
-                given = first_map(args)
-                self.image = None if feat is None else tuple(feat.shape[1:])
-                self.input = None if given is None else tuple(given.shape[1:])
+                given = first_map((args, kwargs))
+                self.image = None if feat is None else feat.shape
+                self.input = None if given is None else given.shape
             elif feat is not None:
-                self._outputs.append((name, feat, version_of(feat)))
+                self._outputs.append(_Output(name, feat, version_of(feat), self._convolved))
+            if isinstance(output, Tensor) and output.ndim != 4:
+                self._other_shapes.append(tuple(output.shape))
 
         return hook
 
-    def candidates(self, *, trained: bool = False) -> list[Candidate]:
+    def candidates(self, image: torch.Size | None, *, trained: bool = False) -> list[Candidate]:
         """The layers that returned maps of more than one pixel, in the order in which they first did.
 
-        `trained`: those that no trainable layer comes before cannot be used.
+        Args:
+            image:   [N, C, H, W] that the network makes or judges, which maps have to fit.
+            trained: those that no trainable layer comes before cannot be used.
         """
-        calls = Counter(name for name, _, _ in self._outputs)
+        calls = Counter(output.layer for output in self._outputs)
         found: dict[str, Candidate] = {}
-        for order, (name, feat, version) in enumerate(self._outputs):
+        for order, (name, feat, version, convolved) in enumerate(self._outputs):
             _, channels, height, width = feat.shape
             problem = None
             if calls[name] > 1:
@@ -161,30 +211,69 @@ class _Recorder:
                 problem = "overwritten in place by a later layer"
             elif trained and not feat.requires_grad:
                 problem = "no trainable layer before it"
+            else:
+                problem = _misfit(feat, image)
             if height * width > 1 and name not in found:
                 kind = type(self._layers[name]).__name__
-                found[name] = Candidate(name, kind, channels, height, width, order, problem)
+                *parents, _ = accumulate(name.split("."), "{}.{}".format)
+                depth = sum(parent in self._called for parent in parents)
+                found[name] = Candidate(name, kind, channels, height, width, order, depth, convolved, problem)
         return list(found.values())
 
+    def instead_of_maps(self) -> str:
+        """For an error message, where there are no candidates."""
+        if not self._other_shapes:
+            return "no layer returned maps [N, C, H, W]; does `probe` run both networks?"
+        largest = max(self._other_shapes, key=len)
+        return f"no layer returned maps [N, C, H, W] of more than a pixel, but tensors of shapes such as {largest}"
 
-def _choose_guide(candidates: Sequence[Candidate], image: tuple[int, int, int] | None) -> Candidate:
+
+def _misfit(feat: Tensor, image: torch.Size | None) -> str | None:
+    """Why a 4-D tensor is no map of the image."""
+    n, channels, height, width = feat.shape
+    if not feat.is_floating_point():
+        return f"made of {feat.dtype}".replace("torch.", "")
+    if image is not None and n != image[0]:  # a kernel, or windows of the image
+        return f"{n} maps of {image[0]} images"
+    if image is not None and channels * image[3] == height * image[2] and height * image[3] != width * image[2]:
+        return "channels last, [N, H, W, C]"
+    feat = feat.detach().float()
+    if feat.min() >= 0 and (feat.sum(dim=3) - 1).abs().max() < 0.01:
+        return "attention weights"
+    return None
+
+
+def _choose_guide(candidates: Sequence[Candidate], of_d: Sequence[Candidate], image: torch.Size | None) -> Candidate:
     """Of G's layers, see `suggest`."""
-    if image is None and candidates:
+    if image is None:
         last = candidates[-1]
-        image = (last.channels, last.height, last.width)
-    usable = [c for c in candidates if not c.problem and c.channels > max(image[0], 1)]
+        image = torch.Size((1, last.channels, last.height, last.width))
+    usable = [c for c in candidates if not c.problem and c.channels > max(image[1], 1)]
     if not usable:
         raise ValueError(f"found no layer of G to take as guide; {_found(candidates)}")
-    aim = min(max(image[1] / 4, MIN_GUIDE), MAX_GUIDE)
+    usable = [c for c in usable if c.convolved] or usable
+    usable = [c for c in usable if any(_within_reach(c, other) for other in of_d)] or usable
+    aim = min(max(image[2] / 4, MIN_GUIDE), MAX_GUIDE)
     # The lower of two that are equally near.
     nearest = min({c.height for c in usable}, key=lambda height: (abs(math.log2(height / aim)), height))
     return _outermost_last([c for c in usable if c.height == nearest])
 
 
+def _below(guide: Candidate, other: Candidate) -> bool:
+    """Whether the decoder can start from the map of D and go up to the guide, however far."""
+    fits = other.height <= guide.height and other.width <= guide.width and other.area < guide.area
+    return fits and other.channels > 1 and not other.problem
+
+
+def _within_reach(guide: Candidate, other: Candidate) -> bool:
+    """Whether it is not too far either."""
+    near = guide.height <= REACH * other.height and guide.width <= REACH * other.width
+    return _below(guide, other) and near
+
+
 def _choose_encoder(candidates: Sequence[Candidate], guide: Candidate) -> list[str]:
     """Of D's layers, see `suggest`; largest first, as D computes them."""
-    usable = [c for c in candidates if not c.problem and c.channels > 1 and c.area < guide.area]
-    usable = [c for c in usable if c.height <= guide.height and c.width <= guide.width]
+    usable = [c for c in candidates if _below(guide, c)]
     usable = [c for c in usable if min(c.height, c.width) >= MIN_ENCODER] or usable
     if not usable:
         raise ValueError(
@@ -204,7 +293,4 @@ def _outermost_last(candidates: Sequence[Candidate]) -> Candidate:
 
 def _found(candidates: Sequence[Candidate]) -> str:
     """The layers for an error message."""
-    if not candidates:
-        return "no layer returned maps [N, C, H, W]; does `probe` run both networks?"
-    listed = ", ".join(f"{c.name} {c.channels}x{c.height}x{c.width}" for c in candidates[:20])
-    return f"there are {listed}"
+    return f"there are {', '.join(map(str, candidates[:20]))}"

@@ -163,3 +163,142 @@ def test_layers_with_nothing_trainable_before_them_are_not_chosen():
     D.requires_grad_(False)  # as some loops do between steps
     assert GGDR(G, D, guide="mid", encoder=["frozen"], probe=probe).encoder == ["frozen"]
     assert not any(m._forward_pre_hooks for m in D.modules())
+
+
+def test_buffers_that_change_in_eval_mode_too_are_left_as_they_were():
+    class Counting(ToyD):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(()))
+            self.register_buffer("mean", torch.zeros(()))
+
+        def forward(self, img):
+            self.calls += 1
+            self.mean = img.mean().detach()
+            return super().forward(img)
+
+    G, D = ToyG(), Counting()
+    calls = D.calls
+    GGDR(G, D, probe=lambda: D(G(torch.randn(2, 4))))
+    assert D.calls is calls and calls == 0 and D.mean == 0
+    D(G(torch.randn(2, 4)))
+    assert D.calls == 1
+
+
+def test_maps_that_are_z_in_another_shape_are_no_guide():
+    G = nn.Sequential(nn.Linear(4, 6 * 64), nn.Unflatten(1, (6, 8, 8)), nn.BatchNorm2d(6), nn.Upsample(scale_factor=2))
+    G.extend([nn.Conv2d(6, 5, 3, 1, 1), nn.ReLU(), nn.Upsample(scale_factor=2), nn.Conv2d(5, 3, 3, 1, 1)])
+    D = nn.Sequential(nn.Conv2d(3, 6, 4, 4), nn.ReLU(), nn.Conv2d(6, 7, 4, 2, 1), nn.ReLU(), nn.Conv2d(7, 1, 4))
+    found = suggest(G, D, lambda: D(G(torch.zeros(2, 4))))
+    assert found.guide == "5" and found.encoder == ["1", "3"]  # 16x16, not the 8x8 before the first convolution
+
+
+def test_lists_of_layers_do_not_make_a_layer_a_deeper_one():
+    class AutoEncoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.down = nn.Conv2d(3, 8, 8, 8)
+            self.up = nn.ModuleList(nn.ModuleDict({"enlarge": nn.Upsample(scale_factor=scale)}) for scale in (2, 4))
+            for stage, cin, cout in zip(self.up, (8, 6), (6, 3), strict=True):
+                stage["blocks"] = nn.ModuleList([nn.Conv2d(cin, cout, 3, 1, 1)])
+
+        def forward(self, img):
+            x = self.down(img)
+            for stage in self.up:
+                x = stage["blocks"][0](stage["enlarge"](x))
+            return x
+
+    G, D = AutoEncoder(), nn.Sequential(nn.Conv2d(3, 8, 8, 8), nn.ReLU(), nn.Conv2d(8, 1, 8))
+    found = suggest(G, D, lambda: D(G(torch.zeros(2, 3, 64, 64))))
+    assert found.guide == "up.0.blocks.0"  # not up.0.enlarge, which is less deep by name, and enlarges only
+
+
+class Tokens(nn.Module):
+    """img [N, 3, 32, 32] -> logits [N]; one block of a transformer on 4x4 patches, with or without a tap."""
+
+    def __init__(self, tap=False):
+        super().__init__()
+        self.patches, self.qkv, self.norm = nn.Conv2d(3, 8, 8, 8), nn.Linear(8, 24), nn.LayerNorm(8)
+        self.softmax, self.last, self.out = nn.Softmax(dim=-1), nn.Linear(8, 8), nn.Linear(8, 1)
+        self.tap = nn.Identity() if tap else None
+
+    def forward(self, img):
+        x = self.norm(self.patches(img).permute(0, 2, 3, 1)).flatten(1, 2)  # [N, 16, 8]
+        q, k, v = self.qkv(x).unflatten(2, (3, 2, 4)).permute(2, 0, 3, 1, 4)
+        x = self.last((self.softmax(q @ k.transpose(2, 3)) @ v).transpose(1, 2).flatten(2))
+        if self.tap is not None:
+            self.tap(x.transpose(1, 2).unflatten(2, (4, 4)))
+        return self.out(x).mean(dim=[1, 2])
+
+
+def test_attention_and_other_4d_tensors_are_not_taken_for_maps_of_the_image():
+    G = nn.Sequential(nn.ConvTranspose2d(4, 6, 8), nn.ReLU(), nn.Upsample(scale_factor=4), nn.Conv2d(6, 3, 1))
+    D = Tokens()
+    D.windows = nn.PixelShuffle(1)
+
+    def cut_into_windows(layer, args, output):
+        D.windows(output.unfold(2, 2, 2).flatten(0, 1))
+
+    D.patches.register_forward_hook(cut_into_windows)
+    found = suggest(G, D, lambda: D(G(torch.randn(3, 4, 1, 1))))
+    problems = {c.name: c.problem for c in found.discriminator}
+    assert problems == {
+        "patches": None,
+        "windows": "24 maps of 3 images",
+        "norm": "channels last, [N, H, W, C]",
+        "softmax": "attention weights",
+    }
+    assert found.guide == "1" and found.encoder == ["patches"]
+
+
+def test_tokens_are_watched_through_a_layer_that_sees_them_as_maps():
+    G = nn.Sequential(nn.ConvTranspose2d(4, 6, 8), nn.ReLU(), nn.Upsample(scale_factor=4), nn.Conv2d(6, 3, 1))
+    D = Tokens(tap=True)
+    ggdr = GGDR(G, D, probe=lambda: D(G(torch.randn(2, 4, 1, 1))))
+    assert ggdr.encoder == ["tap"]
+    with ggdr.watch() as feats:
+        D(G(torch.randn(2, 4, 1, 1)).detach())
+    ggdr.penalty(feats).mean().backward()
+    assert D.last.weight.grad.abs().sum() > 0 and D.patches.weight.grad.abs().sum() > 0
+
+
+def test_a_guide_is_chosen_that_d_can_reach():
+    G = nn.Sequential(nn.ConvTranspose2d(4, 6, 8), nn.Upsample(scale_factor=2), nn.Conv2d(6, 5, 1))
+    G.extend([nn.Upsample(scale_factor=2), nn.Conv2d(5, 3, 1)])
+    D = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.ReLU(), nn.Conv2d(8, 1, 8))  # nothing below 8x8
+    found = suggest(G, D, lambda: D(G(torch.zeros(2, 4, 1, 1))))
+    assert found.guide == "2" and found.encoder == ["1"]
+
+
+def test_images_may_be_named_arguments_or_in_a_list():
+    class Pyramid(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.frozen = nn.Conv2d(3, 6, 4, 4).requires_grad_(False)
+            self.head = nn.Conv2d(6, 1, 4)
+
+        def forward(self, *, imgs):
+            return self.head(self.frozen(imgs[0]))
+
+    G, D = ToyG(), Pyramid()
+    with pytest.raises(ValueError, match=r"there are frozen 6x4x4 \(no trainable layer before it\)"):
+        suggest(G, D, lambda: D(imgs=[G(torch.zeros(2, 4))]))
+
+
+def test_sound_and_voxels_are_refused_with_their_shapes():
+    G = nn.Sequential(nn.ConvTranspose1d(4, 6, 8), nn.ConvTranspose1d(6, 1, 4, 4))
+    D = nn.Sequential(nn.Conv1d(1, 6, 4, 4), nn.Conv1d(6, 1, 8))
+    with pytest.raises(ValueError, match=r"returned maps \[N, C, H, W\].* but tensors of shapes such as \(2, 6, 8\)"):
+        suggest(G, D, lambda: D(G(torch.zeros(2, 4, 1))))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torchscript_is_refused_as_a_network_and_passed_over_inside_one():
+    G, D = ToyG(), ToyD()
+    scripted = torch.jit.trace(D.eval(), torch.zeros(2, 3, 16, 16))
+    with pytest.raises(ValueError, match="is TorchScript .* attach to the network that it was made from"):
+        suggest(G, scripted, lambda: scripted(G(torch.zeros(2, 4))))
+    with pytest.raises(ValueError, match="layer 'e4' is TorchScript"):
+        GGDR(G, scripted, guide="mid", encoder=["e4"], probe=lambda: scripted(G(torch.zeros(2, 4))))
+    D.e8 = torch.jit.trace(D.e8, torch.zeros(2, 3, 16, 16))
+    assert GGDR(G, D, probe=lambda: D(G(torch.zeros(2, 4)))).encoder == ["e4"]
