@@ -101,6 +101,13 @@ def mistakes():
 
         step()
 
+    def without_gradients():
+        with torch.no_grad():
+            D(G(z))
+
+    class Script(torch.jit.ScriptModule):
+        pass
+
     fakes = G(z)
     yield lambda: attach(G, D, guide="synthesis.b8")
     yield lambda: watched(lambda: G(z))
@@ -110,6 +117,7 @@ def mistakes():
     yield inplace
     yield lambda: attach(G, D, encoder=["e4", "out"])
     yield lambda: watched(lambda: D(G(z)[:1]))
+    yield lambda: watched(without_gradients)
     yield older_images
     yield lambda: attach(D, G, guide="e8", encoder=["mid"], probe=lambda: D(G(z)))
     yield lambda: watched(lambda: D(G(z)), of=other)
@@ -118,13 +126,16 @@ def mistakes():
     yield lambda: attach(G, D, encoder=["e4", "e8.0", "e8.1"], guide="top")
     yield frozen
     yield lambda: suggest(G, D, lambda: None)
+    yield lambda: suggest(G, nn.Linear(2, 2), lambda: G(z))
+    yield lambda: suggest(G, Script(), lambda: None)
     yield compiled
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_every_message_of_the_page_is_raised():
     table = PAGE.split("## What the messages mean")[1]
     patterns = [re.escape(row).replace("…", ".*") for row in re.findall(r"^\| `(.*?)` \|", table, flags=re.M)]
-    assert len(patterns) == 17
+    assert len(patterns) == 20
     for pattern, mistake in zip(patterns, mistakes(), strict=True):
         with pytest.raises((ValueError, RuntimeError), match=pattern):
             mistake()
