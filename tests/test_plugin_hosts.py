@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from functools import partial
 
 import pytest
@@ -398,10 +397,10 @@ def test_data_parallel_on_two_gpus_gives_what_one_gives(gan):
     torch.testing.assert_close(distance_of(ggdr, nn.DataParallel(G), nn.DataParallel(D), z), expected)
 
 
-def test_distributed_data_parallel_gives_what_one_process_gives_on_the_joined_batch(tmp_path):
+def test_ddp_and_fsdp_give_what_one_process_gives_on_the_joined_batch(tmp_path):
     script = tmp_path / "ddp.py"
     script.write_text(
-        "import json, torch\n"
+        "import torch\n"
         "import torch.distributed as dist\n"
         "from torch.nn.parallel import DistributedDataParallel as DDP\n"
         "from tests.test_plugin_hosts import PlainD, ToyG, attach, distance_of\n"
@@ -414,23 +413,29 @@ def test_distributed_data_parallel_gives_what_one_process_gives_on_the_joined_ba
         "(distance_of(alone, G, D, z).mean() + D(G(z).detach()).mean()).backward()\n"
         "expected = [p.grad.clone() for p in [*D.parameters(), *alone.parameters()]]\n"
         "state = {k: v.clone() for k, v in alone.state_dict().items()}\n"
-        "D.zero_grad()\n"
-        "wrapped = DDP(D)\n"
-        "ggdr = attach(G, wrapped)\n"
-        "ggdr.load_state_dict(state)\n"
-        "ggdr.decoder = DDP(ggdr.decoder)\n"
-        "part = z[rank * 2 : rank * 2 + 2]\n"
-        "with ggdr.watch() as feats:\n"
-        "    logits = wrapped(G(part).detach())\n"
-        "(ggdr.distance(feats).mean() + logits.mean()).backward()\n"
-        "got = [p.grad for p in [*D.parameters(), *ggdr.parameters()]]\n"
-        "errors = [(a - b).abs().max().item() for a, b in zip(got, expected, strict=True)]\n"
-        "same = ggdr.state_dict().keys() == state.keys()\n"
-        f"open(r'{tmp_path}/' + str(rank), 'w').write(json.dumps([max(errors), same]))\n"
+        "wraps = [DDP]\n"
+        "if torch.__version__ >= (2, 8):  # gloo reduces to shards\n"
+        "    from torch.distributed.device_mesh import init_device_mesh\n"
+        "    from torch.distributed.fsdp import fully_shard\n"
+        "    mesh = init_device_mesh('cpu', (2,))\n"
+        "    wraps.append(lambda module: fully_shard(module, mesh=mesh))\n"
+        "for wrap in wraps:\n"
+        "    D.zero_grad()\n"
+        "    wrapped = wrap(D)\n"
+        "    ggdr = attach(G, wrapped)\n"
+        "    ggdr.load_state_dict(state)\n"
+        "    ggdr.decoder = wrap(ggdr.decoder)\n"
+        "    part = z[rank * 2 : rank * 2 + 2]\n"
+        "    with ggdr.watch() as feats:\n"
+        "        logits = wrapped(G(part).detach())\n"
+        "    (ggdr.distance(feats).mean() + logits.mean()).backward()\n"
+        "    got = [p.grad for p in [*D.parameters(), *ggdr.parameters()]]\n"
+        "    got = [p.full_tensor() if hasattr(p, 'full_tensor') else p for p in got]\n"
+        "    errors = [(a - b).abs().max().item() for a, b in zip(got, expected, strict=True)]\n"
+        "    assert max(errors) < 1e-5 and ggdr.state_dict().keys() == state.keys()\n"
+        f"open(r'{tmp_path}/' + str(rank), 'w').write(str(len(wraps)))\n"
         "dist.destroy_process_group()\n"
     )
     code, output = torchrun(script)
     assert code == 0, output
-    for rank in range(2):
-        error, same_names = json.loads((tmp_path / str(rank)).read_text())
-        assert error < 1e-5 and same_names
+    assert all(int((tmp_path / str(rank)).read_text()) >= 1 for rank in range(2))
