@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ggdr.decoder import REACH
-from ggdr.taps import first_map, hookable, named_layers, uncompiled, version_of
+from ggdr.taps import first_map, hookable, maps_in, named_layers, uncompiled, version_of
 
 MIN_GUIDE, MAX_GUIDE = 8, 64  # pixels; the paper's guide is a quarter of the image's side, and 64 at 256
 MIN_ENCODER = 4  # pixels, where the decoder starts in the paper
@@ -134,6 +134,12 @@ def trainable(net: nn.Module) -> bool:
     return any(p.requires_grad for p in net.parameters())
 
 
+def _image_size(images: object) -> torch.Size | None:
+    """[N, C, H, W] of the image, or of the largest where there is one a scale."""
+    shapes = [image.shape for image in maps_in(images)]
+    return max((shape for shape in shapes if shape[1] == shapes[0][1]), key=lambda shape: shape[2], default=None)
+
+
 def _detached(arg):
     """Tensors without their history, also in tuples, lists and dicts."""
     if isinstance(arg, Tensor):
@@ -183,9 +189,7 @@ class _Recorder:
             self._convolved = self._convolved or any(p.ndim >= 4 for p in module.parameters())
             feat = first_map(output)
             if not name:
-                given = first_map((args, kwargs))
-                self.image = None if feat is None else feat.shape
-                self.input = None if given is None else given.shape
+                self.image, self.input = _image_size(output), _image_size((args, kwargs))
             elif feat is not None:
                 self._outputs.append(_Output(name, feat, version_of(feat), self._convolved))
             if isinstance(output, Tensor) and output.ndim != 4:

@@ -237,13 +237,19 @@ def named_layers(root: nn.Module) -> dict[str, nn.Module]:
 
 def first_map(output: object) -> Tensor | None:
     """The first 4-D tensor in a layer's output."""
+    return next(maps_in(output), None)
+
+
+def maps_in(output: object) -> Iterator[Tensor]:
+    """All 4-D tensors in a layer's output, also in tuples, lists and dicts."""
     if isinstance(output, Tensor):
-        return output if output.ndim == 4 else None
-    if isinstance(output, Mapping):
-        output = tuple(output.values())
-    if isinstance(output, Sequence) and not isinstance(output, str):
-        return next((feat for item in output if (feat := first_map(item)) is not None), None)
-    return None
+        if output.ndim == 4:
+            yield output
+    elif isinstance(output, Mapping):
+        yield from maps_in(tuple(output.values()))
+    elif isinstance(output, Sequence) and not isinstance(output, str):
+        for item in output:
+            yield from maps_in(item)
 
 
 def version_of(feat: Tensor) -> int | None:

@@ -302,3 +302,22 @@ def test_torchscript_is_refused_as_a_network_and_passed_over_inside_one():
         GGDR(G, scripted, guide="mid", encoder=["e4"], probe=lambda: scripted(G(torch.zeros(2, 4))))
     D.e8 = torch.jit.trace(D.e8, torch.zeros(2, 3, 16, 16))
     assert GGDR(G, D, probe=lambda: D(G(torch.zeros(2, 4)))).encoder == ["e4"]
+
+
+def test_the_largest_of_several_images_says_how_large_a_guide_is_to_be():
+    class Scales(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.blocks = nn.ConvTranspose2d(4, 6, 4), nn.ModuleList(nn.Conv2d(6, 6, 1) for _ in range(4))
+            self.to_rgb = nn.ModuleList(nn.Conv2d(6, 3, 1) for _ in range(4))
+
+        def forward(self, z):
+            x, images = self.first(z), []
+            for block, to_rgb in zip(self.blocks, self.to_rgb, strict=True):
+                x = block(nn.functional.interpolate(x, scale_factor=2))
+                images.append(to_rgb(x))
+            return images
+
+    G, D = Scales(), nn.Sequential(nn.Conv2d(3, 8, 8, 8), nn.Conv2d(8, 8, 2, 2), nn.Conv2d(8, 1, 4))
+    found = suggest(G, D, lambda: D(G(torch.zeros(2, 4, 1, 1))[-1]))
+    assert found.guide == "blocks.1"  # 16x16 of 64x64
