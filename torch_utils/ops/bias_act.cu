@@ -175,7 +175,8 @@ std::tuple<at::Tensor, at::Tensor> bias_act_grad(const at::Tensor& g, const std:
   const auto [count, inner] = call.channels;
   const int64_t outer = numel > 0 ? numel / (count * inner) : 0;
   const at::Tensor by_channel = at::as_strided(call.out, {outer, count, inner}, {count * inner, inner, 1});
-  return {call.out, at::sum(by_channel, {0, 2}, false, *sum_dtype)};
+  constexpr int64_t dims[] = {0, 2};
+  return {call.out, by_channel.sum(dims, /*keepdim=*/false, *sum_dtype)};
 }
 
 }  // namespace
