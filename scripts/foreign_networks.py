@@ -77,7 +77,8 @@ def _from_torch_file(path: Path) -> ImportedNetworks:
     if isinstance(content, dict) and content.get("format") == STATE_FORMAT:
         raise ForeignNetworkError("a training state; the networks of its run are in network-snapshot-*.safetensors")
     raise ForeignNetworkError(
-        "a file of torch.save, but neither a checkpoint of stylegan2-pytorch (g_ema, d) nor a state dict of ours"
+        "a file of torch.save, but neither a checkpoint of stylegan2-pytorch (g_ema, d) nor state dicts of "
+        "ours (G_ema, G, D)"
     )
 
 

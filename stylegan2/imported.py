@@ -71,6 +71,24 @@ class ImportedNetworks:
         return config
 
 
+def bare_name(name: str) -> str:
+    """A weight's name without what DataParallel ("module.") and torch.compile ("_orig_mod.") put before it."""
+    return re.sub(r"^(module\.|_orig_mod\.)+", "", name)
+
+
+def tensors_of(value: Any, what: str) -> State:
+    """A state dict, under bare names.
+
+    Raises:
+        ForeignNetworkError: `value`, called `what` in messages, is none.
+    """
+    if not isinstance(value, dict) or not value or not all(isinstance(t, Tensor) for t in value.values()):
+        raise ForeignNetworkError(f"{what} is no state dict of tensors by name")
+    if not all(isinstance(name, str) for name in value):
+        raise ForeignNetworkError(f"{what} has names that are no text")
+    return {bare_name(name): t for name, t in value.items()}
+
+
 # Settings.
 
 

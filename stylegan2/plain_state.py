@@ -1,65 +1,103 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""Networks from plain state dicts in the names of ours, as `ggdr export` writes them."""
+"""Networks from plain state dicts in the names of ours, as `ggdr export` and training loops write them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
-
 from stylegan2.config import DiscriminatorConfig, GeneratorConfig
 from stylegan2.imported import (
     GROUP_SIZE,
     ForeignNetworkError,
     ImportedNetworks,
+    State,
+    bare_name,
+    check_pair,
     discriminator_config,
     fitted,
     generator_config,
     generator_weights,
+    tensors_of,
 )
 from torch_utils.printable import printable
 
 G_MARK, D_MARK = "synthesis.b4.const", "b4.fc.weight"
+NAMES = ("G_ema", "G", "D")  # of the networks in a checkpoint
 
 
 def is_plain(content: Any) -> bool:
-    """Whether this is a state dict of a generator or discriminator."""
-    return isinstance(content, dict) and (G_MARK in content or D_MARK in content)
+    """Whether this is a state dict of a generator or discriminator, or a dict of such under the names of ours."""
+    return _holds_network(content) or bool(_networks(content))
 
 
-def from_plain(state: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> ImportedNetworks:
-    """The network of a state dict.
+def from_plain(content: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> ImportedNetworks:
+    """The networks of a state dict, or of a checkpoint {"G_ema": ..., "G": ..., "D": ...} of state dicts.
 
     Args:
-        state:    tensors by name.
-        settings: of the network, where they are known; else they are read off the shapes, and those that shapes
+        content:  tensors by name, or state dicts by network; whatever else a checkpoint holds is left out.
+        settings: of the one network, where they are known; else they are read off the shapes, and those that shapes
                   do not tell are the usual ones.
 
     Raises:
         ForeignNetworkError: it is no network of ours, or settings and weights do not fit.
     """
-    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()):
-        raise ForeignNetworkError("the state dict holds more than tensors by name")
-    result = ImportedNetworks("state dict", {})
-    if G_MARK in state:
-        config = _config(GeneratorConfig, settings) or generator_config(state, "the generator")
-        weights, has_mean = generator_weights(state, config, "the generator")
-        if not has_mean:
-            result.notes.append("the file has no mean w; it was computed from 10,000 latents")
-        result.G = config
-        result.add("G_ema", weights)
+    if _holds_network(content):
+        result = ImportedNetworks("state dict", {})
+        state = tensors_of(content, "the state dict")
+        if G_MARK in state:
+            _add_generator(result, "G_ema", state, "the generator", settings)
+        else:
+            _add_discriminator(result, state, "the discriminator", settings)
     else:
-        usual = {"mbstd_group_size": GROUP_SIZE}
-        result.D = _config(DiscriminatorConfig, settings) or discriminator_config(state, "the discriminator", **usual)
-        result.add("D", fitted(state, result.D, "the discriminator"))
+        result, settings = ImportedNetworks("checkpoint of state dicts", {}), None
+        for name, value in _networks(content).items():
+            if name == "D":
+                _add_discriminator(result, tensors_of(value, name), name, None)
+            else:
+                _add_generator(result, name, tensors_of(value, name), name, None)
+        if "G" in result.networks and "G_ema" not in result.networks:
+            result.networks["G_ema"] = result.networks.pop("G")
+            result.notes.append("there is no G_ema; G is used in its place")
+        if result.G is not None and result.D is not None:
+            check_pair(result.G, result.D)
     if settings is None:
         result.notes.append(
             "settings that weights do not tell are the usual ones: clamping none, the mapping's learning rate 0.01, "
             "minibatch-std groups of 4"
         )
     return result
+
+
+def _holds_network(content: Any) -> bool:
+    """Whether it has the names of a generator's or discriminator's weights."""
+    names = (name for name in content if isinstance(name, str)) if isinstance(content, dict) else ()
+    return any(bare_name(name) in (G_MARK, D_MARK) for name in names)
+
+
+def _networks(content: Any) -> dict[str, Any]:
+    """The networks of a checkpoint, in the order of NAMES."""
+    found = content if isinstance(content, dict) else {}
+    return {name: found[name] for name in NAMES if _holds_network(found.get(name))}
+
+
+def _add_generator(
+    result: ImportedNetworks, name: str, state: State, what: str, settings: Mapping[str, Any] | None
+) -> None:
+    config = _config(GeneratorConfig, settings) or generator_config(state, what)
+    if result.G is not None and result.G != config:
+        raise ForeignNetworkError("G and G_ema are of different sizes")
+    weights, has_mean = generator_weights(state, config, what)
+    if not has_mean:
+        result.notes.append(f"the file has no mean w of {what}; it was computed from 10,000 latents")
+    result.add(name, weights)
+    result.G = config
+
+
+def _add_discriminator(result: ImportedNetworks, state: State, what: str, settings: Mapping[str, Any] | None) -> None:
+    result.D = _config(DiscriminatorConfig, settings) or discriminator_config(state, what, mbstd_group_size=GROUP_SIZE)
+    result.add("D", fitted(state, result.D, what))
 
 
 def _config(kind: type, settings: Mapping[str, Any] | None) -> Any:

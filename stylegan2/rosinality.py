@@ -25,6 +25,7 @@ from stylegan2.imported import (
     fitted,
     generator_config,
     generator_weights,
+    tensors_of,
 )
 from torch_utils.inert_pickle import Record
 from torch_utils.ops.upfirdn2d import setup_filter
@@ -55,7 +56,7 @@ def from_rosinality(content: Mapping[str, Any]) -> ImportedNetworks:
         result.networks["G_ema"] = result.networks.pop("G")
         result.notes.append("there is no g_ema; g is used in its place")
     if content.get("d") is not None:
-        state = _renamed(_tensors(content["d"], "d"), _discriminator_rules(content["d"]), "d")
+        state = _renamed(tensors_of(content["d"], "d"), _discriminator_rules(content["d"]), "d")
         result.D = discriminator_config(state, "d", mbstd_group_size=GROUP_SIZE)
         result.add("D", fitted(state, result.D, "d", filled=True))
     if result.G is not None and result.D is not None:
@@ -67,7 +68,7 @@ def from_rosinality(content: Mapping[str, Any]) -> ImportedNetworks:
 
 
 def _add_generator(result: ImportedNetworks, content: Mapping[str, Any], key: str, name: str) -> None:
-    tensors = _tensors(content[key], key)
+    tensors = tensors_of(content[key], key)
     state = _renamed(tensors, GENERATOR, key)
     args = content.get("args")
     options = args.state if isinstance(args, Record) and isinstance(args.state, dict) else {}
@@ -86,15 +87,6 @@ def _add_generator(result: ImportedNetworks, content: Mapping[str, Any], key: st
         result.notes.append(f"the file has no latent_avg; the mean w of {name} was computed from 10,000 latents")
     result.add(name, weights)
     result.G = config
-
-
-def _tensors(value: Any, key: str) -> State:
-    """A state dict; "module." before each name, as DataParallel leaves it, is taken away."""
-    if not isinstance(value, dict) or not value or not all(isinstance(t, Tensor) for t in value.values()):
-        raise ForeignNetworkError(f"{key} is no state dict of tensors by name")
-    if not all(isinstance(name, str) for name in value):
-        raise ForeignNetworkError(f"{key} has names that are no text")
-    return {name.removeprefix("module."): t for name, t in value.items()}
 
 
 # Names, and what becomes of them. Filters are checked, not kept.

@@ -160,6 +160,23 @@ def test_state_dicts_without_settings_get_the_usual_ones(tmp_path):
         assert torch.equal(load_generator(tmp_path / "x.safetensors")(z, noise_mode="const"), expected)
 
 
+def test_checkpoints_of_state_dicts_are_read_whatever_wrapped_the_networks(imported, tmp_path):
+    networks = load_snapshot(imported).networks
+    wrapped = {f"module._orig_mod.{name}": t for name, t in networks["D"].items()}
+    torch.save({"G": networks["G_ema"], "D": wrapped, "step": 5, "opt": {"state": {}}}, tmp_path / "x.pt")
+    output = ggdr("import-weights", tmp_path / "x.pt", tmp_path / "x.safetensors")
+    assert "there is no G_ema; G is used in its place" in output and "usual ones" in output
+    found = load_snapshot(tmp_path / "x.safetensors").networks
+    assert set(found) == {"G_ema", "D"}
+    assert all(torch.equal(found[net][name], t) for net in found for name, t in networks[net].items())
+
+
+def test_checkpoints_of_networks_that_do_not_fit_are_refused(imported, tmp_path):
+    torch.save({"G_ema": tiny_generator().state_dict(), "D": load_snapshot(imported).networks["D"]}, tmp_path / "x.pt")
+    assert "G and D differ in" in ggdr("import-weights", tmp_path / "x.pt", tmp_path / "x.safetensors", code=2)
+    assert not (tmp_path / "x.safetensors").exists()
+
+
 # Refusals.
 
 
