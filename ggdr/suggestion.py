@@ -112,6 +112,13 @@ def probing(G: nn.Module, D: nn.Module) -> Iterator[None]:
         for name, buffer in module._buffers.items()
         if buffer is not None and not is_lazy(buffer)
     ]
+    # Home-made spectral norm keeps its vectors as frozen parameters, and goes on with them in eval mode.
+    vectors = [
+        (p, p.detach().clone())
+        for module in modes
+        for p in module.parameters(recurse=False)
+        if type(p) is nn.Parameter and not p.requires_grad and p.ndim == 1
+    ]
     devices = {p.device for net in (G, D) for p in net.parameters() if p.device.type == "cuda"}
     cut = D.register_forward_pre_hook(lambda module, args, kwargs: _detached((args, kwargs)), with_kwargs=True)
     with torch.random.fork_rng(devices=list(devices)), torch.enable_grad(), uncompiled():
@@ -125,6 +132,9 @@ def probing(G: nn.Module, D: nn.Module) -> Iterator[None]:
             cut.remove()
             for module, name, buffer in buffers:
                 module._buffers[name] = buffer
+            for p, value in vectors:
+                if not torch.equal(p, value):
+                    p.data = value
             for module, mode in modes.items():
                 module.training = mode
 

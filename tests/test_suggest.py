@@ -185,6 +185,29 @@ def test_buffers_that_change_in_eval_mode_too_are_left_as_they_were():
     assert D.calls == 1
 
 
+def test_spectral_norm_that_keeps_its_vector_as_a_parameter_is_left_as_it_was():
+    class Normed(nn.Module):
+        """A convolution with one power iteration a call, in eval mode too, as people write it."""
+
+        def __init__(self, conv):
+            super().__init__()
+            self.conv = conv
+            self.u = nn.Parameter(torch.ones(conv.out_channels), requires_grad=False)
+
+        def forward(self, x):
+            w = self.conv.weight.flatten(1)
+            v = nn.functional.normalize(w.detach().T @ self.u, dim=0)
+            self.u.data = nn.functional.normalize(w.detach() @ v, dim=0)
+            return self.conv._conv_forward(x, self.conv.weight / (self.u @ w @ v), self.conv.bias)
+
+    layers = [Normed(nn.Conv2d(cin, cout, 4, 2, 1)) for cin, cout in ((3, 6), (6, 7))]
+    G, D = ToyG(), nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), nn.Conv2d(7, 1, 4))
+    GGDR(G, D, probe=lambda: D(G(torch.randn(2, 4))))
+    assert all(torch.equal(layer.u, torch.ones_like(layer.u)) for layer in layers)
+    D(G(torch.randn(2, 4)))
+    assert not any(torch.equal(layer.u, torch.ones_like(layer.u)) for layer in layers)
+
+
 def test_maps_that_are_z_in_another_shape_are_no_guide():
     G = nn.Sequential(nn.Linear(4, 6 * 64), nn.Unflatten(1, (6, 8, 8)), nn.BatchNorm2d(6), nn.Upsample(scale_factor=2))
     G.extend([nn.Conv2d(6, 5, 3, 1, 1), nn.ReLU(), nn.Upsample(scale_factor=2), nn.Conv2d(5, 3, 3, 1, 1)])
