@@ -12,6 +12,7 @@ from typing import Any
 
 from scripts.card_facts import Facts, is_plain
 from scripts.card_markdown import code, md, section, table, yaml_lines
+from scripts.provenance import imported_from, started_from
 from scripts.published_networks import ADDRESS, LICENCE
 from scripts.run_report import as_text, finite_number
 from torch_utils.runlog import format_time
@@ -227,7 +228,7 @@ def _training(facts: Facts) -> list[tuple[str, str]]:
     if facts.ada_p is not None:
         rows.append(("Augmentation probability at the end", f"{facts.ada_p:.3g}"))
     else:
-        add("Augmentation probability at the end", _source(facts), "augment_p")
+        add("Augmentation probability at the end", imported_from(facts.config), "augment_p")
     add("Precision", training, "precision", lambda x: PRECISIONS.get(str(x), md(x)))
     add("Started from", training, "init_snapshot", code)
     add("Seed", training, "seed")
@@ -308,23 +309,18 @@ def _provenance(facts: Facts) -> list[tuple[str, str]]:
     rows = [("Snapshot", code(facts.file)), ("Its SHA-256", code(facts.sha256))]
     if facts.run is not None:
         rows.append(("Run", code(facts.run)))
-    source = _source(facts)
-    names = {"file": "Imported from", "sha256": "SHA-256 of that file", "format": "Its format", "url": "Its address"}
-    rows += [(label, code(source[key])) for key, label in names.items() if isinstance(source.get(key), str)]
-    if str(source.get("url")).startswith(ADDRESS):
-        rows.append(("Its licence", LICENCE))
+    for label, source in (
+        ("Imported from", imported_from(facts.config)),
+        ("Training began with", started_from(facts.config)),
+    ):
+        names = {"file": label, "sha256": "SHA-256 of that file", "format": "Its format", "url": "Its address"}
+        rows += [(name, code(source[key])) for key, name in names.items() if key in source]
+        if source.get("url", "").startswith(ADDRESS):
+            rows.append(("Its licence", LICENCE))
     best = facts.part("best")
     if best.get("metric"):
         rows.append(("Chosen as", f"the best of its run by {code(best['metric'])}"))
     return rows
-
-
-def _source(facts: Facts) -> dict[str, Any]:
-    """The file that weights were imported from, before they were copied from snapshot to snapshot."""
-    names = ["source"]
-    while facts.part(*names, "source"):
-        names.append("source")
-    return facts.part(*names)
 
 
 def _licence(facts: Facts, about: CardText) -> str:
@@ -336,11 +332,8 @@ def _licence(facts: Facts, about: CardText) -> str:
     text += "do with these weights. What can be allowed depends on the licences of the training images"
     if facts.part("source"):
         return text + ", and of the weights that were imported."
-    return text + (", and of the weights that training started from." if _started_from(facts) else ".")
-
-
-def _started_from(facts: Facts) -> bool:
-    return facts.part("training").get("init_snapshot") is not None
+    started = facts.part("training").get("init_snapshot") is not None
+    return text + (", and of the weights that training started from." if started else ".")
 
 
 def _papers(facts: Facts) -> Sequence[str]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from scripts.provenance import imported_from, started_from
 from scripts.training_options import OptionError
 from stylegan2.config import DiscriminatorConfig, GeneratorConfig
 from stylegan2.snapshot import config_from_snapshot
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StartNetworks:
-    """Settings of G and D, and the file or run that they are from."""
+    """Settings of G and D, the file or run that they are from, and the file that their weights were imported from."""
 
     origin: str
     G: GeneratorConfig
     D: DiscriminatorConfig
+    source: dict[str, Any] | None = None
 
     def has_channels(self, *, base: int | None = None, most: int | None = None) -> bool:
         """Whether a channel base or maximum, in place of the networks' own, gives the same feature maps."""
@@ -65,13 +67,16 @@ def of_snapshot(snapshot: Snapshot) -> StartNetworks:
     if not {"G", "G_ema"} & snapshot.networks.keys():
         raise SnapshotError(f"{snapshot.path}: holds {', '.join(snapshot.networks)}, but no generator")
     G = config_from_snapshot(snapshot, "G", GeneratorConfig)
-    return StartNetworks(str(snapshot.path), G, config_from_snapshot(snapshot, "D", DiscriminatorConfig))
+    D = config_from_snapshot(snapshot, "D", DiscriminatorConfig)
+    source = imported_from(snapshot.config) or started_from(snapshot.config)
+    return StartNetworks(str(snapshot.path), G, D, source or None)
 
 
 def of_options(stored: Mapping[str, Any], origin: str) -> StartNetworks:
     """The networks of a run, from its training_options.json; raises SnapshotError if that is damaged."""
     try:
-        return StartNetworks(origin, GeneratorConfig(**stored["G"]), DiscriminatorConfig(**stored["D"]))
+        G, D = GeneratorConfig(**stored["G"]), DiscriminatorConfig(**stored["D"])
+        return StartNetworks(origin, G, D, stored.get("init_source"))
     except (KeyError, TypeError, ValueError) as error:
         raise SnapshotError(f"{origin}: settings of G and D are missing or damaged: {printable(error)}") from error
 

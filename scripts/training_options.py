@@ -85,6 +85,7 @@ class TrainingOptions:
     num_processes: int
     seed: int
     init_snapshot: str | None  # transfer learning
+    init_source: dict[str, Any] | None  # the file that its weights were imported from
     metrics: tuple[str, ...]  # of each snapshot; the first one chooses the best
 
     def to_json(self) -> dict[str, Any]:
@@ -203,6 +204,7 @@ def resolve(
         num_processes=num_processes,
         seed=get("seed"),
         init_snapshot=init_snapshot,
+        init_source=start and start.source,
         metrics=_metrics(get("metrics")),
     )
 

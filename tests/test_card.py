@@ -301,6 +301,17 @@ def test_copies_of_imported_weights_tell_where_those_came_from(run_dir):
     assert "non-commercial" in card["Its licence"]
 
 
+def test_runs_that_began_with_imported_weights_tell_where_those_came_from(run_dir):
+    path = snapshot_of(run_dir)
+    stored = load_snapshot(path)
+    networks = {name: {key: x.clone() for key, x in state.items()} for name, state in stored.networks.items()}
+    source = {"file": "ffhq.pkl", "url": f"{ADDRESS}/ffhq.pkl", "sha256": 5}
+    save_snapshot(path, networks, {**stored.config, "training": stored.config["training"] | {"init_source": source}})
+    card = rows(card_of(path))
+    assert card["Training began with"] == "`ffhq.pkl`" and "Imported from" not in card
+    assert "non-commercial" in card["Its licence"] and "SHA-256 of that file" not in card
+
+
 # The command.
 
 

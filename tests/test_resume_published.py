@@ -163,6 +163,13 @@ def test_a_published_network_is_fetched_by_name(server, cache, dataset_zip, tmp_
     server.answers = [send(b"", length=0)]
     ggdr_train("--outdir", tmp_path / "run", "--resume", "latest", "--kimg", 0.016, *ops)
     assert len(server.requests) == 1
+    # Another run from this one's weights knows it too.
+    *_, snapshot = (tmp_path / "run").glob("network-snapshot-*.safetensors")
+    train(dataset_zip, tmp_path / "next", "--resume", snapshot, *ops)
+    url = f"{published_networks.ADDRESS}/{published_networks.NETWORKS['ffhq256'].path}"
+    for run in ("run", "next"):
+        source = json.loads((tmp_path / run / "training_options.json").read_text())["init_source"]
+        assert source["url"] == url and len(source["sha256"]) == 64
 
 
 def test_offline_it_says_what_to_fetch_and_how_to_import_it(cache, dataset_zip, tmp_path, monkeypatch):  # noqa: F811
