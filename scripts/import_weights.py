@@ -12,7 +12,7 @@ import click
 from scripts.errors import CliError, cli_errors
 from scripts.network_options import make_folder
 from scripts.parameters import bad_parameter
-from scripts.published_networks import LICENCE, NETWORKS, weights_file
+from scripts.published_networks import LICENCE, NETWORKS, network_name, weights_file
 
 if TYPE_CHECKING:
     from stylegan2.imported import ImportedNetworks
@@ -49,8 +49,8 @@ def main(source: str, dest: Path, offline: bool) -> None:
     """Read networks that others trained, without running code in them, and write them as a snapshot.
 
     SRC is a .pkl of StyleGAN2-ADA PyTorch, the StyleGAN3 release (its StyleGAN2 networks) or GGDR, a .pt checkpoint
-    of stylegan2-pytorch (rosinality), a state dict or snapshot of ours, or the name of a published network. DEST is a
-    .safetensors file, which all commands take as --network, and `ggdr train` as --resume.
+    of stylegan2-pytorch (rosinality), state dicts or a snapshot of ours, or the name or address of a published network.
+    DEST is a .safetensors file, which all commands take as --network, and `ggdr train` as --resume.
     """
     with cli_errors():
         path, about = _find(source, offline=offline)
@@ -76,12 +76,14 @@ def _find(source: str, *, offline: bool) -> tuple[Path, dict[str, str]]:
     path = Path(source)
     if path.is_file():
         return path, {}
-    if source not in NETWORKS:
+    name = network_name(source)
+    if name is None:
         what = "a folder" if path.is_dir() else "no such file"
+        what = "not the address of a published network; download it first" if "://" in source else what
         raise bad_parameter(f"{source}: {what}; expected a file, or one of {', '.join(NETWORKS)}", "SRC")
     from torch_utils.downloads import WeightsError, find_hashed
 
-    file = weights_file(source)
+    file = weights_file(name)
     try:
         path, sha256 = find_hashed(file, download=not offline)
         return path, {"url": file.urls[0], "sha256": sha256}

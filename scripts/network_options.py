@@ -14,7 +14,7 @@ import click
 
 from scripts.errors import cli_errors
 from scripts.parameters import FiniteFloat, bad_parameter
-from scripts.published_networks import NETWORKS
+from scripts.published_networks import network_name
 
 if TYPE_CHECKING:
     import torch
@@ -52,9 +52,10 @@ class SnapshotFile(click.Path):
         if path.is_dir():
             newest = max(path.glob("network-snapshot-*.safetensors"), default="a network-snapshot-*.safetensors")
             self.fail(f"{path}: a folder; expected a snapshot, such as {newest}", param, ctx)
-        if not path.exists() and str(path) in NETWORKS:
-            command = f"ggdr import-weights {path} {path}.safetensors"
-            self.fail(f"{path}: no such file; a published network is imported first: {command}", param, ctx)
+        name = network_name(str(value))
+        if not path.exists() and name is not None:
+            command = f"ggdr import-weights {name} {name}.safetensors"
+            self.fail(f"{value}: no such file; a published network is imported first: {command}", param, ctx)
         if path.name == "training-state.pt":
             self.fail(f"{path}: no snapshot; expected a network-snapshot-*.safetensors of that run", param, ctx)
         if path.exists() and path.suffix in FOREIGN_SUFFIXES:

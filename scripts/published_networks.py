@@ -51,6 +51,12 @@ NETWORKS = {
 }
 
 
+def network_name(text: str) -> str | None:
+    """The published network that a text is the name or the address of; None if of none."""
+    addresses = {f"{ADDRESS}/{network.path}": name for name, network in NETWORKS.items()}
+    return text if text in NETWORKS else addresses.get(text)
+
+
 def weights_file(name: str) -> WeightsFile:
     """The file of a published network."""
     from torch_utils.downloads import WeightsFile

@@ -11,7 +11,7 @@ from typing import Any
 
 from scripts.errors import CliError
 from scripts.network_options import FOREIGN_SUFFIXES
-from scripts.published_networks import NETWORKS, snapshot_of
+from scripts.published_networks import NETWORKS, network_name, snapshot_of
 from scripts.run_folder import STATE_FILE, RunFolder
 from scripts.training_options import TrainingOptions, blocking, differences
 from torch_utils.checkpoint import load_state
@@ -52,6 +52,12 @@ def plan_resume(outdir: Path, resume: str | None) -> ResumePlan:
     if resume is None:
         return ResumePlan()
     path = Path(resume)
+    if not path.exists():
+        name = network_name(resume)
+        if name is None:
+            expected = f"latest, a run folder, a network-snapshot-*.safetensors, or one of {', '.join(NETWORKS)}"
+            raise CliError(f"--resume: {resume}: no such file; expected {expected}")
+        path = snapshot_of(name)
     if path.is_dir() or path.suffix == ".pt":
         state = path / STATE_FILE if path.is_dir() else path
         if not state.exists():
@@ -61,11 +67,6 @@ def plan_resume(outdir: Path, resume: str | None) -> ResumePlan:
         return _continuation(state, f"going on from {state}")
     if path.suffix in FOREIGN_SUFFIXES:
         raise CliError(f"--resume: {path} is no snapshot. {_IMPORT.format(path=path)}")
-    if resume in NETWORKS and not path.exists():
-        path = snapshot_of(resume)
-    if not path.exists():
-        expected = f"latest, a run folder, a network-snapshot-*.safetensors, or one of {', '.join(NETWORKS)}"
-        raise CliError(f"--resume: {path}: no such file; expected {expected}")
     return ResumePlan(init_snapshot=str(path.absolute()), note=f"starting from the weights of {path}")
 
 

@@ -268,6 +268,8 @@ def prepare(command: Mapping[str, Any], plan: ResumePlan, group: ProcessGroup) -
     except OptionError as error:
         raise click.BadParameter(error.message, param_hint=error.option) from error
     notes = [] if plan.note is None else [plan.note]
+    if options.cfg == "auto" and start is None and group.device.type == "cpu":
+        notes.append("preset auto is for GPUs, and slow on a CPU; --cfg cpu trains a small network")
     if plan.state_path is not None:
         resume, resume_notes = load_resumed(plan.state_path, options, group.device.type)
         return Prepared(options, dataset, resume, None, notes + resume_notes)

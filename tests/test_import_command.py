@@ -266,8 +266,11 @@ def test_a_published_network_is_downloaded_imported_and_said_where_from(publishe
     source = load_snapshot(tmp_path / "x.safetensors").config["source"]
     assert source["url"].endswith("transfer-learning-source-nets/ffhq-res256-mirror-paper256-noaug.pkl")
     assert published.requests == ["/transfer-learning-source-nets/ffhq-res256-mirror-paper256-noaug.pkl"]
-    ggdr("import-weights", "ffhq256", tmp_path / "y.safetensors")
+    for again in ("ffhq256", source["url"]):
+        ggdr("import-weights", again, tmp_path / "y.safetensors")
     assert len(published.requests) == 1
+    output = ggdr("import-weights", source["url"] + "x", tmp_path / "z.safetensors", code=2)
+    assert "not the address of a published network; download it first" in " ".join(output.split())
 
 
 def test_its_snapshot_is_kept_in_the_cache(published, cache, monkeypatch):  # noqa: F811

@@ -113,6 +113,7 @@ def test_what_does_not_fit_is_refused_with_the_option_that_mends_it(imported, da
     small = write_dataset(tmp_path / "small.zip", res=8)
     grey = write_dataset(tmp_path / "grey.zip", channels=1)
     lone = without(imported, tmp_path / "lone.safetensors", "D")
+    theirs = pickle_of(tmp_path / "x.pkl")
     cases = [
         (dataset_zip, ["--channel-max", 4], "--channel-max: NET has channel_max 8 (this run: 4)"),
         (dataset_zip, ["--channel-base", 32], "--channel-base: NET has channel_base 64 (this run: 32)"),
@@ -126,8 +127,8 @@ def test_what_does_not_fit_is_refused_with_the_option_that_mends_it(imported, da
         (dataset_zip, ["--resume", lone], "holds G, G_ema, ggdr, but no D"),
         (
             dataset_zip,
-            ["--resume", "x.pkl"],
-            "ggdr import-weights x.pkl NEW.safetensors, then --resume NEW.safetensors",
+            ["--resume", theirs],
+            f"ggdr import-weights {theirs} NEW.safetensors, then --resume NEW.safetensors",
         ),
     ]
     for data, args, message in cases:

@@ -75,6 +75,27 @@ def test_a_run_folder_holds_what_the_readme_promises(finished_run):
     assert options["G"]["img_resolution"] == 16 and options["command"]["cfg"] == "demo"
 
 
+def test_a_preset_for_gpus_is_said_to_be_one_on_a_cpu(dataset_zip, tmp_path):
+    shape = [
+        "--device",
+        "cpu",
+        "--batch",
+        4,
+        "--kimg",
+        0.004,
+        "--tick",
+        0.004,
+        "--channel-base",
+        64,
+        "--channel-max",
+        8,
+    ]
+    hint = "--cfg cpu trains a small network"
+    for cfg, expected in (("auto", True), ("cpu", False)):
+        output = ggdr_train("--data", dataset_zip, "--outdir", tmp_path / cfg, "--cfg", cfg, *shape)
+        assert (hint in output) == expected
+
+
 def test_the_snapshot_generates(finished_run):
     G = load_generator(finished_run / "network-snapshot-000000.064.safetensors")
     assert G(torch.randn(2, G.z_dim)).shape == (2, 3, 16, 16)
@@ -268,7 +289,8 @@ def test_bad_input_is_named_without_traceback_and_nothing_is_written(dataset_zip
         (dataset_zip, ["--cfg", "ffhq"], "'ffhq' is not one of 'auto', 'stylegan2'"),
         (dataset_zip, ["--resume", notes], "not a readable network snapshot"),
         (dataset_zip, ["--resume", "ffhq-256"], "ffhq-256: no such file; expected latest, a run folder, a"),
-        (dataset_zip, ["--resume", tmp_path / "no.pt"], "holds no training-state.pt"),
+        (dataset_zip, ["--resume", tmp_path / "no.pt"], "no.pt: no such file; expected latest, a run folder"),
+        (dataset_zip, ["--resume", tmp_path], "holds no training-state.pt"),
         (dataset_zip, ["--resume", snapshot, "--channel-max", 4], "channel_max 8 (this run: 4)"),
         (dataset_zip, ["--ggdr-res", 32], "32 is not among the feature maps 8, 16"),
         (dataset_zip, ["--batch-gpu", 3], "3 does not divide the 8 images"),
