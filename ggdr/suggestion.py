@@ -56,6 +56,7 @@ class Suggestion:
     discriminator: list[Candidate]
     guide: str
     encoder: list[str]
+    tokens: tuple[int, ...] | None = None  # what most layers of D return, all of them after the encoder's
 
     def __str__(self) -> str:
         rows = [("", "layer", "class", "channels", "size", "")]
@@ -68,7 +69,13 @@ class Suggestion:
         widths = [max(len(row[i]) for row in rows) for i in range(5)]
         lines = ["  ".join([*(row[i].ljust(widths[i]) for i in range(5)), row[5]]).rstrip() for row in rows]
         encoder = ", ".join(f'"{name}"' for name in self.encoder)
-        return "\n".join([*lines, f'* GGDR(G, D, guide="{self.guide}", encoder=[{encoder}], probe=probe)'])
+        lines.append(f'* GGDR(G, D, guide="{self.guide}", encoder=[{encoder}], probe=probe)')
+        if self.tokens:
+            lines.append(
+                f"! after these, D goes on with tensors of shape {self.tokens}: GGDR teaches those layers nothing, "
+                "unless D shows such tensors as maps [N, C, H, W] to an nn.Identity, to be named as encoder"
+            )
+        return "\n".join(lines)
 
 
 def suggest(G: nn.Module, D: nn.Module, probe: Callable[[], object]) -> Suggestion:
@@ -94,7 +101,9 @@ def suggest(G: nn.Module, D: nn.Module, probe: Callable[[], object]) -> Suggesti
     guide = _choose_guide(generator, discriminator, image)
     if not discriminator:
         raise ValueError(f"found no layer of D to predict the guide {guide.name!r} from; {of_d.instead_of_maps()}")
-    return Suggestion(generator, discriminator, guide.name, _choose_encoder(discriminator, guide))
+    encoder = _choose_encoder(discriminator, guide)
+    last = max((c for c in discriminator if c.name in encoder), key=lambda c: c.order)
+    return Suggestion(generator, discriminator, guide.name, encoder, of_d.tokens_after(last))
 
 
 @contextmanager
@@ -181,6 +190,7 @@ class _Recorder:
         self._called: set[str] = set()
         self._convolved = False
         self._other_shapes: list[tuple[int, ...]] = []  # of outputs that are not 4-D
+        self._tokens: list[tuple[int, tuple[int, ...]]] = []  # maps before it, and shape, of each that is 3-D
         self.image: torch.Size | None = None  # N, C, H, W of what the network itself returned
         self.input: torch.Size | None = None  # and of what it was given
 
@@ -204,6 +214,7 @@ class _Recorder:
                 self._outputs.append(_Output(name, feat, version_of(feat), self._convolved))
             if isinstance(output, Tensor) and output.ndim != 4:
                 self._other_shapes.append(tuple(output.shape))
+                self._tokens += [(len(self._outputs), tuple(output.shape))] if output.ndim == 3 else []
 
         return hook
 
@@ -233,6 +244,11 @@ class _Recorder:
                 depth = sum(parent in self._called for parent in parents)
                 found[name] = Candidate(name, kind, channels, height, width, order, depth, convolved, problem)
         return list(found.values())
+
+    def tokens_after(self, last: Candidate) -> tuple[int, ...] | None:
+        """The most common shape [N, L, C] after a layer, if there are more of such tensors than maps up to it."""
+        shapes = [shape for maps_before, shape in self._tokens if maps_before > last.order]
+        return Counter(shapes).most_common(1)[0][0] if len(shapes) > last.order + 1 else None
 
     def instead_of_maps(self) -> str:
         """For an error message, where there are no candidates."""

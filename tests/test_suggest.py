@@ -276,7 +276,10 @@ def test_attention_and_other_4d_tensors_are_not_taken_for_maps_of_the_image():
 
 def test_tokens_are_watched_through_a_layer_that_sees_them_as_maps():
     G = nn.Sequential(nn.ConvTranspose2d(4, 6, 8), nn.ReLU(), nn.Upsample(scale_factor=4), nn.Conv2d(6, 3, 1))
+    D = Tokens(tap=False)
+    assert "GGDR teaches those layers nothing" in str(suggest(G, D, lambda: D(G(torch.randn(2, 4, 1, 1)))))
     D = Tokens(tap=True)
+    assert "nothing" not in str(suggest(G, D, lambda: D(G(torch.randn(2, 4, 1, 1)))))
     ggdr = GGDR(G, D, probe=lambda: D(G(torch.randn(2, 4, 1, 1))))
     assert ggdr.encoder == ["tap"]
     with ggdr.watch() as feats:
