@@ -73,7 +73,7 @@ def test_collectives_and_the_check_of_gradients(tmp_path):
         "try: g.average_gradients_([p, q], check=True)\n"
         "except RuntimeError as error: out['error'] = str(error)\n"
         f"open(r'{tmp_path}/' + str(g.rank), 'w').write(json.dumps(out))\n"
-        "torch.distributed.destroy_process_group()\n"
+        "g.leave()\n"
     )
     code, output = torchrun(script)
     assert code == 0, output

@@ -34,6 +34,8 @@ G, D, ggdr = runpy.run_path(example)["main"](args)
 nets = {"G": G, "D": D, "decoder": ggdr.decoder}
 state = {f"{name}.{i}": p.detach() for name, net in nets.items() for i, p in enumerate(net.parameters())}
 torch.save({**state, "noise": torch.rand(4)}, f"{folder}/rank{os.environ.get('RANK', 0)}.pt")
+sys.stdout.flush()
+os._exit(0)  # gloo's threads and the interpreter's teardown can abort a process whose work is done
 """
 
 

@@ -401,11 +401,11 @@ def test_ddp_and_fsdp_give_what_one_process_gives_on_the_joined_batch(tmp_path):
     script = tmp_path / "ddp.py"
     script.write_text(
         "import torch\n"
-        "import torch.distributed as dist\n"
         "from torch.nn.parallel import DistributedDataParallel as DDP\n"
         "from tests.test_plugin_hosts import PlainD, ToyG, attach, distance_of\n"
-        "dist.init_process_group('gloo')\n"
-        "rank = dist.get_rank()\n"
+        "from torch_utils.distributed import init_process_group\n"
+        "group = init_process_group('cpu')\n"
+        "rank = group.rank\n"
         "torch.manual_seed(0)\n"
         "G, D = ToyG(), PlainD()\n"
         "z = torch.randn(4, 4)\n"
@@ -434,7 +434,7 @@ def test_ddp_and_fsdp_give_what_one_process_gives_on_the_joined_batch(tmp_path):
         "    errors = [(a - b).abs().max().item() for a, b in zip(got, expected, strict=True)]\n"
         "    assert max(errors) < 1e-5 and ggdr.state_dict().keys() == state.keys()\n"
         f"open(r'{tmp_path}/' + str(rank), 'w').write(str(len(wraps)))\n"
-        "dist.destroy_process_group()\n"
+        "group.leave()\n"
     )
     code, output = torchrun(script)
     assert code == 0, output
