@@ -353,7 +353,10 @@ def test_the_kernels_are_not_for_amd_gpus(gpu, monkeypatch):
 def test_cuda_sources_compile(monkeypatch, ops_cache, tmp_path):
     sources = _build.device_sources("cuda")
     release = _toolchain.re.search(r"release (\d+\.\d+)", _toolchain.version_of([find_nvcc()]))[1]
-    monkeypatch.setattr(torch.version, "cuda", torch.version.cuda or release)
+    built_with = torch.version.cuda or release
+    if built_with.split(".")[0] != release.split(".")[0]:
+        pytest.skip(f"nvcc {release} cannot compile for a torch built with CUDA {built_with}")
+    monkeypatch.setattr(torch.version, "cuda", built_with)
     toolchain = cuda_toolchain(["9.0"])
     stamp = ops_cache / f"cuda-compiled-{_build.library_key(toolchain, sources)}"
     if stamp.exists():
