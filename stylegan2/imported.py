@@ -61,6 +61,22 @@ class ImportedNetworks:
         taken = {value.data_ptr() for other in self.networks.values() for value in other.values()}
         self.networks[name] = {key: v.clone() if v.data_ptr() in taken else v for key, v in state.items()}
 
+    def complete(self, average: str = "G_ema", current: str = "G") -> None:
+        """Takes G in place of a missing G_ema, which messages call by the names given, and compares G with D.
+
+        Raises:
+            ForeignNetworkError: G's images are not D's.
+        """
+        if "G" in self.networks and "G_ema" not in self.networks:
+            self.networks["G_ema"] = self.networks.pop("G")
+            self.notes.append(f"there is no {average}; {current} is used in its place")
+        if self.G is None or self.D is None:
+            return
+        for name in ("img_resolution", "img_channels", "c_dim"):
+            of_g, of_d = getattr(self.G, name), getattr(self.D, name)
+            if of_g != of_d:
+                raise ForeignNetworkError(f"G and D differ in {name}: {of_g} and {of_d}")
+
     def config(self) -> dict[str, Any]:
         """The settings as a snapshot stores them."""
         if self.settings is not None:
@@ -141,13 +157,6 @@ def discriminator_config(state: Mapping[str, Tensor], what: str, **settings: Any
         **_channel_table(channels, what),
         **settings,
     )
-
-
-def check_pair(G: GeneratorConfig, D: DiscriminatorConfig) -> None:
-    """Raises ForeignNetworkError unless G's images are D's."""
-    for name in ("img_resolution", "img_channels", "c_dim"):
-        if getattr(G, name) != getattr(D, name):
-            raise ForeignNetworkError(f"G and D differ in {name}: {getattr(G, name)} and {getattr(D, name)}")
 
 
 def _resolutions(state: Mapping[str, Tensor], prefix: str, what: str) -> list[int]:

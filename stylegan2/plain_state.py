@@ -14,7 +14,6 @@ from stylegan2.imported import (
     ImportedNetworks,
     State,
     bare_name,
-    check_pair,
     discriminator_config,
     fitted,
     generator_config,
@@ -57,11 +56,7 @@ def from_plain(content: Mapping[str, Any], settings: Mapping[str, Any] | None = 
                 _add_discriminator(result, tensors_of(value, name), name, None)
             else:
                 _add_generator(result, name, tensors_of(value, name), name, None)
-        if "G" in result.networks and "G_ema" not in result.networks:
-            result.networks["G_ema"] = result.networks.pop("G")
-            result.notes.append("there is no G_ema; G is used in its place")
-        if result.G is not None and result.D is not None:
-            check_pair(result.G, result.D)
+        result.complete()
     if settings is None:
         result.notes.append(
             "settings that weights do not tell are the usual ones: clamping none, the mapping's learning rate 0.01, "

@@ -22,7 +22,6 @@ from stylegan2.imported import (
     ForeignNetworkError,
     ImportedNetworks,
     State,
-    check_pair,
     discriminator_config,
     fitted,
     generator_config,
@@ -83,13 +82,9 @@ def read_published(path: str | os.PathLike) -> ImportedNetworks:
     for name in ("G_ema", "G"):
         if name in nets:
             _add_generator(result, nets[name], name)
-    if "G_ema" not in nets and "G" in nets:
-        result.networks["G_ema"] = result.networks.pop("G")
-        result.notes.append("there is no G_ema; G is used in its place")
     if "D" in nets:
         _add_discriminator(result, nets["D"])
-    if result.G is not None and result.D is not None:
-        check_pair(result.G, result.D)
+    result.complete()
     if content.get("augment_pipe") is not None:
         _add_augmentation(result, content["augment_pipe"])
     return result

@@ -20,7 +20,6 @@ from stylegan2.imported import (
     ForeignNetworkError,
     ImportedNetworks,
     State,
-    check_pair,
     discriminator_config,
     fitted,
     generator_config,
@@ -52,15 +51,11 @@ def from_rosinality(content: Mapping[str, Any]) -> ImportedNetworks:
     for key, name in (("g_ema", "G_ema"), ("g", "G")):
         if content.get(key) is not None:
             _add_generator(result, content, key, name)
-    if "G_ema" not in result.networks and "G" in result.networks:
-        result.networks["G_ema"] = result.networks.pop("G")
-        result.notes.append("there is no g_ema; g is used in its place")
     if content.get("d") is not None:
         state = _renamed(tensors_of(content["d"], "d"), _discriminator_rules(content["d"]), "d")
         result.D = discriminator_config(state, "d", mbstd_group_size=GROUP_SIZE)
         result.add("D", fitted(state, result.D, "d", filled=True))
-    if result.G is not None and result.D is not None:
-        check_pair(result.G, result.D)
+    result.complete("g_ema", "g")
     p = content.get("ada_aug_p")
     if isinstance(p, float) and 0 <= p <= 1:
         result.facts["augment_p"] = p
