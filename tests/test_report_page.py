@@ -67,6 +67,8 @@ def _desktop(browser, report):
 @pytest.fixture
 def desktop(_desktop):
     """The page on a desktop, as it was when it was opened."""
+    # A mouse that an earlier test left over a chart would leave it, or move on it, some time after the page scrolls.
+    _desktop.mouse.move(0, 0)
     _desktop.evaluate(
         "view.hidden.clear(); setRange(null); setCursor(null); byId('smooth').value = 0; byId('smooth').oninput();"
         "play(false); showSamples(0); byId('viewer').close(); document.activeElement.blur()"
