@@ -189,8 +189,7 @@ class _Recorder:
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self._called: set[str] = set()
         self._convolved = False
-        self._other_shapes: list[tuple[int, ...]] = []  # of outputs that are not 4-D
-        self._tokens: list[tuple[int, tuple[int, ...]]] = []  # maps before it, and shape, of each that is 3-D
+        self._others: list[tuple[int, tuple[int, ...]]] = []  # maps before it, and shape, of each output not 4-D
         self.image: torch.Size | None = None  # N, C, H, W of what the network itself returned
         self.input: torch.Size | None = None  # and of what it was given
 
@@ -213,8 +212,7 @@ class _Recorder:
             elif feat is not None:
                 self._outputs.append(_Output(name, feat, version_of(feat), self._convolved))
             if isinstance(output, Tensor) and output.ndim != 4:
-                self._other_shapes.append(tuple(output.shape))
-                self._tokens += [(len(self._outputs), tuple(output.shape))] if output.ndim == 3 else []
+                self._others.append((len(self._outputs), tuple(output.shape)))
 
         return hook
 
@@ -247,14 +245,14 @@ class _Recorder:
 
     def tokens_after(self, last: Candidate) -> tuple[int, ...] | None:
         """The most common shape [N, L, C] after a layer, if there are more of such tensors than maps up to it."""
-        shapes = [shape for maps_before, shape in self._tokens if maps_before > last.order]
+        shapes = [shape for maps_before, shape in self._others if maps_before > last.order and len(shape) == 3]
         return Counter(shapes).most_common(1)[0][0] if len(shapes) > last.order + 1 else None
 
     def instead_of_maps(self) -> str:
         """For an error message, where there are no candidates."""
-        if not self._other_shapes:
+        if not self._others:
             return "no layer returned maps [N, C, H, W]; does `probe` run both networks?"
-        largest = max(self._other_shapes, key=len)
+        largest = max((shape for _, shape in self._others), key=len)
         return f"no layer returned maps [N, C, H, W] of more than a pixel, but tensors of shapes such as {largest}"
 
 
