@@ -13,12 +13,12 @@ from pathlib import Path
 import click
 import torch
 import torch.nn.functional as F
+from ggdr.torch_utils.data.dataset import ImageDataset
+from ggdr.torch_utils.data.image_files import DataError
 from torch import Tensor
 
 from ggdr import GGDR
 from tests.foreign_gans import GANS, Trainer, digits
-from torch_utils.image_dataset import ImageDataset
-from torch_utils.image_files import DataError
 
 WARM_UP = 3  # steps that are not timed
 LAST = 10  # steps that the final distance is averaged over

@@ -10,11 +10,10 @@ from collections.abc import Callable
 import click
 import torch
 import torch.nn.functional as F
+from ggdr.stylegan2.augment.filters import SYM6, upsampling
+from ggdr.stylegan2.augment.pipe import PIPES, AugmentPipe
+from ggdr.torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
 from torch import Tensor
-
-from stylegan2.augment import PIPES, AugmentPipe
-from stylegan2.augment_filters import SYM6, upsampling
-from torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
 
 
 def fastest_ms(run: Callable[[], object], repeats: int, device: torch.device) -> float:

@@ -11,10 +11,9 @@ import click
 import numpy as np
 import torch
 import torch.nn.functional as F
+from ggdr.stylegan2.augment.pipe import PIPES, AugmentConfig, AugmentPipe
 from PIL import Image, ImageDraw
 from torch import Tensor
-
-from stylegan2.augment import PIPES, AugmentConfig, AugmentPipe
 
 TRANSFORMS = (
     "xflip rotate90 xint scale rotate aniso xfrac brightness contrast lumaflip hue saturation imgfilter noise cutout"

@@ -10,13 +10,12 @@ from typing import TypeVar
 
 import click
 import torch
+from ggdr.metrics.fid import frechet_distance
+from ggdr.metrics.kid import kid
+from ggdr.metrics.manifold import precision_recall
+from ggdr.metrics.stats import FeatureStats, Gaussian
 from threadpoolctl import threadpool_limits
 from torch import Tensor
-
-from metrics.fid import frechet_distance
-from metrics.kid import kid
-from metrics.manifold import precision_recall
-from metrics.stats import FeatureStats, Gaussian
 
 T = TypeVar("T")
 

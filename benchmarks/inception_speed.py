@@ -13,15 +13,15 @@ from unittest import mock
 import click
 import pytest
 import torch
+from ggdr.metrics.float32 import exact_float32
+from ggdr.metrics.inception import InceptionV3, load_inception
+from ggdr.metrics.resize import INPUT_SIZE, MODES, prepare
+from ggdr.torch_utils.timing.allocator import keep_freed_memory
+from ggdr.torch_utils.timing.flops import count_flops
+from ggdr.torch_utils.timing.machine_peak import conv_rate
 from torch import Tensor
 
-from metrics.float32 import exact_float32
-from metrics.inception import InceptionV3, load_inception
-from metrics.resize import INPUT_SIZE, MODES, prepare
 from tests.references import import_or_skip
-from torch_utils.allocator import keep_freed_memory
-from torch_utils.flops import count_flops
-from torch_utils.machine_peak import conv_rate
 
 THEIRS = "torch_fidelity.feature_extractor_inceptionv3"
 

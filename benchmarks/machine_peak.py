@@ -12,8 +12,7 @@ import argparse
 import json
 
 import torch
-
-from torch_utils.machine_peak import conv_rate, matmul_rate
+from ggdr.torch_utils.timing.machine_peak import conv_rate, matmul_rate
 
 
 def main() -> None:

@@ -19,18 +19,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from ggdr.scripts.benches.drawn_images import draw_pictures, write_images
+from ggdr.scripts.benches.train import resolve_settings
+from ggdr.scripts.training.run import HALF_DTYPES, build_task, tune_process
+from ggdr.torch_utils.data.convert import encode_png
+from ggdr.torch_utils.data.loader import ImageDataset
+from ggdr.torch_utils.distributed import ProcessGroup
+from ggdr.torch_utils.loop import LoopConfig, PhaseRunner, StatsSum
+from ggdr.torch_utils.ops import set_ops
+from ggdr.torch_utils.timing.flops import count_flops
+from ggdr.torch_utils.timing.machine_peak import conv_rate
 from torch.profiler import ProfilerActivity, profile
-
-from scripts.bench_images import draw_pictures, write_images
-from scripts.bench_train import resolve_settings
-from scripts.training_run import HALF_DTYPES, build_task, tune_process
-from torch_utils.conversion import encode_png
-from torch_utils.data import ImageDataset
-from torch_utils.distributed import ProcessGroup
-from torch_utils.flops import count_flops
-from torch_utils.loop import LoopConfig, PhaseRunner, StatsSum
-from torch_utils.machine_peak import conv_rate
-from torch_utils.ops import set_ops
 
 RES, BATCH, WARM_UP = 32, 16, 6
 COMMAND = dict(cfg="cpu", batch=BATCH, ggdr=True, ggdr_res=(8,), ggdr_weight=10.0, aug="ada", p=0.5)

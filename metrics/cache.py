@@ -12,12 +12,11 @@ from pathlib import Path
 
 import safetensors
 import safetensors.torch
-
-from metrics.detectors import Detector
-from metrics.extract import Extracted, Want
-from metrics.sources import ImageSource
-from metrics.stats import FeatureStats
-from torch_utils.checkpoint import atomic_write
+from ggdr.metrics.detectors import Detector
+from ggdr.metrics.extract import Extracted, Want
+from ggdr.metrics.sources import ImageSource
+from ggdr.metrics.stats import FeatureStats
+from ggdr.torch_utils.checkpoint import atomic_write
 
 FORMAT = "ggdr-features-1"
 

@@ -10,16 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from ggdr.metrics.extract import Extracted, MetricError, spread_mask
+from ggdr.metrics.fid import fid_infinity, frechet_distance
+from ggdr.metrics.inception_score import inception_score
+from ggdr.metrics.kid import kid
+from ggdr.metrics.manifold import density_coverage, precision_recall
+from ggdr.metrics.names import NUM_IS_SPLITS, MetricSpec
+from ggdr.metrics.resize import Mode
+from ggdr.metrics.stats import FeatureStats, Gaussian
 from torch import Tensor
-
-from metrics.extract import Extracted, MetricError, spread_mask
-from metrics.fid import fid_infinity, frechet_distance
-from metrics.inception_score import inception_score
-from metrics.kid import kid
-from metrics.manifold import density_coverage, precision_recall
-from metrics.names import NUM_IS_SPLITS, MetricSpec
-from metrics.resize import Mode
-from metrics.stats import FeatureStats, Gaussian
 
 NUM_KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
 IS_SHUFFLE_SEED = 2020  # torch-fidelity shuffles before it splits

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ggdr.metrics.float32 import exact_float32
+from ggdr.metrics.resize import Mode, prepare
+from ggdr.metrics.weights import INCEPTION, LPIPS_VGG, VGG16
+from ggdr.torch_utils.downloads import WeightsError, find_hashed, sha256_of
 from torch import Tensor, nn
-
-from metrics.float32 import exact_float32
-from metrics.resize import Mode, prepare
-from metrics.weights import INCEPTION, LPIPS_VGG, VGG16
-from torch_utils.downloads import WeightsError, find_hashed, sha256_of
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class DetectorFiles:
         return self._loaded["lpips"]
 
     def _lpips(self) -> tuple[Callable[[Tensor, Tensor], Tensor], str]:
-        from metrics.lpips import load_lpips
+        from ggdr.metrics.lpips import load_lpips
 
         vgg, vgg_hash = find_hashed(VGG16, self.vgg)
         linear, linear_hash = find_hashed(LPIPS_VGG, self.lpips)
@@ -101,7 +100,7 @@ class DetectorFiles:
         return distance, f"{vgg_hash[:8]}{linear_hash[:8]}"
 
     def _inception(self) -> Detector:
-        from metrics.inception import load_inception
+        from ggdr.metrics.inception import load_inception
 
         path, sha256 = find_hashed(INCEPTION, self.inception)
         net = load_inception(path, self.device)
@@ -114,7 +113,7 @@ class DetectorFiles:
         return Detector("inception", sha256[:16], resize, extract)
 
     def _vgg16(self) -> Detector:
-        from metrics.vgg import load_vgg16
+        from ggdr.metrics.vgg import load_vgg16
 
         path, sha256 = find_hashed(VGG16, self.vgg)
         net = load_vgg16(path, self.device)
@@ -126,7 +125,7 @@ class DetectorFiles:
         )
 
     def _offline(self) -> Detector:
-        from metrics.offline import OfflineFeatures
+        from ggdr.metrics.offline import OfflineFeatures
 
         net = OfflineFeatures().to(self.device).eval()
         return Detector("offline", net.hash[:16], net.resize, lambda images_u8: {"features": net(images_u8)})

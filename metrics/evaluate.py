@@ -11,17 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from ggdr.metrics.cache import FeatureCache
+from ggdr.metrics.compute import Compared, Values, compute
+from ggdr.metrics.detectors import Detector, DetectorFiles
+from ggdr.metrics.extract import Extracted, MetricError, Progress, Want, extract, together
+from ggdr.metrics.names import MetricSpec
+from ggdr.metrics.ppl import EPSILON, ppl_summary
+from ggdr.metrics.sources import ImageSource
+from ggdr.metrics.stats import Gaussian
+from ggdr.torch_utils.distributed import ProcessGroup
 from torch import Tensor
-
-from metrics.cache import FeatureCache
-from metrics.compute import Compared, Values, compute
-from metrics.detectors import Detector, DetectorFiles
-from metrics.extract import Extracted, MetricError, Progress, Want, extract, together
-from metrics.names import MetricSpec
-from metrics.ppl import EPSILON, ppl_summary
-from metrics.sources import ImageSource
-from metrics.stats import Gaussian
-from torch_utils.distributed import ProcessGroup
 
 # (spec, path numbers, LPIPS) to the lengths of a generator's paths, [n].
 PathLengths = Callable[[MetricSpec, Sequence[int], Callable[[Tensor, Tensor], Tensor]], Tensor]

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from ggdr.metrics.detectors import Detector
+from ggdr.metrics.sources import ImageSource
+from ggdr.metrics.stats import FeatureStats
+from ggdr.torch_utils.data.dataset import random_state
+from ggdr.torch_utils.distributed import ProcessGroup
 from torch import Tensor
-
-from metrics.detectors import Detector
-from metrics.sources import ImageSource
-from metrics.stats import FeatureStats
-from torch_utils.distributed import ProcessGroup
-from torch_utils.image_dataset import random_state
 
 Progress = Callable[[str, int, int], None]  # what, done, total
 

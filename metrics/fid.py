@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from ggdr.metrics.stats import FeatureStats, Gaussian
 from torch import Tensor
-
-from metrics.stats import FeatureStats, Gaussian
 
 
 class FidInfinity(NamedTuple):

@@ -15,12 +15,11 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from ggdr.metrics.resize import INPUT_SIZE
+from ggdr.metrics.weights import INCEPTION, load_weights
+from ggdr.torch_utils.ops.bias_act import bias_act
+from ggdr.torch_utils.ops.cpu.conv3x3 import conv3x3
 from torch import Tensor, nn
-
-from metrics.resize import INPUT_SIZE
-from metrics.weights import INCEPTION, load_weights
-from torch_utils.ops.bias_act import bias_act
-from torch_utils.ops.conv3x3 import conv3x3
 
 POOL_DIM, LOGITS_DIM = 2048, 1008
 BN_EPS = 1e-3
@@ -245,7 +244,7 @@ class InceptionV3(nn.Module):
         self.register_buffer("fc_weight", torch.empty(LOGITS_DIM, POOL_DIM))
 
     def forward(self, x: Tensor) -> InceptionFeatures:
-        """Features of images float32 [N, 3, 299, 299], as `metrics.resize.prepare` makes them.
+        """Features of images float32 [N, 3, 299, 299], as `ggdr.metrics.resize.prepare` makes them.
 
         Raises:
             ValueError: another type or shape.

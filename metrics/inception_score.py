@@ -8,9 +8,8 @@ import math
 from typing import NamedTuple
 
 import torch
+from ggdr.metrics.features import check_finite
 from torch import Tensor
-
-from metrics.features import check_finite
 
 
 class InceptionScore(NamedTuple):

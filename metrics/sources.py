@@ -15,14 +15,13 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from ggdr.metrics.stats import FeatureStats
+from ggdr.torch_utils.data.image_files import Container, DataError, digest
+from ggdr.torch_utils.data.labels import LabelTable, read_labels
+from ggdr.torch_utils.data.rgb_decoder import RGBDecoder
+from ggdr.torch_utils.data.workers import cpu_count, map_in_order
+from ggdr.torch_utils.untrusted.npz import Npz, NpzError, open_npz
 from torch import Tensor
-
-from metrics.stats import FeatureStats
-from torch_utils.image_files import Container, DataError, digest
-from torch_utils.image_labels import LabelTable, read_labels
-from torch_utils.npz import Npz, NpzError, open_npz
-from torch_utils.rgb_images import RGBDecoder
-from torch_utils.workers import cpu_count, map_in_order
 
 NUM_WITHOUT_WORKERS = 4000  # fewer images are decoded sooner than worker processes start
 
@@ -209,7 +208,7 @@ def is_statistics(path: str | os.PathLike) -> bool:
 
 def save_statistics(path: str | os.PathLike, stats: FeatureStats, about: str) -> None:
     """Mean, covariance (divided by N - 1) and N as an .npz file, which other tools read too."""
-    from torch_utils.checkpoint import atomic_write
+    from ggdr.torch_utils.checkpoint import atomic_write
 
     gaussian = stats.gaussian(ddof=1)
     with atomic_write(path) as file:

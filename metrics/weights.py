@@ -8,11 +8,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from ggdr.torch_utils.downloads import WeightsError, WeightsFile
+from ggdr.torch_utils.untrusted.state_dicts import misfits
+from ggdr.torch_utils.untrusted.torch_files import TensorFileError, read_tensor_file
 from torch import Tensor
-
-from torch_utils.downloads import WeightsError, WeightsFile
-from torch_utils.state_dicts import misfits
-from torch_utils.tensor_file import TensorFileError, read_tensor_file
 
 HINT = "Metrics named _offline need no weights."
 INCEPTION = WeightsFile(

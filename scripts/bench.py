@@ -5,10 +5,9 @@
 from __future__ import annotations
 
 import click
-
-from scripts.bench_data import data
-from scripts.bench_dataset import dataset
-from scripts.bench_train import train
+from ggdr.scripts.benches.converter import dataset
+from ggdr.scripts.benches.loader import data
+from ggdr.scripts.benches.train import train
 
 EXAMPLES = """\b
 Examples:
@@ -25,7 +24,3 @@ def main() -> None:
 
 for command in (train, data, dataset):
     main.add_command(command)
-
-
-if __name__ == "__main__":
-    main()

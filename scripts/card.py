@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-
-from scripts.network_options import (
+from ggdr.scripts.options.network import (
     ReadBy,
     make_folder,
     network_option,
@@ -19,14 +18,13 @@ from scripts.network_options import (
     trunc_option,
     writing_images,
 )
-from scripts.parameters import bad_parameter, choose_device, device_option, prepare_ops
-from scripts.progress import progress_bars
+from ggdr.scripts.options.parameters import bad_parameter, choose_device, device_option, prepare_ops
+from ggdr.scripts.options.progress import progress_bars
 
 if TYPE_CHECKING:
     import torch
-
-    from scripts.card_facts import Facts
-    from torch_utils.checkpoint import Snapshot
+    from ggdr.scripts.reports.card_facts import Facts
+    from ggdr.torch_utils.checkpoint import Snapshot
 
 SAMPLES_FILE = "samples.png"
 COLUMNS = 8
@@ -96,8 +94,8 @@ def card_parameters() -> set[str]:
 
 def read_card_facts(network: Path, run_dir: Path | None) -> tuple[Snapshot, Facts]:
     """The snapshot and all that is known of it; BadParameter if a file cannot be read."""
-    from scripts.card_facts import read_facts
-    from torch_utils.checkpoint import SnapshotError, load_snapshot
+    from ggdr.scripts.reports.card_facts import read_facts
+    from ggdr.torch_utils.checkpoint import SnapshotError, load_snapshot
 
     try:
         snapshot = load_snapshot(network)
@@ -113,11 +111,10 @@ def write_samples(
 ) -> str:
     """Pictures of seeds in rows of eight, each of the next class if there are classes; returns what they are."""
     import torch
-
-    from scripts.generate import images_of_seeds
-    from stylegan2.snapshot import generator_of
-    from torch_utils.images import save_image, to_u8
-    from torch_utils.sheets import contact_sheet, thumbnail
+    from ggdr.scripts.generate import images_of_seeds
+    from ggdr.stylegan2.snapshot import generator_of
+    from ggdr.torch_utils.pictures.images import save_image, to_u8
+    from ggdr.torch_utils.pictures.sheets import contact_sheet, thumbnail
 
     G = generator_of(snapshot, device)
     num, pictures = len(seeds), []
@@ -197,8 +194,8 @@ def main(
 
     All of it comes from the snapshot and from its run's folder; what they do not say is left out.
     """
-    from scripts.model_card import CardText, model_card
-    from torch_utils.checkpoint import atomic_write
+    from ggdr.scripts.reports.model_card import CardText, model_card
+    from ggdr.torch_utils.checkpoint import atomic_write
 
     check_seeds(seeds)
     if out.suffix.lower() != ".md":
@@ -220,7 +217,3 @@ def main(
     click.echo(f"card written to {out}")
     if licence is None:
         click.echo("it names no licence: choose one with --license", err=True)
-
-
-if __name__ == "__main__":
-    main()

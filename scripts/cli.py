@@ -30,7 +30,7 @@ COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """Finds the command NAME as `main` in the module scripts.NAME, with _ for -."""
+    """Finds the command NAME as `main` in the module ggdr.scripts.NAME, with _ for -."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -38,7 +38,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        return importlib.import_module(f"scripts.{cmd_name.replace('-', '_')}").main
+        return importlib.import_module(f"ggdr.scripts.{cmd_name.replace('-', '_')}").main
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -58,7 +58,3 @@ Examples:
 @click.version_option(package_name="ggdr", prog_name="ggdr")
 def main() -> None:
     """StyleGAN2-ADA with generator-guided discriminator regularisation (GGDR)."""
-
-
-if __name__ == "__main__":
-    main()

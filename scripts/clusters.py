@@ -7,9 +7,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-
-from scripts.errors import CliError, cli_errors
-from scripts.network_options import (
+from ggdr.scripts.errors import CliError, cli_errors
+from ggdr.scripts.options.network import (
     SNAPSHOT_FILE,
     ReadBy,
     batch_option,
@@ -20,8 +19,8 @@ from scripts.network_options import (
     trunc_option,
     writing_images,
 )
-from scripts.parameters import bad_parameter, choose_device, device_option, ops_option, prepare_ops
-from scripts.progress import progress_bars
+from ggdr.scripts.options.parameters import bad_parameter, choose_device, device_option, ops_option, prepare_ops
+from ggdr.scripts.options.progress import progress_bars
 
 MOST_CLUSTERS = 32
 AUTO = "auto"
@@ -164,11 +163,11 @@ def main(
         raise bad_parameter(f"expected {len(networks)} names, one for each --network, got {len(names)}", "--label")
     outdir = outdir or run_dir / "clusters"
 
-    from scripts.cluster_files import ClusterFolder, file_name
-    from scripts.cluster_job import Look, in_words, read_photographs, show_networks
-    from scripts.cluster_views import ClusterError, ClusterOptions
-    from scripts.clusters_over_training import show_run
-    from scripts.feature_maps import SnapshotNetworks
+    from ggdr.scripts.viewing.cluster_files import ClusterFolder, file_name
+    from ggdr.scripts.viewing.cluster_sheets import ClusterError, ClusterOptions
+    from ggdr.scripts.viewing.over_training import show_run
+    from ggdr.scripts.viewing.side_by_side import Look, in_words, read_photographs, show_networks
+    from ggdr.scripts.viewing.snapshot_features import SnapshotNetworks
 
     if len({file_name(name) for name in names}) < len(names):
         raise bad_parameter(f"expected a folder's name of its own for each network, got {', '.join(names)}", "--label")
@@ -225,7 +224,3 @@ def network_names(paths: tuple[Path, ...]) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         names = [f"{path.resolve().parent.name}-{path.stem}" for path in paths]
     return tuple(names if len(set(names)) == len(names) else [f"{i}-{name}" for i, name in enumerate(names)])
-
-
-if __name__ == "__main__":
-    main()

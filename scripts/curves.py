@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
-
-from metrics.names import parse_metric
-from scripts.parameters import bad_parameter
-from torch_utils.plain_json import is_finite, parse_json
-from torch_utils.printable import printable
+from ggdr.metrics.names import parse_metric
+from ggdr.scripts.options.parameters import bad_parameter
+from ggdr.torch_utils.untrusted.json_text import is_finite, parse_json
+from ggdr.torch_utils.untrusted.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,7 +86,7 @@ def main(run_dirs: tuple[Path, ...], out: Path, labels: tuple[str, ...], smooth:
     Losses, D's scores, the GGDR cosine distance, ADA p, seconds per kimg and every metric, over kimg. Panels that
     no run has numbers for are left out.
     """
-    from torch_utils.runlog import read_stats
+    from ggdr.torch_utils.runlog import read_stats
 
     try:
         names = run_names(run_dirs, labels)
@@ -179,7 +178,7 @@ def plot_runs(runs: dict[str, list[dict]], path: str | Path, *, smooth: bool = F
     """Draw the training curves of several runs into one picture.
 
     Args:
-        runs:   stats of each run (as `torch_utils.runlog.read_stats` returns them) by its name in the legend.
+        runs:   stats of each run (as `ggdr.torch_utils.runlog.read_stats` returns them) by its name in the legend.
                 Each dict has `kimg`. A panel whose keys no run has is left out; what is no finite number is a gap.
         path:   the picture, .png, .pdf or .svg; appears whole or not at all.
         smooth: draw a moving average over the raw curves.
@@ -188,11 +187,10 @@ def plot_runs(runs: dict[str, list[dict]], path: str | Path, *, smooth: bool = F
         ValueError: no run holds any number to draw, or there are more than seven runs.
         OSError: `path` cannot be written.
     """
+    from ggdr.torch_utils.checkpoint import atomic_write
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-
-    from torch_utils.checkpoint import atomic_write
 
     if len(runs) > len(COLORS):
         raise ValueError(f"got {len(runs)} runs, expected {len(COLORS)} at most, told apart by colour")
@@ -296,7 +294,3 @@ def smoothed(kimg: list[float], values: list[float]) -> list[float]:
 def _num_columns(num_panels: int) -> int:
     """Two rows from four panels on, one below."""
     return num_panels if num_panels < 4 else -(-num_panels // 2)
-
-
-if __name__ == "__main__":
-    main()

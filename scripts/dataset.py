@@ -20,10 +20,10 @@ from types import FrameType
 
 import click
 import numpy as np
-
-from scripts.errors import CliError
-from scripts.progress import progress_bars
-from torch_utils.conversion import (
+from ggdr.scripts.errors import CliError
+from ggdr.scripts.options.progress import progress_bars
+from ggdr.torch_utils.data.archives import Source, open_source, spread
+from ggdr.torch_utils.data.convert import (
     FILTERS,
     SMALL_POLICIES,
     TRANSFORMS,
@@ -31,11 +31,10 @@ from torch_utils.conversion import (
     check_resolution,
     convert_batch,
 )
-from torch_utils.dataset_writer import new_dataset
-from torch_utils.image_files import IMAGE_SUFFIXES, DataError
-from torch_utils.image_labels import LabelTable
-from torch_utils.sources import Source, open_source, spread
-from torch_utils.workers import WorkerDied, cpu_count, map_in_order
+from ggdr.torch_utils.data.image_files import IMAGE_SUFFIXES, DataError
+from ggdr.torch_utils.data.labels import LabelTable
+from ggdr.torch_utils.data.workers import WorkerDied, cpu_count, map_in_order
+from ggdr.torch_utils.data.writer import new_dataset
 
 # A message to a worker: enough images that its cost does not count, few enough that memory stays small.
 _BATCH_IMAGES = 256
@@ -311,7 +310,3 @@ def _summarise(
     files = [dest] if dest.is_file() else [path for path in dest.rglob("*") if path.is_file()]
     parts.append(f"{sum(path.stat().st_size for path in files) / 1e6:.1f} MB")
     click.echo(", ".join(parts) + f" ({seconds:.1f} s, {count / seconds:.0f} images/s)")
-
-
-if __name__ == "__main__":
-    main()

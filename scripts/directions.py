@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
-
-from scripts.layer_options import LAYERS, find_layers, spans
-from scripts.network_options import (
+from ggdr.scripts.options.layers import LAYERS, find_layers, spans
+from ggdr.scripts.options.network import (
     batch_option,
     check_class,
     class_option,
@@ -25,16 +24,22 @@ from scripts.network_options import (
     trunc_option,
     writing_images,
 )
-from scripts.parameters import FiniteFloat, bad_parameter, choose_device, device_option, ops_option, prepare_ops
-from scripts.picture_options import fitted, noise_option, size_option
-from scripts.progress import progress_bars
+from ggdr.scripts.options.parameters import (
+    FiniteFloat,
+    bad_parameter,
+    choose_device,
+    device_option,
+    ops_option,
+    prepare_ops,
+)
+from ggdr.scripts.options.pictures import fitted, noise_option, size_option
+from ggdr.scripts.options.progress import progress_bars
 
 if TYPE_CHECKING:
     import numpy as np
+    from ggdr.stylegan2 import Generator
+    from ggdr.stylegan2.latent.directions import Directions
     from torch import Tensor
-
-    from stylegan2 import Generator
-    from stylegan2.directions import Directions
 
 TITLES = {"sefa": "SeFa", "pca": "PCA"}
 WHAT_SHARE_IS = {"sefa": "of the style gain", "pca": "of the variance of W"}
@@ -133,8 +138,8 @@ def main(
     make_folder(outdir)
     prepare_ops(ops, torch_device)
 
-    from stylegan2.directions import find_directions, move, save_directions
-    from stylegan2.latents import latents_of_seeds, map_latents, pictures
+    from ggdr.stylegan2.latent.directions import find_directions, move, save_directions
+    from ggdr.stylegan2.latent.sampling import latents_of_seeds, map_latents, pictures
 
     with writing_images(outdir, batch_size):
         if directions_file is None:
@@ -162,9 +167,8 @@ def _save_sheets(
 ) -> None:
     """A sheet for each direction, and one of all directions at the first seed."""
     import torch
-
-    from torch_utils.images import save_image
-    from torch_utils.sheets import contact_sheet
+    from ggdr.torch_utils.pictures.images import save_image
+    from ggdr.torch_utils.pictures.sheets import contact_sheet
 
     # Not linspace, which may miss 0 by a rounding.
     amounts = strength * (2 * torch.arange(steps) - (steps - 1)) / (steps - 1)
@@ -191,7 +195,7 @@ def _save_sheets(
 
 def _check_num(G: Generator, method: str, num: int, layers: list[int], samples: int) -> None:
     """BadParameter for more directions than the method can tell apart."""
-    from stylegan2.directions import max_directions
+    from ggdr.stylegan2.latent.directions import max_directions
 
     most = max_directions(G, method, layers, num_samples=samples)
     if num > most:
@@ -209,8 +213,8 @@ def _check_nothing_is_to_be_found() -> None:
 
 def _read(path: Path, network: Path, G: Generator, layers: list[int], num: int | None) -> Directions:
     """The first `num` directions of a file, for other layers if there are any; BadParameter if they do not fit."""
-    from stylegan2.directions import load_directions
-    from torch_utils.checkpoint import SnapshotError
+    from ggdr.stylegan2.latent.directions import load_directions
+    from ggdr.torch_utils.checkpoint import SnapshotError
 
     try:
         directions = load_directions(path)

@@ -15,8 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
-
-from scripts.parameters import Device, choose_device
+from ggdr.scripts.options.parameters import Device, choose_device
 
 if TYPE_CHECKING:
     import torch
@@ -103,8 +102,7 @@ def examine(devices: Sequence[torch.device], *, build: bool) -> dict[str, Any]:
 def _versions() -> dict[str, str | None]:
     import numpy as np
     import torch
-
-    from torch_utils.ops._toolchain import output_of
+    from ggdr.torch_utils.ops.toolchain import output_of
 
     try:
         own_version = importlib.metadata.version("ggdr")
@@ -124,9 +122,8 @@ def _versions() -> dict[str, str | None]:
 
 def _devices() -> list[dict[str, Any]]:
     import torch
-
-    from torch_utils.ops._toolchain import cpu_features, cpu_name
-    from torch_utils.workers import cpu_count
+    from ggdr.torch_utils.data.workers import cpu_count
+    from ggdr.torch_utils.ops.toolchain import cpu_features, cpu_name
 
     features = cpu_features().split()
     cpu = {
@@ -149,7 +146,7 @@ def _devices() -> list[dict[str, Any]]:
 
 def _tools() -> dict[str, dict[str, str] | None]:
     """Path and version of what libraries are built with; None where it is not found."""
-    from torch_utils.ops._toolchain import MissingTool, find_cxx, find_ninja, find_nvcc, version_of
+    from ggdr.torch_utils.ops.toolchain import MissingTool, find_cxx, find_ninja, find_nvcc, version_of
 
     def described(find: Callable[[], Sequence[str]]) -> dict[str, str] | None:
         try:
@@ -185,8 +182,8 @@ def _note_lost_gpu(versions: dict[str, str | None], note: Callable[..., None]) -
 
 def _ops(note: Callable[..., None]) -> dict[str, Any]:
     """The mode in force, and the cache."""
-    from torch_utils.cache import cache_folder
-    from torch_utils.ops._build import ops_mode
+    from ggdr.torch_utils.cache import cache_folder
+    from ggdr.torch_utils.ops.build import ops_mode
 
     try:
         mode = ops_mode()
@@ -209,8 +206,8 @@ def _ops(note: Callable[..., None]) -> dict[str, Any]:
 
 def _library(device_type: str, build: bool) -> tuple[dict[str, Any], Any]:
     """The library for a kind of device, found or built, and loaded; with the BuildError if there is none."""
-    from torch_utils.ops._build import BuildError, built_library, load_library
-    from torch_utils.ops._toolchain import MissingTool
+    from ggdr.torch_utils.ops.build import BuildError, built_library, load_library
+    from ggdr.torch_utils.ops.toolchain import MissingTool
 
     library: dict[str, Any] = {"device": device_type, "state": "not built", "path": None, "seconds": None}
     try:
@@ -231,7 +228,7 @@ def _library(device_type: str, build: bool) -> tuple[dict[str, Any], Any]:
 
 def _operations(device: torch.device, loaded: bool, note: Callable[..., None]) -> list[dict[str, Any]]:
     """Each operation that has kernels for a device: whether it agrees with its reference, and how fast it is."""
-    from torch_utils.ops.self_check import run_self_check, self_checks
+    from ggdr.torch_utils.ops.self_check import run_self_check, self_checks
 
     found = []
     for check in self_checks():
@@ -304,7 +301,3 @@ def print_report(report: dict[str, Any], console: Console) -> None:
         console.print(f"  To mend it: {escape(problem['remedy'])}")
     if report["ok"]:
         console.print("[green]All that can work here works.[/]")
-
-
-if __name__ == "__main__":
-    main()

@@ -20,9 +20,9 @@ class CliError(click.ClickException):
 @contextmanager
 def cli_errors() -> Iterator[None]:
     """Turns the errors that a user can mend into messages; all others keep their traceback."""
-    from torch_utils.checkpoint import SnapshotError
-    from torch_utils.image_files import DataError
-    from torch_utils.workers import WorkerDied
+    from ggdr.torch_utils.checkpoint import SnapshotError
+    from ggdr.torch_utils.data.image_files import DataError
+    from ggdr.torch_utils.data.workers import WorkerDied
 
     try:
         yield
@@ -35,8 +35,8 @@ def cli_errors() -> Iterator[None]:
 @contextmanager
 def metric_errors() -> Iterator[None]:
     """Turns the errors of metrics that a user can mend into messages."""
-    from metrics.extract import MetricError
-    from torch_utils.downloads import WeightsError
+    from ggdr.metrics.extract import MetricError
+    from ggdr.torch_utils.downloads import WeightsError
 
     with cli_errors():
         try:

@@ -15,18 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
-
-from scripts.card import card_options, card_parameters, check_place, check_seeds, read_card_facts
-from scripts.errors import CliError, cli_errors
-from scripts.network_options import ReadBy, make_folder, network_option
-from scripts.parameters import bad_parameter, choose_device, device_option, prepare_ops
-from scripts.picture_options import check_cutoff, cutoff_option, noise_option
-from scripts.progress import busy_with
+from ggdr.scripts.card import card_options, card_parameters, check_place, check_seeds, read_card_facts
+from ggdr.scripts.errors import CliError, cli_errors
+from ggdr.scripts.options.network import ReadBy, make_folder, network_option
+from ggdr.scripts.options.parameters import bad_parameter, choose_device, device_option, prepare_ops
+from ggdr.scripts.options.pictures import check_cutoff, cutoff_option, noise_option
+from ggdr.scripts.options.progress import busy_with
 
 if TYPE_CHECKING:
-    from stylegan2 import Discriminator, Generator
-    from stylegan2.export import Part
-    from torch_utils.checkpoint import Snapshot
+    from ggdr.stylegan2 import Discriminator, Generator
+    from ggdr.stylegan2.weights.export import Part
+    from ggdr.torch_utils.checkpoint import Snapshot
 
 PARTS = ("generator", "mapping", "synthesis", "discriminator")
 ENDINGS = {".onnx": "onnx", ".pt2": "torch-export", ".pt": "state-dict", ".safetensors": "state-dict", "": "hub"}
@@ -101,7 +100,7 @@ def main(ctx: click.Context, network: Path, file_format: str | None, out: Path, 
     they appear under their name. Weights are the averaged generator's. --run, --title, --license, --repo and --seeds
     are for the card and the pictures of a hub.
     """
-    from torch_utils.checkpoint import SnapshotError, load_snapshot
+    from ggdr.torch_utils.checkpoint import SnapshotError, load_snapshot
 
     file_format = _format(out, file_format)
     _refuse_others(ctx, file_format)
@@ -135,7 +134,7 @@ def _format(out: Path, file_format: str | None) -> str:
 
 def _spare(network: Path, out: Path, file_format: str) -> None:
     """BadParameter if the network itself would be overwritten, by something that holds less."""
-    from scripts.export_hub import WEIGHTS_FILE
+    from ggdr.scripts.reports.hub_folder import WEIGHTS_FILE
 
     written = out / WEIGHTS_FILE if file_format == "hub" else out
     if written.exists() and written.samefile(network):
@@ -159,8 +158,8 @@ def _refuse_others(ctx: click.Context, file_format: str) -> None:
 
 def _network(snapshot: Snapshot, part: str) -> Generator | Discriminator:
     """The network that a part is of; BadParameter if the snapshot does not hold it."""
-    from stylegan2.snapshot import discriminator_of, generator_of
-    from torch_utils.checkpoint import SnapshotError
+    from ggdr.stylegan2.snapshot import discriminator_of, generator_of
+    from ggdr.torch_utils.checkpoint import SnapshotError
 
     if part == "discriminator":
         _need_discriminator(snapshot, "--part")
@@ -177,7 +176,7 @@ def _need_discriminator(snapshot: Snapshot, option: str) -> None:
 
 def _part(snapshot: Snapshot, options: dict[str, Any]) -> Part:
     """The function to export; BadParameter if there is none such."""
-    from stylegan2.export import discriminator_part, generator_part
+    from ggdr.stylegan2.weights.export import discriminator_part, generator_part
 
     net = _network(snapshot, options["part"])
     if options["part"] == "discriminator":
@@ -190,8 +189,7 @@ def _part(snapshot: Snapshot, options: dict[str, Any]) -> Part:
 def _export_graph(snapshot: Snapshot, out: Path, file_format: str, options: dict[str, Any]) -> None:
     """ONNX or torch.export: written beside its place, compared, and moved there."""
     import torch
-
-    from stylegan2.export import TOLERANCE, ExportError, save_onnx, save_torch_export
+    from ggdr.stylegan2.weights.export import TOLERANCE, ExportError, save_onnx, save_torch_export
 
     if file_format == "onnx":
         _need_onnx()
@@ -232,7 +230,7 @@ def _need_onnx() -> None:
 
 def _compare_onnx(part: Part, path: Path) -> tuple[float | None, str]:
     """`largest_difference` and what ran the file; None without onnxruntime."""
-    from stylegan2.export import largest_difference, onnx_runner
+    from ggdr.stylegan2.weights.export import largest_difference, onnx_runner
 
     try:
         import onnxruntime
@@ -263,8 +261,8 @@ def _metadata(snapshot: Snapshot, part: Part, options: dict[str, Any]) -> dict[s
 
 def _export_state_dict(snapshot: Snapshot, out: Path, part: str) -> None:
     """One state dict, and its settings as JSON beside it."""
-    from scripts.card_facts import public
-    from stylegan2.export import save_state_dict
+    from ggdr.scripts.reports.card_facts import public
+    from ggdr.stylegan2.weights.export import save_state_dict
 
     net = _network(snapshot, part)
     state = (net if part in ("generator", "discriminator") else getattr(net, part)).state_dict()
@@ -281,8 +279,8 @@ def _export_state_dict(snapshot: Snapshot, out: Path, part: str) -> None:
 
 def _export_hub(network: Path, out: Path, options: dict[str, Any]) -> None:
     """A folder of files, which replace those of their names."""
-    from scripts.export_hub import CARD_FILE, HUB_FILES, WEIGHTS_FILE, write_hub_files
-    from torch_utils.printable import printable
+    from ggdr.scripts.reports.hub_folder import CARD_FILE, HUB_FILES, WEIGHTS_FILE, write_hub_files
+    from ggdr.torch_utils.untrusted.text import printable
 
     check_seeds(options["seeds"])
     check_place(out / CARD_FILE)
@@ -321,7 +319,3 @@ def _appearing(out: Path) -> Iterator[Path]:
             os.replace(path, out.parent / path.name)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-if __name__ == "__main__":
-    main()

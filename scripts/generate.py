@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-
-from scripts.network_options import (
+from ggdr.scripts.options.network import (
     GRID,
     batch_option,
     check_class,
@@ -23,15 +22,14 @@ from scripts.network_options import (
     trunc_option,
     writing_images,
 )
-from scripts.parameters import bad_parameter, choose_device, device_option, ops_option, prepare_ops
-from scripts.picture_options import check_cutoff, cutoff_option
-from scripts.progress import progress_bars
+from ggdr.scripts.options.parameters import bad_parameter, choose_device, device_option, ops_option, prepare_ops
+from ggdr.scripts.options.pictures import check_cutoff, cutoff_option
+from ggdr.scripts.options.progress import progress_bars
 
 if TYPE_CHECKING:
     import torch
+    from ggdr.stylegan2 import Generator
     from torch import Tensor
-
-    from stylegan2 import Generator
 
 
 def generate_images(
@@ -57,8 +55,8 @@ def generate_images(
     Yields:
         The batch's n seeds; images [n, C, H, W] uint8 and ws [n, num_ws, w_dim] float32, both on the CPU.
     """
-    from stylegan2.latents import class_labels
-    from torch_utils.images import to_u8
+    from ggdr.stylegan2.latent.sampling import class_labels
+    from ggdr.torch_utils.pictures.images import to_u8
 
     for start in range(0, len(seeds), batch_size):
         batch = list(seeds[start : start + batch_size])
@@ -211,8 +209,7 @@ def _write(
 ) -> Path:
     """Write the pictures as they come, or one file at the end; returns the file, or the folder of many."""
     import torch
-
-    from torch_utils.images import make_grid, save_image
+    from ggdr.torch_utils.pictures.images import make_grid, save_image
 
     keep_images = columns_rows is not None or file_format == "npz"
     all_seeds: list[int] = []
@@ -249,8 +246,7 @@ def _write(
 def _save_npz(path: Path, images_u8: Tensor, seeds: list[int], ws: Tensor | None) -> None:
     """images uint8 [N, H, W, C], seeds int64 [N] and perhaps w float32 [N, num_ws, w_dim]; uncompressed."""
     import numpy as np
-
-    from torch_utils.checkpoint import atomic_write
+    from ggdr.torch_utils.checkpoint import atomic_write
 
     images = images_u8.permute(0, 2, 3, 1).contiguous().numpy()
     arrays = {"images": images, "seeds": np.array(seeds, np.int64)}
@@ -258,7 +254,3 @@ def _save_npz(path: Path, images_u8: Tensor, seeds: list[int], ws: Tensor | None
         arrays["w"] = ws.numpy()
     with atomic_write(path) as file:
         np.savez(file, **arrays)
-
-
-if __name__ == "__main__":
-    main()

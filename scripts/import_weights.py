@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-
-from scripts.errors import CliError, cli_errors
-from scripts.network_options import make_folder
-from scripts.parameters import bad_parameter
-from scripts.published_networks import LICENCE, NETWORKS, network_name, weights_file
+from ggdr.scripts.errors import CliError, cli_errors
+from ggdr.scripts.importing.published import LICENCE, NETWORKS, network_name, weights_file
+from ggdr.scripts.options.network import make_folder
+from ggdr.scripts.options.parameters import bad_parameter
 
 if TYPE_CHECKING:
-    from stylegan2.imported import ImportedNetworks
+    from ggdr.stylegan2.weights.common import ImportedNetworks
 
 BUFFERS = ("resample_filter", "noise_const", "w_avg")  # values that are not trained
 
@@ -56,8 +55,8 @@ def main(source: str, dest: Path, offline: bool) -> None:
         path, about = _find(source, offline=offline)
         make_folder(dest.parent, "DEST")
 
-        from scripts.foreign_networks import import_file
-        from stylegan2.imported import ForeignNetworkError
+        from ggdr.scripts.importing.read_foreign import import_file
+        from ggdr.stylegan2.weights.common import ForeignNetworkError
 
         try:
             result, origin = import_file(path, dest, **about)
@@ -81,7 +80,7 @@ def _find(source: str, *, offline: bool) -> tuple[Path, dict[str, str]]:
         what = "a folder" if path.is_dir() else "no such file"
         what = "not the address of a published network; download it first" if "://" in source else what
         raise bad_parameter(f"{source}: {what}; expected a file, or one of {', '.join(NETWORKS)}", "SRC")
-    from torch_utils.downloads import WeightsError, find_hashed
+    from ggdr.torch_utils.downloads import WeightsError, find_hashed
 
     file = weights_file(name)
     try:
@@ -129,7 +128,3 @@ def _missing(result: ImportedNetworks) -> list[str]:
     if "D" not in result.networks:
         notes.append("there is no D, so that it cannot be trained further")
     return notes
-
-
-if __name__ == "__main__":
-    main()

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-
-from scripts.network_options import (
+from ggdr.scripts.options.network import (
     GRID,
     SEEDS,
     batch_option,
@@ -23,8 +22,8 @@ from scripts.network_options import (
     trunc_option,
     writing_images,
 )
-from scripts.parameters import bad_parameter, choose_device, device_option, ops_option, prepare_ops
-from scripts.picture_options import (
+from ggdr.scripts.options.parameters import bad_parameter, choose_device, device_option, ops_option, prepare_ops
+from ggdr.scripts.options.pictures import (
     check_cutoff,
     check_fps,
     cutoff_option,
@@ -34,14 +33,13 @@ from scripts.picture_options import (
     out_option,
     size_option,
 )
-from scripts.progress import progress_bars
-from torch_utils.animation import ANIMATIONS
+from ggdr.scripts.options.progress import progress_bars
+from ggdr.torch_utils.pictures.animation import ANIMATIONS
 
 if TYPE_CHECKING:
     import numpy as np
+    from ggdr.stylegan2.latent.sampling import Walk
     from torch import Tensor
-
-    from stylegan2.latents import Walk
 
 KEYS_PER_CELL = 8
 
@@ -133,7 +131,7 @@ def main(
     make_folder(out.parent, "--out")
     prepare_ops(ops, torch_device)
 
-    from stylegan2.latents import latents_of_seeds, map_latents, pictures, walk_through
+    from ggdr.stylegan2.latent.sampling import latents_of_seeds, map_latents, pictures, walk_through
 
     def to_ws(z: Tensor) -> Tensor:
         cutoff = truncation_cutoff
@@ -172,9 +170,8 @@ def _save_video(
 ) -> int:
     """Writes frames as they come; returns their number."""
     import numpy as np
-
-    from torch_utils.animation import save_animation
-    from torch_utils.sheets import as_rgb, enlarged
+    from ggdr.torch_utils.pictures.animation import save_animation
+    from ggdr.torch_utils.pictures.sheets import as_rgb, enlarged
 
     def frames() -> Iterator[np.ndarray]:
         stream = (enlarged(as_rgb(image), size) for image in images(t))
@@ -199,9 +196,8 @@ def _save_sheet(
 ) -> None:
     """One row from each key to the next, both of them shown; the walks of all cells below each other."""
     import torch
-
-    from torch_utils.images import save_image
-    from torch_utils.sheets import contact_sheet
+    from ggdr.torch_utils.pictures.images import save_image
+    from ggdr.torch_utils.pictures.sheets import contact_sheet
 
     num_cells = columns_rows[0] * columns_rows[1]
     part = torch.arange(frames + 1, dtype=torch.float64) / frames

@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-
-from scripts.errors import CliError, first_process_speaks, metric_errors
-from scripts.network_options import SNAPSHOT_FILE
-from scripts.parameters import FiniteFloat, device_option, join_processes, ops_option, prepare_ops
-from scripts.progress import progress_bars
+from ggdr.scripts.errors import CliError, first_process_speaks, metric_errors
+from ggdr.scripts.options.network import SNAPSHOT_FILE
+from ggdr.scripts.options.parameters import FiniteFloat, device_option, join_processes, ops_option, prepare_ops
+from ggdr.scripts.options.progress import progress_bars
 
 if TYPE_CHECKING:
-    from metrics.evaluate import Job
-    from metrics.names import MetricSpec
-    from torch_utils.distributed import ProcessGroup
+    from ggdr.metrics.evaluate import Job
+    from ggdr.metrics.names import MetricSpec
+    from ggdr.torch_utils.distributed import ProcessGroup
 
 EXAMPLES = """\b
 Examples:
@@ -126,10 +125,10 @@ Examples:
 def main(**command: Any) -> None:
     """Compute FID, KID and other metrics, and say what was computed.
 
-    Several GPUs: torchrun --nproc-per-node N -m scripts.metrics ... Weights of Inception and VGG16 are downloaded
+    Several GPUs: torchrun --nproc-per-node N --no-python ggdr metrics ... Weights of Inception and VGG16 are downloaded
     once, or named with --inception and --vgg; metrics named _offline need none.
     """
-    from metrics.names import parse_metrics
+    from ggdr.metrics.names import parse_metrics
 
     try:
         specs = parse_metrics(command["names"])
@@ -158,13 +157,12 @@ def _check_sources(command: dict[str, Any], specs: list[MetricSpec]) -> None:
 def _run(command: dict[str, Any], specs: list[MetricSpec], group: ProcessGroup) -> None:
     """Opens the images, computes, prints and stores."""
     import torch
-
-    from metrics.cache import FeatureCache
-    from metrics.detectors import DetectorFiles
-    from metrics.evaluate import Job, evaluate
-    from metrics.resize import MODES
-    from metrics.sources import open_images
-    from scripts.metric_job import (
+    from ggdr.metrics.cache import FeatureCache
+    from ggdr.metrics.detectors import DetectorFiles
+    from ggdr.metrics.evaluate import Job, evaluate
+    from ggdr.metrics.resize import MODES
+    from ggdr.metrics.sources import open_images
+    from ggdr.scripts.measuring.image_sets import (
         SnapshotGenerator,
         append_results,
         comparison_warnings,
@@ -172,8 +170,8 @@ def _run(command: dict[str, Any], specs: list[MetricSpec], group: ProcessGroup) 
         label_table,
         open_reals,
     )
-    from torch_utils.allocator import keep_freed_memory
-    from torch_utils.cache import cache_folder
+    from ggdr.torch_utils.cache import cache_folder
+    from ggdr.torch_utils.timing.allocator import keep_freed_memory
 
     if group.device.type == "cpu":
         keep_freed_memory()
@@ -223,9 +221,9 @@ def _run(command: dict[str, Any], specs: list[MetricSpec], group: ProcessGroup) 
 
 def _save_stats(path: Path, specs: list[MetricSpec], job: Job) -> None:
     """The reals' statistics, by the one detector that the metrics name."""
-    from metrics.evaluate import StoredReals, real_features
-    from metrics.extract import MetricError
-    from metrics.sources import save_statistics
+    from ggdr.metrics.evaluate import StoredReals, real_features
+    from ggdr.metrics.extract import MetricError
+    from ggdr.metrics.sources import save_statistics
 
     names = sorted({spec.detector for spec in specs if spec.needs_reals})
     if len(names) != 1 or isinstance(job.reals, StoredReals):
@@ -240,20 +238,16 @@ def _save_stats(path: Path, specs: list[MetricSpec], job: Job) -> None:
 
 def run_folder_of(network: Path) -> Path | None:
     """The run folder that a snapshot lies in, if it lies in one."""
-    from scripts.run_folder import RunFolder
+    from ggdr.scripts.training.run_folder import RunFolder
 
     return network.parent if RunFolder(network.parent).has_options() else None
 
 
 def snapshot_about(network: Path | None) -> dict[str, Any]:
     """How long a snapshot was trained, for the lines of metric-NAME.jsonl."""
-    from torch_utils.checkpoint import load_snapshot
+    from ggdr.torch_utils.checkpoint import load_snapshot
 
     if network is None:
         return {}
     nimg = load_snapshot(network).nimg
     return {} if nimg is None else {"nimg": nimg, "kimg": nimg / 1000}
-
-
-if __name__ == "__main__":
-    main()

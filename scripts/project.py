@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-
-from scripts.errors import CliError, metric_errors
-from scripts.network_options import (
+from ggdr.scripts.errors import CliError, metric_errors
+from ggdr.scripts.options.network import (
     batch_option,
     check_class,
     class_option,
@@ -22,17 +21,23 @@ from scripts.network_options import (
     outdir_option,
     writing_images,
 )
-from scripts.parameters import FiniteFloat, bad_parameter, choose_device, device_option, ops_option, prepare_ops
-from scripts.progress import progress_bars
+from ggdr.scripts.options.parameters import (
+    FiniteFloat,
+    bad_parameter,
+    choose_device,
+    device_option,
+    ops_option,
+    prepare_ops,
+)
+from ggdr.scripts.options.progress import progress_bars
 
 if TYPE_CHECKING:
     import torch
+    from ggdr.scripts.viewing.photographs import Target
+    from ggdr.scripts.viewing.projection_files import Result
+    from ggdr.stylegan2 import Discriminator, Generator
+    from ggdr.stylegan2.latent.projection import ProjectionConfig, WStatistics
     from torch import Tensor
-
-    from scripts.photographs import Target
-    from scripts.projection_files import Result
-    from stylegan2 import Discriminator, Generator
-    from stylegan2.projection import ProjectionConfig, WStatistics
 
     DistanceTo = Callable[[Tensor], Callable[[Tensor], Tensor]]  # targets to the distances of images from them
 
@@ -96,10 +101,10 @@ def main(images: tuple[Path, ...], network: Path, outdir: Path, class_idx: int |
     G, D = _open_networks(network, device)
     check_class(network, G, class_idx)
 
-    from scripts.photographs import read_targets
-    from scripts.projection_files import save_result, save_sheet
-    from stylegan2.projection import ProjectionConfig, ProjectionError, w_statistics
-    from torch_utils.allocator import keep_freed_memory
+    from ggdr.scripts.viewing.photographs import read_targets
+    from ggdr.scripts.viewing.projection_files import save_result, save_sheet
+    from ggdr.stylegan2.latent.projection import ProjectionConfig, ProjectionError, w_statistics
+    from ggdr.torch_utils.timing.allocator import keep_freed_memory
 
     with metric_errors():
         distance_to, distance = _choose_distance(D, command["vgg"], command["lpips"], device)
@@ -165,11 +170,10 @@ class Projector:
         """
         import numpy as np
         import torch
-
-        from metrics.float32 import exact_float32
-        from scripts.projection_files import Result
-        from stylegan2.projection import project
-        from torch_utils.images import from_u8, to_u8
+        from ggdr.metrics.float32 import exact_float32
+        from ggdr.scripts.viewing.projection_files import Result
+        from ggdr.stylegan2.latent.projection import project
+        from ggdr.torch_utils.pictures.images import from_u8, to_u8
 
         device = self.start.mean.device
         target = from_u8(torch.from_numpy(np.stack([t.image for t in targets]))).permute(0, 3, 1, 2).contiguous()
@@ -219,8 +223,8 @@ class Projector:
 
 def _open_networks(network: Path, device: torch.device) -> tuple[Generator, Discriminator | None]:
     """The averaged generator of a snapshot, and its discriminator if it holds one; BadParameter if unreadable."""
-    from stylegan2.snapshot import discriminator_of, generator_of
-    from torch_utils.checkpoint import SnapshotError, load_snapshot
+    from ggdr.stylegan2.snapshot import discriminator_of, generator_of
+    from ggdr.torch_utils.checkpoint import SnapshotError, load_snapshot
 
     try:
         snapshot = load_snapshot(network)
@@ -248,10 +252,10 @@ def _choose_distance(
     Raises:
         WeightsError: weights of LPIPS cannot be read.
     """
-    from metrics.lpips import load_lpips
-    from metrics.weights import LPIPS_VGG, VGG16
-    from stylegan2.image_distance import distance_to, within_range
-    from torch_utils.downloads import find_weights
+    from ggdr.metrics.lpips import load_lpips
+    from ggdr.metrics.weights import LPIPS_VGG, VGG16
+    from ggdr.stylegan2.latent.image_distance import distance_to, within_range
+    from ggdr.torch_utils.downloads import find_weights
 
     if vgg is not None and lpips is not None:
         net = load_lpips(find_weights(VGG16, vgg), find_weights(LPIPS_VGG, lpips), device)
@@ -274,7 +278,3 @@ def lpips_distance(net: Callable[[Tensor, Tensor], Tensor], img0: Tensor, img1: 
     res = min(max(img0.shape[-1], LPIPS_SIZES[0]), LPIPS_SIZES[1])
     resized = [F.interpolate(colours(x), (res, res), mode="area") for x in (img0, img1)]
     return net(*resized).view(-1, len(img0)).sum(0)
-
-
-if __name__ == "__main__":
-    main()

@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import click
-
-from scripts.curves import COLORS, label_option, run_dirs_argument, run_names
-from scripts.errors import CliError, os_error_text
-from scripts.parameters import bad_parameter
-from scripts.progress import progress_bars
-from torch_utils.printable import printable
+from ggdr.scripts.curves import COLORS, label_option, run_dirs_argument, run_names
+from ggdr.scripts.errors import CliError, os_error_text
+from ggdr.scripts.options.parameters import bad_parameter
+from ggdr.scripts.options.progress import progress_bars
+from ggdr.torch_utils.untrusted.text import printable
 
 if TYPE_CHECKING:
-    from scripts.report_pictures import Pictures
-    from scripts.run_report import Run
+    from ggdr.scripts.reports.page_pictures import Pictures
+    from ggdr.scripts.reports.read_run import Run
 
 EXAMPLES = """\b
 Examples:
@@ -54,9 +53,9 @@ def main(run_dirs: tuple[Path, ...], out: Path | None, labels: tuple[str, ...], 
     Status, curves, sample grids, cluster sheets, snapshots, settings and machine, in a single file that needs no
     server and no network. A run may be going on: its folder is only read.
     """
-    from scripts.report_html import render
-    from scripts.run_report import read_run
-    from torch_utils.checkpoint import atomic_write
+    from ggdr.scripts.reports.page_html import render
+    from ggdr.scripts.reports.read_run import read_run
+    from ggdr.torch_utils.checkpoint import atomic_write
 
     try:
         names = run_names(run_dirs, labels)
@@ -109,9 +108,9 @@ def report_data(
         out:      the page, which links are relative to.
         progress: called with the number of sample grids done, and of all.
     """
-    from scripts.report_curves import MAX_POINTS, chart_panels
-    from scripts.report_pictures import Pictures, clusters, samples
-    from scripts.run_report import command_line, log_tail, machines, settings, snapshots, status
+    from ggdr.scripts.reports.page_curves import MAX_POINTS, chart_panels
+    from ggdr.scripts.reports.page_pictures import Pictures, clusters, samples
+    from ggdr.scripts.reports.read_run import command_line, log_tail, machines, settings, snapshots, status
 
     def link(path: Path) -> str:
         try:
@@ -172,7 +171,3 @@ def _listed(value: Any) -> list:
 
 def _local_time(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
-
-
-if __name__ == "__main__":
-    main()

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-
-from scripts.layer_options import LAYERS, find_layers
-from scripts.network_options import (
+from ggdr.scripts.options.layers import LAYERS, find_layers
+from ggdr.scripts.options.network import (
     SEEDS,
     batch_option,
     check_class,
@@ -21,9 +20,9 @@ from scripts.network_options import (
     trunc_option,
     writing_images,
 )
-from scripts.parameters import choose_device, device_option, ops_option, prepare_ops
-from scripts.picture_options import check_cutoff, cutoff_option, fitted, noise_option, out_option, size_option
-from scripts.progress import progress_bars
+from ggdr.scripts.options.parameters import choose_device, device_option, ops_option, prepare_ops
+from ggdr.scripts.options.pictures import check_cutoff, cutoff_option, fitted, noise_option, out_option, size_option
+from ggdr.scripts.options.progress import progress_bars
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,8 +91,8 @@ def main(
     make_folder(out.parent, "--out")
     prepare_ops(ops, torch_device)
 
-    from stylegan2.latents import latents_of_seeds, map_latents, mix_styles, pictures
-    from torch_utils.images import save_image
+    from ggdr.stylegan2.latent.sampling import latents_of_seeds, map_latents, mix_styles, pictures
+    from ggdr.torch_utils.pictures.images import save_image
 
     ws = map_latents(
         G,
@@ -126,8 +125,7 @@ def _sheet(
 ) -> np.ndarray:
     """The tables below each other, each with its sources in the first row and column."""
     import numpy as np
-
-    from torch_utils.sheets import contact_sheet
+    from ggdr.torch_utils.pictures.sheets import contact_sheet
 
     rows, columns = ["", *map(str, row_seeds)], ["", *map(str, column_seeds)]
     sheets = []

@@ -13,18 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
-
-from scripts.errors import CliError, cli_errors, first_process_speaks, metric_errors, os_error_text
-from scripts.parameters import FiniteFloat, device_option, join_processes, ops_option, prepare_ops
-from stylegan2.config import PRESET_NAMES
+from ggdr.scripts.errors import CliError, cli_errors, first_process_speaks, metric_errors, os_error_text
+from ggdr.scripts.options.parameters import FiniteFloat, device_option, join_processes, ops_option, prepare_ops
+from ggdr.stylegan2.config import PRESET_NAMES
 
 if TYPE_CHECKING:
-    from scripts.resuming import ResumePlan
-    from scripts.run_folder import RunFolder
-    from scripts.training_options import TrainingOptions
-    from torch_utils.checkpoint import Snapshot
-    from torch_utils.data import ImageDataset
-    from torch_utils.distributed import ProcessGroup
+    from ggdr.scripts.training.resume import ResumePlan
+    from ggdr.scripts.training.run_folder import RunFolder
+    from ggdr.scripts.training.settings import TrainingOptions
+    from ggdr.torch_utils.checkpoint import Snapshot
+    from ggdr.torch_utils.data.loader import ImageDataset
+    from ggdr.torch_utils.distributed import ProcessGroup
 
 # Options that say where a run lives and how this process runs it, not what it computes.
 PER_PROCESS = ("outdir", "resume", "dry_run", "device", "ops")
@@ -35,7 +34,7 @@ EXIT_STOPPED = 130  # ended by a signal before its time, all saved; what shells 
 EXAMPLES = """\b
 Examples:
   ggdr train --data ffhq256.zip --outdir runs/ffhq --cfg paper256 --mirror
-  torchrun --nproc-per-node 8 -m scripts.train --data ffhq256.zip --outdir runs/ffhq --cfg paper256 --mirror
+  torchrun --nproc-per-node 8 --no-python ggdr train --data ffhq256.zip --outdir runs/ffhq --cfg paper256 --mirror
   ggdr train --outdir runs/ffhq --resume latest
 """
 
@@ -188,7 +187,7 @@ def main(ctx: click.Context, **command: Any) -> None:
     from the last saved state. Several GPUs: start with torchrun, as below.
     """
     with first_process_speaks(), cli_errors():
-        from scripts.resuming import plan_resume
+        from ggdr.scripts.training.resume import plan_resume
 
         plan = plan_resume(command["outdir"], command["resume"])
         given = {k: v for k, v in command.items() if ctx.get_parameter_source(k) is not ParameterSource.DEFAULT}
@@ -238,10 +237,10 @@ class Prepared:
 
 def prepare(command: Mapping[str, Any], plan: ResumePlan, group: ProcessGroup) -> Prepared:
     """Opens the data, resolves the settings, and reads what is resumed."""
-    from scripts.resuming import load_resumed
-    from scripts.start_networks import check_fits, starting_point
-    from scripts.training_options import OptionError, resolve
-    from torch_utils.data import ImageDataset
+    from ggdr.scripts.training.resume import load_resumed
+    from ggdr.scripts.training.settings import OptionError, resolve
+    from ggdr.scripts.training.start_networks import check_fits, starting_point
+    from ggdr.torch_utils.data.loader import ImageDataset
 
     snapshot, start = starting_point(plan)
     dataset = ImageDataset(
@@ -282,13 +281,13 @@ def train(command: Mapping[str, Any], plan: ResumePlan, prepared: Prepared, grou
     Raises:
         CliError: training cannot go on; names the last good state.
     """
-    from scripts.run_folder import RunFolder
-    from scripts.training_metrics import SnapshotMetrics
-    from scripts.training_run import build_task, load_snapshot_into, run
-    from torch_utils.checkpoint import save_state
-    from torch_utils.image_files import DataError
-    from torch_utils.loop import NonFiniteError
-    from torch_utils.workers import WorkerDied
+    from ggdr.scripts.measuring.snapshot_metrics import SnapshotMetrics
+    from ggdr.scripts.training.run import build_task, load_snapshot_into, run
+    from ggdr.scripts.training.run_folder import RunFolder
+    from ggdr.torch_utils.checkpoint import save_state
+    from ggdr.torch_utils.data.image_files import DataError
+    from ggdr.torch_utils.data.workers import WorkerDied
+    from ggdr.torch_utils.loop import NonFiniteError
 
     options, notes = prepared.options, prepared.notes
     task = build_task(options, prepared.dataset, group)
@@ -339,7 +338,7 @@ def _last_state(folder: RunFolder) -> str:
 
 def _summary(options: TrainingOptions, dataset: ImageDataset, group: ProcessGroup) -> str:
     """One line that says what is about to be trained."""
-    from torch_utils.ops._build import uses_native
+    from ggdr.torch_utils.ops.build import uses_native
 
     o = options
     guide = (
@@ -353,7 +352,3 @@ def _summary(options: TrainingOptions, dataset: ImageDataset, group: ProcessGrou
         f"{guide}, augmentation {o.augment.mode}, {o.precision} on {group.world} x {group.device.type} "
         f"with {'compiled' if uses_native(group.device) else 'reference'} operations"
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-
-from scripts.network_options import (
+from ggdr.scripts.options.network import (
     ReadBy,
     batch_option,
     check_class,
@@ -22,8 +21,8 @@ from scripts.network_options import (
     seeds_option,
     writing_images,
 )
-from scripts.parameters import bad_parameter, choose_device, device_option, ops_option, prepare_ops
-from scripts.picture_options import (
+from ggdr.scripts.options.parameters import bad_parameter, choose_device, device_option, ops_option, prepare_ops
+from ggdr.scripts.options.pictures import (
     check_cutoff,
     check_fps,
     cutoff_option,
@@ -33,8 +32,8 @@ from scripts.picture_options import (
     out_option,
     size_option,
 )
-from scripts.progress import progress_bars
-from torch_utils.animation import ANIMATIONS
+from ggdr.scripts.options.progress import progress_bars
+from ggdr.torch_utils.pictures.animation import ANIMATIONS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -122,7 +121,7 @@ def main(
     make_folder(out.parent, "--out")
     prepare_ops(ops, torch_device)
 
-    from stylegan2.latents import latents_of_seeds, map_latents, pictures
+    from ggdr.stylegan2.latent.sampling import latents_of_seeds, map_latents, pictures
 
     z = latents_of_seeds(seeds, G.z_dim)
 
@@ -143,8 +142,8 @@ def main(
 
 def _save_sheet(images_at: Callable[[float], list[np.ndarray]], seeds: list[int], psis: list[float], out: Path) -> None:
     """Rows are seeds, columns strengths."""
-    from torch_utils.images import save_image
-    from torch_utils.sheets import contact_sheet
+    from ggdr.torch_utils.pictures.images import save_image
+    from ggdr.torch_utils.pictures.sheets import contact_sheet
 
     columns = []
     with progress_bars() as progress:
@@ -166,8 +165,8 @@ def _save_sweep(
     out: Path,
 ) -> int:
     """All seeds as a block, from the lowest strength to the highest and back; returns the number of frames."""
-    from torch_utils.animation import save_animation
-    from torch_utils.sheets import contact_sheet
+    from ggdr.torch_utils.pictures.animation import save_animation
+    from ggdr.torch_utils.pictures.sheets import contact_sheet
 
     # Near a square, and without empty cells if there is such a block.
     root = math.ceil(math.sqrt(num_seeds))

@@ -6,10 +6,10 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stylegan2.config import DiscriminatorConfig, GeneratorConfig
-    from stylegan2.discriminator import Discriminator
-    from stylegan2.generator import Generator
-    from stylegan2.snapshot import load_discriminator, load_generator
+    from ggdr.stylegan2.config import DiscriminatorConfig, GeneratorConfig
+    from ggdr.stylegan2.discriminator import Discriminator
+    from ggdr.stylegan2.generator import Generator
+    from ggdr.stylegan2.snapshot import load_discriminator, load_generator
 
 __all__ = [
     "Discriminator",
@@ -31,6 +31,6 @@ _MODULES = {
 def __getattr__(name: str) -> object:
     """Imports on first use, so that the settings alone (for help texts) do not load torch."""
     if name not in __all__:
-        raise AttributeError(f"module 'stylegan2' has no attribute {name!r}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = next(module for part, module in _MODULES.items() if part in name)
-    return getattr(importlib.import_module(f"stylegan2.{module}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)

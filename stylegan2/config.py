@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch_utils.printable import printable
+from ggdr.torch_utils.untrusted.text import printable
 
 ARCHITECTURES = ("orig", "skip", "resnet")
 # Far beyond any network that was trained; what a file claims beyond them is a mistake, or an attack on memory.

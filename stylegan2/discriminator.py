@@ -11,11 +11,10 @@ from __future__ import annotations
 import math
 
 import torch
+from ggdr.stylegan2.config import DiscriminatorConfig
+from ggdr.stylegan2.layers import Conv2dLayer, FullyConnectedLayer, MappingNetwork, minibatch_std
+from ggdr.torch_utils.ops.upfirdn2d import downsample2d, setup_filter
 from torch import Tensor, nn
-
-from stylegan2.config import DiscriminatorConfig
-from stylegan2.layers import Conv2dLayer, FullyConnectedLayer, MappingNetwork, minibatch_std
-from torch_utils.ops.upfirdn2d import downsample2d, setup_filter
 
 
 class DiscriminatorBlock(nn.Module):

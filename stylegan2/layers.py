@@ -11,11 +11,10 @@ from __future__ import annotations
 import math
 
 import torch
+from ggdr.torch_utils.ops.bias_act import ACTIVATIONS, bias_act
+from ggdr.torch_utils.ops.conv2d_resample import conv2d_resample
+from ggdr.torch_utils.ops.upfirdn2d import setup_filter
 from torch import Tensor, nn
-
-from torch_utils.ops.bias_act import ACTIVATIONS, bias_act
-from torch_utils.ops.conv2d_resample import conv2d_resample
-from torch_utils.ops.upfirdn2d import setup_filter
 
 
 def normalize_2nd_moment(x: Tensor, *, eps: float = 1e-8) -> Tensor:

@@ -9,15 +9,14 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
+from ggdr.stylegan2.config import DiscriminatorConfig, GeneratorConfig
+from ggdr.stylegan2.discriminator import Discriminator
+from ggdr.stylegan2.generator import Generator
+from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError, load_snapshot
+from ggdr.torch_utils.untrusted.state_dicts import misfits
+from ggdr.torch_utils.untrusted.text import printable
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-
-from stylegan2.config import DiscriminatorConfig, GeneratorConfig
-from stylegan2.discriminator import Discriminator
-from stylegan2.generator import Generator
-from torch_utils.checkpoint import Snapshot, SnapshotError, load_snapshot
-from torch_utils.printable import printable
-from torch_utils.state_dicts import misfits
 
 Config = TypeVar("Config", GeneratorConfig, DiscriminatorConfig)
 

@@ -11,14 +11,12 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import Tensor
-
-from stylegan2.ada import AdaController
-from stylegan2.augment import AugmentPipe
-from stylegan2.config import LossConfig, OptimConfig
-from stylegan2.discriminator import Discriminator
-from stylegan2.generator import Generator
-from stylegan2.losses import (
+from ggdr.stylegan2.augment.ada import AdaController
+from ggdr.stylegan2.augment.pipe import AugmentPipe
+from ggdr.stylegan2.config import LossConfig, OptimConfig
+from ggdr.stylegan2.discriminator import Discriminator
+from ggdr.stylegan2.generator import Generator
+from ggdr.stylegan2.losses import (
     fake_logistic_loss,
     generator_logistic_loss,
     mix_styles,
@@ -26,9 +24,10 @@ from stylegan2.losses import (
     r1_penalty,
     real_logistic_loss,
 )
-from torch_utils.distributed import ProcessGroup
-from torch_utils.ema import ema_beta, update_ema
-from torch_utils.gan import Batch, Phase, PhaseOutput, Regularizer
+from ggdr.torch_utils.distributed import ProcessGroup
+from ggdr.torch_utils.ema import ema_beta, update_ema
+from ggdr.torch_utils.gan import Batch, Phase, PhaseOutput, Regularizer
+from torch import Tensor
 
 LabelSampler = Callable[[int, torch.Generator], Tensor]  # (n, generator) -> labels [n, c_dim] float32
 

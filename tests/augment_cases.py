@@ -5,8 +5,7 @@
 from __future__ import annotations
 
 import torch
-
-from stylegan2.augment import PIPES, AugmentConfig, AugmentPipe
+from ggdr.stylegan2.augment.pipe import PIPES, AugmentConfig, AugmentPipe
 
 GEOMETRY = ["xflip", "rotate90", "xint", "scale", "rotate", "aniso", "xfrac"]
 COLOR = ["brightness", "contrast", "lumaflip", "hue", "saturation"]

@@ -42,7 +42,7 @@ def ops_cache(pytestconfig, tmp_path_factory) -> Path:
 @pytest.fixture
 def native_ops(ops_cache):
     """The compiled operations on CPUs, or none of the test where they cannot be built."""
-    from torch_utils.ops._build import BuildError, set_ops, uses_native
+    from ggdr.torch_utils.ops.build import BuildError, set_ops, uses_native
 
     set_ops("native")
     try:
@@ -56,11 +56,11 @@ def native_ops(ops_cache):
 @pytest.fixture
 def fresh_ops(monkeypatch, tmp_path):
     """As in a process that has not used any operation, with a cache of its own."""
-    from torch_utils.ops import _build
+    from ggdr.torch_utils.ops import build
 
-    monkeypatch.setattr(_build, "_override", None)
-    monkeypatch.setattr(_build, "_decided", {})
-    monkeypatch.setattr(_build, "_loaded", {})
+    monkeypatch.setattr(build, "_override", None)
+    monkeypatch.setattr(build, "_decided", {})
+    monkeypatch.setattr(build, "_loaded", {})
     monkeypatch.delenv("GGDR_OPS", raising=False)
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("GGDR_CACHE", str(tmp_path / "cache"))
@@ -81,7 +81,7 @@ def ops(request):
         request.getfixturevalue("native_ops")
         yield
         return
-    from torch_utils.ops import set_ops
+    from ggdr.torch_utils.ops import set_ops
 
     previous = set_ops("reference")
     yield

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import numpy as np
 from click.testing import CliRunner
+from ggdr.scripts.dataset import main
+from ggdr.torch_utils.data.loader import ImageDataset
 from PIL import Image
-
-from scripts.dataset import main
-from torch_utils.data import ImageDataset
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3), dtype=np.uint8)
 

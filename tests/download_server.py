@@ -10,8 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-
-from torch_utils import downloads
+from ggdr.torch_utils import downloads
 
 CONTENT = bytes(range(256)) * 2000
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")

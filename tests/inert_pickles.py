@@ -7,9 +7,8 @@ from __future__ import annotations
 from collections import OrderedDict
 
 import numpy as np
-
-from stylegan2.published_pickle import PUBLISHED
-from torch_utils.inert_pickle import Vocabulary, read_pickle
+from ggdr.stylegan2.weights.nvidia_pickle import PUBLISHED
+from ggdr.torch_utils.untrusted.pickle_reader import Vocabulary, read_pickle
 
 VALUES = {
     "none": None,

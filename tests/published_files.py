@@ -15,12 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from ggdr.stylegan2.config import DiscriminatorConfig, GeneratorConfig
+from ggdr.stylegan2.discriminator import Discriminator, DiscriminatorBlock, DiscriminatorEpilogue
+from ggdr.stylegan2.generator import Generator, SynthesisBlock, SynthesisLayer, ToRGBLayer
+from ggdr.stylegan2.layers import Conv2dLayer, FullyConnectedLayer
 from torch import Tensor, nn
-
-from stylegan2.config import DiscriminatorConfig, GeneratorConfig
-from stylegan2.discriminator import Discriminator, DiscriminatorBlock, DiscriminatorEpilogue
-from stylegan2.generator import Generator, SynthesisBlock, SynthesisLayer, ToRGBLayer
-from stylegan2.layers import Conv2dLayer, FullyConnectedLayer
 
 SOURCE = "raise SystemExit('module_src was executed')\n"
 

@@ -21,11 +21,10 @@ from typing import Any, BinaryIO
 import safetensors
 import safetensors.torch
 import torch
+from ggdr.torch_utils.untrusted.json_text import parse_json
+from ggdr.torch_utils.untrusted.text import printable
+from ggdr.torch_utils.untrusted.torch_files import TensorFileError, read_tensor_file
 from torch import Tensor
-
-from torch_utils.plain_json import parse_json
-from torch_utils.printable import printable
-from torch_utils.tensor_file import TensorFileError, read_tensor_file
 
 SNAPSHOT_FORMAT = "ggdr-network-snapshot-1"
 STATE_FORMAT = "ggdr-training-state-1"

@@ -17,9 +17,8 @@ from http.client import HTTPException
 from pathlib import Path
 
 import torch
-
-from torch_utils.cache import cache_folder
-from torch_utils.checkpoint import atomic_write
+from ggdr.torch_utils.cache import cache_folder
+from ggdr.torch_utils.checkpoint import atomic_write
 
 PAUSES = (1.0, 4.0)  # seconds before the second and the third try
 TIMEOUT = 30.0  # seconds without a byte from the network

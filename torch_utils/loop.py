@@ -14,10 +14,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import torch
+from ggdr.torch_utils.distributed import ProcessGroup
+from ggdr.torch_utils.gan import Batch, GANTask, Phase, part
 from torch import Tensor
-
-from torch_utils.distributed import ProcessGroup
-from torch_utils.gan import Batch, GANTask, Phase, part
 
 DEVICE_CHECK_STEPS = 4  # iterations between looks at numbers that are still on a GPU
 STATE_SECONDS = 600  # the state is saved at ticks that end this long after the last save
@@ -44,7 +43,7 @@ class Counters:
 
 
 class TrainLog(Protocol):
-    """Where the loop reports; see torch_utils.runlog.RunLog."""
+    """Where the loop reports; see ggdr.torch_utils.runlog.RunLog."""
 
     def info(self, msg: str) -> None: ...
     def scalars(self, nimg: int, values: Mapping[str, float]) -> None: ...

@@ -2,6 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tensor operations, each compiled or in plain PyTorch, and the choice between the two."""
 
-from torch_utils.ops._build import BuildError, set_ops, uses_native
+from ggdr.torch_utils.ops.build import BuildError, set_ops, uses_native
 
 __all__ = ["BuildError", "set_ops", "uses_native"]

@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from ggdr.torch_utils.ops.build import uses_native
+from ggdr.torch_utils.ops.self_check import register_self_check
 from torch import Tensor
-
-from torch_utils.ops._build import uses_native
-from torch_utils.ops.self_check import register_self_check
 
 
 class Activation(NamedTuple):

@@ -19,9 +19,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from ggdr.torch_utils.ops import build
 from torch import Tensor
-
-from torch_utils.ops import _build
 
 DEFAULT_TOLERANCE = 1e-4  # of the largest value; float32 sums in another order differ by less than a tenth of it
 
@@ -70,7 +69,7 @@ def register_self_check(
 def self_checks() -> list[SelfCheck]:
     """All compiled operations by name; imports the modules of this package."""
     package = importlib.import_module(__package__)
-    for module in pkgutil.iter_modules(package.__path__, f"{__package__}."):
+    for module in pkgutil.walk_packages(package.__path__, f"{__package__}."):
         importlib.import_module(module.name)
     return [_CHECKS[name] for name in sorted(_CHECKS)]
 
@@ -85,21 +84,21 @@ def run_self_check(check: SelfCheck, device: torch.device, *, repeats: int = 5) 
     inputs = [_on(device, x) for x in check.make_inputs(torch.Generator().manual_seed(0))]
     results: dict[str, list[Tensor]] = {}
     times: dict[str, list[float]] = {"native": [], "reference": []}
-    previous = _build.set_ops("native")
+    previous = build.set_ops("native")
     try:
         for mode in times:
-            _build.set_ops(mode)
+            build.set_ops(mode)
             results[mode] = _forward_and_backward(check, inputs)
         for _ in range(repeats):  # in turns, so that a busy machine slows down both alike
             for mode in times:
-                _build.set_ops(mode)
+                build.set_ops(mode)
                 _synchronize(device)
                 start = time.perf_counter()
                 _forward_and_backward(check, inputs)
                 _synchronize(device)
                 times[mode].append(time.perf_counter() - start)
     finally:
-        _build.set_ops(previous)
+        build.set_ops(previous)
     pairs = zip(results["native"], results["reference"], strict=True)
     ratios = [slow / fast for slow, fast in zip(times["reference"], times["native"], strict=True)]
     return CheckResult(max(_relative_error(a, b) for a, b in pairs), statistics.median(ratios))

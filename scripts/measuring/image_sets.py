@@ -1,0 +1,188 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""What metrics compare: a snapshot's images with real ones, or any two sets of images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ggdr.metrics.evaluate import MetricResult, StoredReals
+from ggdr.metrics.extract import MetricError
+from ggdr.metrics.names import MetricSpec
+from ggdr.metrics.ppl import path_lengths
+from ggdr.metrics.sources import FileImages, GeneratedImages, ImageSource, is_statistics, load_statistics, open_images
+from ggdr.metrics.stats import Gaussian
+from ggdr.scripts.generate import images_of_seeds
+from ggdr.stylegan2 import Generator, load_generator
+from ggdr.torch_utils.data.dataset import random_state
+from ggdr.torch_utils.data.image_files import DataError
+from ggdr.torch_utils.data.labels import LabelTable
+from ggdr.torch_utils.pictures.images import to_u8
+from ggdr.torch_utils.untrusted.json_text import parse_json
+from ggdr.torch_utils.untrusted.text import printable
+from torch import Tensor
+
+SEED_STRIDE = 2**20  # fake number i of metric seed s is seed s * SEED_STRIDE + i of `ggdr generate`
+MAX_SEED = 2**32 // SEED_STRIDE - 1  # torch's CPU generators tell 2^32 seeds apart
+JPEG_SUFFIXES = (".jpg", ".jpeg")
+
+
+class SnapshotGenerator:
+    """The averaged generator of a snapshot, as a source of images and of paths.
+
+    Args:
+        labels: of the images that fakes take their labels from, for a conditional network; None: each class
+            equally often.
+        seed:   of the fakes, 0 to MAX_SEED.
+        psi:    truncation.
+
+    Raises:
+        SnapshotError: no snapshot, or one that cannot be read.
+        MetricError: the labels are not of the network's kind.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        device: torch.device,
+        *,
+        labels: LabelTable | None = None,
+        seed: int = 0,
+        psi: float = 1.0,
+        noise_mode: str = "random",
+    ) -> None:
+        self.path, self.device, self.seed, self.psi, self.noise_mode = Path(path), device, seed, psi, noise_mode
+        self.G: Generator = load_generator(path, device)
+        if self.G.c_dim and labels is not None and labels.c_dim != self.G.c_dim:
+            raise MetricError(f"{path} has labels of {self.G.c_dim} numbers, those of the reals have {labels.c_dim}")
+        self.table = labels if self.G.c_dim else None
+
+    def labels(self, num: int) -> np.ndarray:
+        """The labels of fakes 0 .. num - 1: class indices [num] int64, or vectors [num, c_dim] float32."""
+        rng = random_state(self.seed)
+        if self.table is None:
+            return rng.randint(max(self.G.c_dim, 1), size=num)
+        return self.table.values[rng.randint(len(self.table.values), size=num)]
+
+    def images(self, num: int) -> GeneratedImages:
+        """Its first `num` images."""
+        labels = self.labels(num)
+        classes = labels if self.G.c_dim and labels.ndim == 1 else None
+        return GeneratedImages(lambda numbers: self._draw(numbers, labels), labels=classes, about=self.about())
+
+    def path_lengths(self, spec: MetricSpec, numbers: Sequence[int], distance: Callable[..., Tensor]) -> Tensor:
+        """Lengths [n] float64 of the paths of these numbers."""
+        generators = [self._generator(number) for number in numbers]
+        z0, z1 = (torch.stack([torch.randn([self.G.z_dim], generator=g) for g in generators]) for _ in range(2))
+        t = torch.stack([torch.rand([], generator=g) for g in generators])
+        c = self._onehot(self.labels(spec.num)[list(numbers)])
+
+        def mapping(z: Tensor, c: Tensor) -> Tensor:
+            return self.G.mapping(z, c, truncation_psi=self.psi)
+
+        def synthesis(ws: Tensor) -> Tensor:
+            return self.G.synthesis(ws, noise_mode="const")[:, :3]
+
+        with torch.inference_mode():
+            ends = [x.to(self.device) for x in (z0, z1, t if spec.sampling == "full" else torch.zeros_like(t), c)]
+            return path_lengths(mapping, synthesis, distance, *ends, space=spec.space)
+
+    def about(self) -> dict[str, Any]:
+        """What a result line says of the images."""
+        sha = hashlib.sha256(self.path.read_bytes()).hexdigest()[:16]
+        about = {"network": str(self.path), "sha256": sha, "seed": self.seed, "psi": self.psi}
+        about |= {"noise_mode": self.noise_mode, "size": [self.G.img_resolution] * 2}
+        if self.G.c_dim:
+            about["labels"] = "each class equally often" if self.table is None else "as often as among the reals"
+        return about
+
+    def _generator(self, number: int) -> torch.Generator:
+        return torch.Generator("cpu").manual_seed(self.seed * SEED_STRIDE + number)
+
+    def _draw(self, numbers: Sequence[int], labels: np.ndarray) -> Tensor:
+        """uint8 [n, C, H, W] on the device."""
+        img, _ = images_of_seeds(
+            self.G,
+            [self.seed * SEED_STRIDE + number for number in numbers],
+            self._onehot(labels[list(numbers)]),
+            device=self.device,
+            truncation_psi=self.psi,
+            noise_mode=self.noise_mode,
+        )
+        if not torch.isfinite(img).all():
+            raise MetricError(f"{self.path}: its images hold NaN or infinite numbers: the network has diverged")
+        return to_u8(img)
+
+    def _onehot(self, labels: np.ndarray) -> Tensor:
+        """c [n, c_dim] float32."""
+        if labels.ndim == 2:
+            return torch.from_numpy(labels).float()
+        c = torch.zeros([len(labels), self.G.c_dim])
+        if self.G.c_dim:
+            c[torch.arange(len(labels)), torch.from_numpy(labels)] = 1
+        return c
+
+
+def open_reals(path: Path, *, mirror: bool, workers: int | None) -> ImageSource | StoredReals:
+    """Real images, or their stored statistics; raises DataError if they cannot be read."""
+    if not is_statistics(path):
+        return open_images(path, mirror=mirror, workers=workers)
+    mean, cov, num, about = load_statistics(path)
+    try:
+        told = parse_json(about) if about else {}
+    except ValueError as error:
+        raise DataError(f"{path}: what it says of itself (about) is no JSON: {printable(error)}") from error
+    if not isinstance(told, dict):
+        raise DataError(f"{path}: what it says of itself (about) is no JSON object")
+    return StoredReals(Gaussian(mean, cov, num or 0), {"path": str(path), **told})
+
+
+def label_table(images: ImageSource | StoredReals | None) -> LabelTable | None:
+    """The labels of images in a folder or zip."""
+    return images.label_table if isinstance(images, FileImages) else None
+
+
+def comparison_warnings(reals: ImageSource | StoredReals | None, fakes: ImageSource | None) -> tuple[str, ...]:
+    """What makes a comparison of these reals and fakes misleading."""
+    warnings = []
+    if isinstance(reals, StoredReals):
+        if "detector_hash" not in reals.about:
+            warnings.append(f"{reals.about['path']} does not say with which detector and resize it was made")
+        return tuple(warnings)
+    if reals is None or fakes is None:
+        return ()
+    sizes = [tuple(images.describe()["size"]) for images in (reals, fakes)]
+    if sizes[0] != sizes[1]:
+        shown = " and ".join(f"{width}x{height}" for width, height in sizes)
+        warnings.append(f"reals and fakes differ in size ({shown}): the distance measures the resize as well")
+    jpeg = [any(n.lower().endswith(JPEG_SUFFIXES) for n in getattr(images, "names", ())) for images in (reals, fakes)]
+    if jpeg[0] != jpeg[1]:
+        which = "reals" if jpeg[0] else "fakes"
+        warnings.append(f"only the {which} are JPEG: the distance measures the compression as well")
+    return tuple(warnings)
+
+
+def append_results(folder: Path, results: Sequence[MetricResult], about: dict[str, Any]) -> None:
+    """One line more in each metric-NAME.jsonl; raises OSError if the folder cannot be written to."""
+    for result in results:
+        with open(folder / f"metric-{result.name}.jsonl", "a") as file:
+            file.write(json.dumps({**result.to_json(), **about}) + "\n")
+
+
+def describe(result: MetricResult) -> str:
+    """A result as lines for people."""
+    c = result.choices
+    lines = [f"{name:<28} {value:.5g}" for name, value in result.values.items()]
+    with_reals = f", {c['num_reals']} reals" if "num_reals" in c else ""
+    ddof = "" if "cov_ddof" not in c else f", covariance / {'N' if c['cov_ddof'] == 0 else 'N - 1'}"
+    how = f"mode {c['mode']}: {c.get('resize', 'LPIPS')}, {c['quantisation']}{ddof}"
+    lines.append(f"  {c['num_fakes']} fakes{with_reals}; {how}; {c['detector']} {c['detector_hash']}")
+    lines += [f"  warning: {warning}" for warning in result.warnings]
+    return "\n".join(lines)

@@ -1,0 +1,119 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""Metrics of the snapshots of a run, and its best snapshot."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from ggdr.metrics.cache import FeatureCache
+from ggdr.metrics.detectors import DetectorFiles
+from ggdr.metrics.evaluate import Job, MetricResult, evaluate, load_detectors
+from ggdr.metrics.extract import MetricError
+from ggdr.metrics.names import MetricSpec, parse_metric
+from ggdr.metrics.resize import MODES
+from ggdr.metrics.sources import FileImages
+from ggdr.scripts.measuring.image_sets import SnapshotGenerator, append_results, label_table
+from ggdr.torch_utils.cache import cache_folder
+from ggdr.torch_utils.checkpoint import SnapshotError, atomic_write, load_snapshot, save_snapshot
+from ggdr.torch_utils.data.image_files import DataError
+from ggdr.torch_utils.distributed import ProcessGroup
+from ggdr.torch_utils.downloads import WeightsError
+from ggdr.torch_utils.runlog import RunLog
+
+BEST_FILE = "network-best.safetensors"
+MODE = "stylegan"
+BATCH = 64
+
+
+class SnapshotMetrics:
+    """Computes metrics of each snapshot, on all processes together.
+
+    Results go to metric-NAME.jsonl, to the log and to TensorBoard; the snapshot that is best by the first metric is
+    kept as network-best.safetensors. A metric that fails is reported, and training goes on.
+
+    Args:
+        names:  of the metrics; the first one chooses the best snapshot.
+        data:   the real images.
+        folder: of the run.
+
+    Raises:
+        MetricError, WeightsError: one cannot be computed on these images, or its weights are missing.
+        DataError: the real images cannot be read.
+    """
+
+    def __init__(self, names: Sequence[str], data: str, folder: Path, group: ProcessGroup) -> None:
+        self.specs: list[MetricSpec] = [parse_metric(name) for name in names]
+        self.folder, self.group = folder, group
+        self.reals = FileImages(data)
+        self.job = Job(
+            DetectorFiles(MODES[MODE], group.device),
+            reals=self.reals,
+            cache=FeatureCache(cache_folder("metrics")),
+            group=group,
+            batch=BATCH,
+        )
+        for spec in self.specs:
+            if spec.needs_labels and self.reals.labels is None:
+                raise MetricError(f"{spec.name}: needs the classes of the images; {data} has none")
+        load_detectors(self.specs, self.job.detectors, group)
+
+    def forget_after(self, nimg: int) -> None:
+        """Drops results beyond the state that a resumed run goes on from: they come again."""
+        for path in self.folder.glob("metric-*.jsonl") if self.group.is_main else ():
+            kept = [line for line in path.read_text().splitlines(keepends=True) if _nimg(line) <= nimg]
+            with atomic_write(path) as file:
+                file.write("".join(kept).encode())
+
+    def __call__(self, snapshot: Path, nimg: int, log: RunLog) -> None:
+        """Computes all metrics of one snapshot; to be called on every process."""
+        start = time.monotonic()
+        self.group.barrier()  # the snapshot is written by then
+        try:
+            results = self._evaluate(snapshot)
+        except (MetricError, WeightsError, DataError, SnapshotError, OSError, torch.OutOfMemoryError) as error:
+            log.info(f"metrics of {snapshot.name} failed: {error}; training goes on")
+            return
+        if not self.group.is_main:
+            return
+        seconds = time.monotonic() - start
+        about = {"snapshot": snapshot.name, "nimg": nimg, "kimg": nimg / 1000, "time": round(time.time(), 3)}
+        append_results(self.folder, results, about)
+        is_best = self._keep_best(snapshot, nimg, results[0])
+        values = {name: value for result in results for name, value in result.values.items()}
+        log.scalars(nimg, {f"metric/{name}": value for name, value in values.items()} | {"time/metrics_sec": seconds})
+        shown = ", ".join(f"{name} {value:.5g}" for name, value in values.items())
+        log.info(f"{shown}{' (the best so far)' if is_best else ''} in {seconds:.1f} s")
+
+    def _evaluate(self, snapshot: Path) -> list[MetricResult]:
+        generator = SnapshotGenerator(snapshot, self.group.device, labels=label_table(self.reals))
+        num = max(spec.num for spec in self.specs)
+        job = replace(self.job, fakes=generator.images(num), path_lengths=generator.path_lengths)
+        return evaluate(self.specs, job)
+
+    def _keep_best(self, snapshot: Path, nimg: int, result: MetricResult) -> bool:
+        """Whether this is the best snapshot so far by its first metric; then it is copied."""
+        path, name = self.folder / BEST_FILE, self.specs[0].name
+        sign = -1 if self.specs[0].higher_is_better else 1
+        if path.exists():
+            best = load_snapshot(path).config.get("best", {})
+            if best.get("metric") == name and not sign * result.value < sign * best.get("value", math.nan):
+                return False
+        network = load_snapshot(snapshot)
+        config = network.config | {"best": {"metric": name, "value": result.value, "nimg": nimg}}
+        save_snapshot(path, network.networks, config)
+        return True
+
+
+def _nimg(line: str) -> float:
+    """The images of one line of metric-NAME.jsonl; of a damaged one, more than any."""
+    try:
+        return float(json.loads(line)["nimg"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf

@@ -1,0 +1,192 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""What the commands that look at a snapshot share: options, reading the network, writing the pictures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from ggdr.scripts.errors import cli_errors
+from ggdr.scripts.importing.published import network_name
+from ggdr.scripts.options.parameters import FiniteFloat, bad_parameter
+
+if TYPE_CHECKING:
+    import torch
+    from ggdr.stylegan2 import Generator
+
+MAX_SEEDS = 1_000_000
+MAX_SEED = 2**63 - 1
+FOREIGN_SUFFIXES = (".pkl", ".pickle", ".pt", ".pth")  # of networks that `ggdr import-weights` reads
+
+
+class ReadBy(click.ParamType):
+    """A value read from text by a function; its ValueError is the message."""
+
+    def __init__(self, read: Callable[[str], Any]) -> None:
+        self.name, self.read = read.__name__, read
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return self.read(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class SnapshotFile(click.Path):
+    """A file that is there; says what to give instead of the files and names that are taken for snapshots."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, exists=True, dir_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = Path(value)
+        if path.is_dir():
+            newest = max(path.glob("network-snapshot-*.safetensors"), default="a network-snapshot-*.safetensors")
+            self.fail(f"{path}: a folder; expected a snapshot, such as {newest}", param, ctx)
+        name = network_name(str(value))
+        if not path.exists() and name is not None:
+            command = f"ggdr import-weights {name} {name}.safetensors"
+            self.fail(f"{value}: no such file; a published network is imported first: {command}", param, ctx)
+        if path.name == "training-state.pt":
+            self.fail(f"{path}: no snapshot; expected a network-snapshot-*.safetensors of that run", param, ctx)
+        if path.exists() and path.suffix in FOREIGN_SUFFIXES:
+            command = f"ggdr import-weights {path} {path.stem}.safetensors"
+            self.fail(f"{path}: no snapshot; networks of others are imported first: {command}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Seeds of a comma-separated list of numbers and inclusive ranges: "0-2,100" is [0, 1, 2, 100].
+
+    A seed named twice counts once, where it was named first.
+
+    Raises:
+        ValueError: anything else, a backward range, a seed of 2^63 or more, or over a million seeds.
+    """
+    seeds: dict[int, None] = {}
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*([0-9]+)\s*(?:-\s*([0-9]+)\s*)?", part)
+        if match is None:
+            raise ValueError(f"expected numbers and ranges, as in 0-63,100; got {part.strip()!r} in {text!r}")
+        first = int(match[1])
+        last = first if match[2] is None else int(match[2])
+        if last < first:
+            raise ValueError(f"expected a range from low to high, got {part.strip()!r} in {text!r}")
+        if last > MAX_SEED:
+            raise ValueError(f"expected seeds up to {MAX_SEED}, got {last}")
+        if len(seeds) + last - first >= MAX_SEEDS:
+            raise ValueError(f"expected {MAX_SEEDS} seeds at most, got more in {text!r}")
+        seeds.update(dict.fromkeys(range(first, last + 1)))
+    return list(seeds)
+
+
+def parse_grid(text: str) -> tuple[int, int]:
+    """Columns and rows of "8x4". Raises ValueError for anything else, or a side below 1."""
+    match = re.fullmatch(r"([0-9]+)x([0-9]+)", text.strip().lower())
+    if match is None or int(match[1]) < 1 or int(match[2]) < 1:
+        raise ValueError(f"expected columns x rows such as 8x8, got {text!r}")
+    return int(match[1]), int(match[2])
+
+
+SEEDS = ReadBy(parse_seeds)
+GRID = ReadBy(parse_grid)
+SNAPSHOT_FILE = SnapshotFile()
+
+network_option = click.option(
+    "--network",
+    metavar="FILE",
+    required=True,
+    type=SNAPSHOT_FILE,
+    help="Network snapshot, network-snapshot-KKKKKK.safetensors.",
+)
+outdir_option = click.option(
+    "--outdir",
+    metavar="DIR",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the pictures, made if missing; pictures of the same name are replaced.",
+)
+trunc_option = click.option(
+    "--trunc",
+    "truncation_psi",
+    metavar="PSI",
+    type=FiniteFloat(),
+    default=1.0,
+    help="Truncation: w is pulled towards its mean; 1 leaves it, 0 is the mean.",
+)
+class_option = click.option(
+    "--class",
+    "class_idx",
+    metavar="IDX",
+    type=click.IntRange(min=0),
+    help="Class to generate, from 0 up; a conditional network needs it.",
+)
+
+
+def seeds_option(default: str | None = None) -> Callable:
+    """--seeds LIST, required where there is no default."""
+    text = "Numbers and inclusive ranges, e.g. 0-63,100."
+    how = {"required": True} if default is None else {"default": default}
+    return click.option("--seeds", metavar="LIST", type=SEEDS, help=text, **how)
+
+
+def batch_option(default: int) -> Callable:
+    """--batch N."""
+    text = "Images at once."
+    return click.option("--batch", "batch_size", metavar="N", type=click.IntRange(min=1), default=default, help=text)
+
+
+def open_generator(network: Path, device: torch.device) -> Generator:
+    """The averaged generator of a snapshot, on its device; BadParameter if it cannot be read."""
+    from ggdr.stylegan2 import load_generator
+    from ggdr.torch_utils.checkpoint import SnapshotError
+
+    try:
+        return load_generator(network, device=device)
+    except (SnapshotError, OSError) as error:
+        raise bad_parameter(str(error), "--network") from error
+
+
+def check_class(network: Path, G: Generator, class_idx: int | None) -> None:
+    """BadParameter unless a class is given exactly for a conditional network, and is one of its classes."""
+    if G.c_dim == 0 and class_idx is not None:
+        raise bad_parameter(f"{network} is unconditional: expected no class, got {class_idx}", "--class")
+    if G.c_dim > 0 and (class_idx is None or class_idx >= G.c_dim):
+        got = "none" if class_idx is None else class_idx
+        raise bad_parameter(
+            f"{network} has {G.c_dim} classes: expected one of 0 to {G.c_dim - 1}, got {got}", "--class"
+        )
+
+
+def make_folder(outdir: Path, option: str = "--outdir") -> None:
+    """Makes the output folder and sees that files can be made in it, before any work is done."""
+    import tempfile
+
+    try:
+        outdir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=outdir):
+            pass
+    except OSError as error:
+        raise bad_parameter(f"cannot write to {outdir}: {error.strerror or error}", option) from error
+
+
+@contextmanager
+def writing_images(where: Path, batch_size: int, option: str = "--outdir") -> Iterator[None]:
+    """Turns a full disk and a full GPU into messages about the options that mend them."""
+    import torch
+
+    with cli_errors():
+        try:
+            yield
+        except torch.cuda.OutOfMemoryError as error:
+            text = f"{batch_size} images at once do not fit the GPU's memory: expected fewer"
+            raise bad_parameter(text, "--batch") from error
+        except OSError as error:
+            raise bad_parameter(f"cannot write to {where}: {error.strerror or error}", option) from error

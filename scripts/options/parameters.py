@@ -1,0 +1,94 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""Command-line options that several commands share: their types, and what they stand for."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+from ggdr.scripts.errors import CliError
+
+if TYPE_CHECKING:
+    import torch
+    from ggdr.torch_utils.distributed import ProcessGroup
+
+
+class FiniteFloat(click.FloatRange):
+    """A number in a range; NaN and infinity, which Python reads as numbers too, are refused."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return number
+
+    def _describe_range(self) -> str:
+        # click says "x<=None" of a range without ends.
+        return "" if self.min is None and self.max is None else super()._describe_range()
+
+
+class Device(click.ParamType):
+    """auto, cpu, cuda or cuda:N."""
+
+    name = "device"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
+            self.fail(f"{value!r} is none of auto, cpu, cuda, cuda:N", param, ctx)
+        return value
+
+
+device_option = click.option(
+    "--device", type=Device(), default="auto", metavar="auto|cpu|cuda", help="auto: a GPU if there is one."
+)
+ops_option = click.option(
+    "--ops",
+    type=click.Choice(["auto", "native", "reference"]),
+    help="Compiled operations, or their reference in plain PyTorch; auto: compiled where they can be built."
+    "  [default: $GGDR_OPS, or auto]",
+)
+
+
+def bad_parameter(message: str, option: str) -> click.BadParameter:
+    """An option's value cannot be used; to be raised."""
+    return click.BadParameter(message, param_hint=f"'{option}'")
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that a value of `device_option` stands for; BadParameter if there is none."""
+    import torch
+
+    num_gpus = torch.cuda.device_count()
+    device = torch.device(name if name != "auto" else "cuda" if num_gpus else "cpu")
+    if device.type == "cuda" and (device.index or 0) >= num_gpus:
+        found = f"{num_gpus} CUDA devices" if num_gpus else "no CUDA device"
+        raise bad_parameter(f"torch sees {found} here, got {name}", "--device")
+    return device
+
+
+def join_processes(device: str) -> ProcessGroup:
+    """The processes that torchrun started, or this one alone; ClickException if the device is not there."""
+    from ggdr.torch_utils.distributed import init_process_group
+
+    try:
+        return init_process_group(str(choose_device(device)))
+    except (ValueError, RuntimeError) as error:
+        raise CliError(f"--device: {error}") from error
+
+
+def prepare_ops(mode: str | None, device: torch.device) -> bool:
+    """Sets the mode that `ops_option` stands for; whether it means compiled operations, which are built if need be.
+
+    Raises:
+        CliError: the mode is "native" and they cannot be built, or GGDR_OPS is no mode.
+    """
+    from ggdr.torch_utils.ops.build import BuildError, set_ops, uses_native
+
+    set_ops(mode)
+    try:
+        return uses_native(device)
+    except (BuildError, ValueError) as error:
+        raise CliError(str(error)) from error

@@ -1,0 +1,184 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""What is known about a network: from its snapshot, and from the folder of its run. Nothing is guessed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING, Any
+
+from ggdr.torch_utils.untrusted.json_text import parse_json
+
+if TYPE_CHECKING:
+    from ggdr.scripts.reports.read_run import Run
+    from ggdr.stylegan2.config import DiscriminatorConfig, GeneratorConfig
+    from ggdr.torch_utils.checkpoint import Snapshot
+
+FILE_KEYS = (
+    "path",
+    "file",
+    "init_snapshot",
+    "network",
+)  # settings that name a file; what lies in front of the name is private
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a model card can say.
+
+    Attributes:
+        file:       name of the snapshot.
+        sha256:     of its content.
+        G, D:       settings of the networks; D is None if it does not hold one.
+        parameters: by network: "G", "D"; what is trained of them.
+        networks:   state dicts in the snapshot.
+        config:     all that the snapshot says, without the folders of files.
+        nimg:       images that it was trained on; None if unknown.
+        run:        name of the run's folder; None if there is none.
+        seconds:    of training up to it, without snapshots and metrics.
+        ada_p:      augmentation probability when it was written.
+        machine:    ("processor", "...") and so on.
+        metrics:    lines of metric-NAME.jsonl about it; their choices, and "fakes" and "reals" in these, are dicts,
+                    and their warnings a list of texts.
+    """
+
+    file: str
+    sha256: str
+    G: GeneratorConfig
+    D: DiscriminatorConfig | None
+    parameters: dict[str, int]
+    networks: list[str]
+    config: dict[str, Any]
+    nimg: int | None
+    run: str | None = None
+    seconds: float | None = None
+    ada_p: float | None = None
+    machine: list[tuple[str, str]] = field(default_factory=list)
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+
+    def part(self, *names: str) -> dict[str, Any]:
+        """The plain values and lists of a nested part of `config`; empty if it is not there."""
+        found: Any = self.config
+        for name in names:
+            found = found.get(name) if isinstance(found, Mapping) else None
+        if not isinstance(found, Mapping):
+            return {}
+        return {name: value for name, value in found.items() if value is None or is_plain(value)}
+
+
+def read_facts(snapshot: Snapshot, run_dir: Path | None = None) -> Facts:
+    """Everything about a snapshot.
+
+    Args:
+        snapshot: as read from its file.
+        run_dir:  folder of its run; None: the one that it lies in, if that is a run's.
+
+    Raises:
+        SnapshotError: it holds no StyleGAN2 generator.
+        ValueError: `run_dir` is no run's folder, or a line of its stats or metrics cannot be read.
+        OSError: a file cannot be read.
+    """
+    from ggdr.scripts.reports.read_run import read_run
+    from ggdr.stylegan2.config import DiscriminatorConfig, GeneratorConfig
+    from ggdr.stylegan2.discriminator import Discriminator
+    from ggdr.stylegan2.generator import Generator
+    from ggdr.stylegan2.snapshot import ShapesOnly, config_from_snapshot
+    from ggdr.torch_utils.downloads import sha256_of
+
+    configs: dict[str, Any] = {"G": config_from_snapshot(snapshot, "G", GeneratorConfig)}
+    if "D" in snapshot.networks:
+        configs["D"] = config_from_snapshot(snapshot, "D", DiscriminatorConfig)
+    with ShapesOnly():
+        nets = {name: {"G": Generator, "D": Discriminator}[name](config) for name, config in configs.items()}
+    parameters = {name: sum(x.numel() for x in net.parameters()) for name, net in nets.items()}
+    sha256, nimg = sha256_of(snapshot.path), snapshot.nimg
+    known = dict(parameters=parameters, networks=sorted(snapshot.networks), config=public(snapshot.config), nimg=nimg)
+    facts = Facts(snapshot.path.name, sha256, configs["G"], configs.get("D"), **known)
+
+    folder = run_dir or snapshot.path.parent
+    if run_dir is None and not (folder / "stats.jsonl").is_file():
+        return facts
+    run = read_run(folder, folder.resolve().name)
+    of_run: dict[str, Any] = {"run": run.name, "machine": _machine(run), "metrics": _metrics(folder, nimg, sha256)}
+    if nimg is not None:
+        of_run["seconds"], of_run["ada_p"] = _at(run, nimg)
+    return Facts(**{**vars(facts), **of_run})
+
+
+def public(settings: Any, key: str = "") -> Any:
+    """Settings without the folders of files, which say who made them and where: only the names are left."""
+    if isinstance(settings, Mapping):
+        return {name: public(value, str(name)) for name, value in settings.items()}
+    if isinstance(settings, (list, tuple)):
+        return [public(value, key) for value in settings]
+    if not isinstance(settings, str) or "://" in settings:
+        return settings
+    is_path = key in FILE_KEYS or re.match(r"(/|\\|~|\.{1,2}[/\\]|[A-Za-z]:[/\\])", settings)
+    return file_name(settings) if is_path else settings
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value of JSON is a text, a number or a truth value, or a list of these."""
+    if isinstance(value, list):
+        return all(isinstance(item, (str, int, float)) for item in value)
+    return isinstance(value, (str, int, float))
+
+
+def file_name(path: str) -> str:
+    """The last part of a path of any system."""
+    return PurePosixPath(PureWindowsPath(path).as_posix()).name
+
+
+def _at(run: Run, nimg: int) -> tuple[float | None, float | None]:
+    """Seconds of training up to a snapshot, and the augmentation probability then; None where they are unknown."""
+    from ggdr.scripts.reports.read_run import finite_number
+
+    seconds, last, ada_p = 0.0, 0.0, None
+    for line in run.lines:
+        rate = finite_number(line.get("time/sec_per_kimg"))
+        if rate is None or line["kimg"] * 1000 > nimg + 0.5:
+            continue
+        seconds, last = seconds + rate * (line["kimg"] - last), line["kimg"]
+        ada_p = finite_number(line.get("ada/p"))
+    # A snapshot in the middle of a tick has no line of its own.
+    is_whole = last > 0 and last * 1000 >= 0.9 * nimg
+    return (seconds * nimg / 1000 / last, ada_p) if is_whole else (None, None)
+
+
+def _machine(run: Run) -> list[tuple[str, str]]:
+    """What the run wrote about its machine and its software."""
+    from ggdr.scripts.reports.read_run import machines
+
+    rows = [row for group in machines([run]) for row in group["rows"]]
+    return [(row["name"], row["values"][0]) for row in rows if row["values"][0] not in (None, "none")]
+
+
+def _metrics(folder: Path, nimg: int | None, sha256: str) -> list[dict[str, Any]]:
+    """The results of one snapshot in metric-*.jsonl; of one measured twice in the same way, the last."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(path for path in folder.glob("metric-*.jsonl") if path.is_file()):
+        content = path.read_text(errors="replace")
+        for line in content[: content.rfind("\n") + 1].splitlines():
+            record = _measured(public(parse_json(line)))
+            choices, fakes = record["choices"], record["choices"]["fakes"]
+            if fakes.get("sha256") == sha256[:16] or (nimg is not None and record.get("nimg") == nimg):
+                how = [choices.get(key) for key in ("mode", "seed", "detector", "reals")]
+                how += [fakes.get(key) for key in ("psi", "noise_mode", "seed")]
+                found[json.dumps([record["metric"], *how], sort_keys=True)] = record
+    return list(found.values())
+
+
+def _measured(record: dict[str, Any]) -> dict[str, Any]:
+    """A line of metric-NAME.jsonl, of whose metric and results `read_run` is sure; what else is odd is left out."""
+    choices, warnings = _mapping(record.get("choices")), record.get("warnings")
+    parts = {name: _mapping(choices.get(name)) for name in ("fakes", "reals")}
+    texts = [text for text in warnings if isinstance(text, str)] if isinstance(warnings, list) else []
+    return {**record, "choices": {**choices, **parts}, "warnings": texts}
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,116 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of one run: its settings, its state, and the lock that keeps a second process out."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ggdr.scripts.errors import CliError
+from ggdr.torch_utils.checkpoint import SnapshotError, atomic_write
+from ggdr.torch_utils.untrusted.json_text import parse_json
+from ggdr.torch_utils.untrusted.text import printable
+
+OPTIONS_FILE = "training_options.json"
+STATE_FILE = "training-state.pt"
+LOCK_FILE = ".lock"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths and settings of a run."""
+
+    path: Path
+
+    @property
+    def state_path(self) -> Path:
+        return self.path / STATE_FILE
+
+    def has_results(self) -> bool:
+        """Whether something would be lost if another run started here; a start that failed leaves nothing."""
+        return self.state_path.exists() or any(self.path.glob("network-snapshot-*.safetensors"))
+
+    def has_options(self) -> bool:
+        return (self.path / OPTIONS_FILE).is_file()
+
+    def read_options(self) -> dict[str, Any]:
+        """What `write_options` wrote; raises SnapshotError if it is missing or damaged."""
+        path = self.path / OPTIONS_FILE
+        try:
+            options = parse_json(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise SnapshotError(f"{path}: not readable: {printable(error)}") from error
+        if not isinstance(options, dict) or not isinstance(options.get("command"), dict):
+            raise SnapshotError(f"{path}: not the settings of a training run")
+        return options
+
+    def write_options(self, options: Mapping[str, Any], command: Mapping[str, Any], history: list[str]) -> None:
+        """training_options.json: resolved settings, command line, where it resumed from, versions, hardware."""
+        import numpy as np
+        import torch
+        from ggdr.scripts.training.hardware import describe_hardware
+
+        versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+        command = {name: str(value) if isinstance(value, Path) else value for name, value in command.items()}
+        record = {**options, "command": command, "history": history, "versions": versions}
+        record["hardware"] = describe_hardware()
+        with atomic_write(self.path / OPTIONS_FILE) as file:
+            file.write((json.dumps(record, indent=2) + "\n").encode())
+
+    def in_use(self) -> bool | None:
+        """Whether a process trains in it now; None where the system cannot tell. Changes nothing."""
+        try:
+            import fcntl
+
+            with open(self.path / LOCK_FILE, "rb") as file:
+                # Shared, and let go of at once: two that ask do not mistake each other for a training process.
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        except (ImportError, OSError):
+            return None
+        return False
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Makes the folder and holds it; the operating system lets go of it however the process ends.
+
+        Raises:
+            CliError: another process holds it.
+            OSError: it cannot be made or written to.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / LOCK_FILE, "a+") as file:
+            if not _try_lock(file.fileno()):
+                file.seek(0)
+                raise CliError(f"--outdir: {self.path} is being trained in by another process ({file.read() or '?'})")
+            file.truncate(0)
+            file.write(f"pid {os.getpid()} on {platform.node()}")
+            file.flush()
+            for partial in self.path.glob(".*.partial"):  # of a process that was killed while it wrote
+                partial.unlink()
+            yield
+
+
+def _try_lock(fd: int) -> bool:
+    """Locks an open file; False if another process has. Where there are no such locks, True."""
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True

@@ -1,0 +1,86 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""Anyone's images, as a network could make them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ggdr.torch_utils.data.archives import spread
+from ggdr.torch_utils.data.convert import Conversion
+from ggdr.torch_utils.data.image_files import Container, DataError, load_image
+
+MAX_NAME = 24  # characters on a picture
+
+
+@dataclass(frozen=True)
+class Target:
+    """An image as the network could make it.
+
+    Attributes:
+        name:  of its own, that files about it begin with.
+        where: it came from.
+        size:  (width, height) that it had there, upright.
+        image: [res, res, C] uint8.
+    """
+
+    name: str
+    where: str
+    size: tuple[int, int]
+    image: np.ndarray
+
+    @property
+    def short_name(self) -> str:
+        """The name, without its middle if it would not fit on a picture."""
+        half = MAX_NAME // 2
+        return self.name if len(self.name) <= MAX_NAME else f"{self.name[:half]}…{self.name[-half:]}"
+
+    def describe(self) -> str:
+        """What was done to the image, in a line."""
+        (width, height), side, res = self.size, min(self.size), len(self.image)
+        parts = [f"{self.where}: {width}x{height}"]
+        parts += [f"cropped to its central {side}x{side}"] if width != height else []
+        parts += [f"{'shrunk' if side > res else 'enlarged'} to {res}x{res}"] if side != res else []
+        return ", ".join(parts)
+
+
+def read_targets(paths: Sequence[Path], res: int, channels: int, *, most: int | None = None) -> list[Target]:
+    """Images from files, and from folders and zips (recursively), cropped to squares and resized to `res` pixels.
+
+    Channels, crop and resize are those of `ggdr dataset --transform center-crop`, which also enlarges here. Of more
+    than `most` images as many are taken, evenly spread.
+
+    Raises:
+        DataError: a file is no image, or a folder or zip holds none.
+    """
+    convert = Conversion(resolution=res, transform="center-crop", channels=channels, small="upscale")
+    targets: dict[str, Target] = {}
+    found = list(_image_files(paths))
+    for path, where, read in (found[i] for i in spread(len(found), most)):
+        raw, name, number = read(), Path(path).stem, 2
+        while name in targets:
+            name, number = f"{Path(path).stem}-{number}", number + 1
+        size = load_image(raw, where).size
+        targets[name] = Target(name, where, size, convert(raw, where).reshape(res, res, channels))
+    return list(targets.values())
+
+
+def _image_files(paths: Sequence[Path]) -> Iterator[tuple[str, str, Callable[[], bytes]]]:
+    """Path, name for messages, and what reads the content, of each image file."""
+    for path in paths:
+        if path.is_dir() or path.suffix.lower() == ".zip":
+            container = Container(path)
+            for name in container.image_names():
+                yield name, container.where(name), lambda container=container, name=name: container.read(name)
+        else:
+            yield str(path), str(path), lambda path=path: _read(path)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error

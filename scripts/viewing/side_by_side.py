@@ -1,0 +1,170 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""The work of `ggdr clusters --network`: what the networks of snapshots know, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ggdr.scripts.options.progress import Progress
+from ggdr.scripts.viewing.cluster_files import ClusterFolder, file_name
+from ggdr.scripts.viewing.cluster_sheets import (
+    ClusterOptions,
+    NetworkView,
+    discriminator_rows,
+    generator_rows,
+    photograph_rows,
+    sheet_of,
+    view_network,
+    view_photographs,
+)
+from ggdr.scripts.viewing.photographs import read_targets
+from ggdr.scripts.viewing.snapshot_features import DEFAULT_LAYERS, Seen, SnapshotNetworks
+from ggdr.torch_utils.checkpoint import SnapshotError
+from torch import Tensor
+
+NEEDED_ROWS = {"generator": 1, "discriminator": 3, "photographs": 2}
+
+
+@dataclass(frozen=True)
+class Look:
+    """Which images and layers to look at, and how.
+
+    Attributes:
+        seeds:     of `ggdr generate`.
+        layers:    resolutions of feature maps; None: those of DEFAULT_LAYERS that exist.
+        class_idx: for a conditional network.
+        psi:       truncation.
+    """
+
+    seeds: list[int]
+    layers: list[int] | None
+    class_idx: int | None
+    psi: float
+    batch_size: int
+    options: ClusterOptions
+    device: torch.device
+
+    @property
+    def captions(self) -> list[str]:
+        return [f"seed {seed}" for seed in self.seeds]
+
+    def layers_in(self, networks: Sequence[SnapshotNetworks]) -> list[int]:
+        """The layers to show; raises SnapshotError if a network lacks one."""
+        if self.layers is None:
+            return [res for res in DEFAULT_LAYERS if all(res in net.layers for net in networks)]
+        for net in networks:
+            missing = [res for res in self.layers if res not in net.layers]
+            if missing:
+                have = ", ".join(map(str, net.layers))
+                raise SnapshotError(f"--layers: {net.path} has feature maps of {have} pixels, got {missing[0]}")
+        return self.layers
+
+    def at(
+        self, net: SnapshotNetworks, layers: Sequence[int], on_images: Callable[[int], None] = lambda done: None
+    ) -> Seen:
+        """What a snapshot's networks compute; `on_images` hears how many images are done."""
+        how = {"class_idx": self.class_idx, "psi": self.psi, "batch_size": self.batch_size}
+        return net.of_seeds(self.seeds, layers, **how, on_images=on_images)
+
+
+def show_networks(
+    networks: Sequence[SnapshotNetworks],
+    names: Sequence[str],
+    folder: ClusterFolder,
+    look: Look,
+    photographs: tuple[list[str], Tensor] | None,
+    progress: Progress,
+) -> None:
+    """Sheets, maps and numbers of one or several snapshots.
+
+    Raises:
+        SnapshotError: a network lacks a layer.
+        ClusterError: features cannot be clustered as asked.
+        OSError: a file cannot be written.
+    """
+    layers = look.layers_in(networks)
+    views: list[NetworkView] = []
+    photo_views: list[NetworkView] = []
+    total = len(networks) * len(look.seeds)
+    for i, (name, net) in enumerate(zip(names, networks, strict=True)):
+
+        def on_images(done: int, before: int = i * len(look.seeds)) -> None:
+            progress("images", before + done, total)
+
+        seen = look.at(net, layers, on_images)
+        view = view_network(name, seen, look.captions, look.options, like=views[0] if views else None)
+        views.append(view)
+        photo_view = None
+        if photographs is not None:
+            captions, images_u8 = photographs
+            seen = net.of_images(images_u8, layers, batch_size=look.batch_size)
+            photo_view = view_photographs(view, seen, captions)
+            photo_views.append(photo_view)
+        folder.add_maps(view, folder.path / file_name(name) if len(names) > 1 else folder.path, photo_view)
+    progress("images", total, total)
+    numbers = [found for view in views for found in view.numbers()]
+    folder.add_numbers(numbers)
+
+    for res in layers:
+        how, at_res = described(views, res), [found for found in numbers if found["layer"] == f"{res}x{res}"]
+        for kind, rows_of, seen, note in (
+            ("generator", generator_rows, views, None),
+            ("discriminator", discriminator_rows, views, numbers_note(at_res)),
+            ("photographs", photograph_rows, photo_views, "As the discriminator sees them"),
+        ):
+            rows = [rows_of(view, res) for view in seen]
+            # Sheets about D need more than what the generator's shows: image and clusters.
+            if any(len(of_network) >= NEEDED_ROWS[kind] for of_network in rows):
+                title = f"{kind.capitalize()}, {res}x{res}"
+                sheet = sheet_of(seen, rows, title=f"{title}: {how}", note=note)
+                folder.add_sheet(f"{kind}-{res}x{res}.png", sheet, title, note)
+
+
+def numbers_note(numbers: Sequence[Mapping[str, Any]]) -> str:
+    """How well each discriminator knows the generator's clusters at one resolution, a line each."""
+    return "\n".join((f"{found['network']}: " if len(numbers) > 1 else "") + in_words(found) for found in numbers)
+
+
+def in_words(numbers: Mapping[str, Any]) -> str:
+    """How well a discriminator knows the generator's clusters; nothing without a discriminator."""
+    shared = {"prediction": numbers["nmi"], "D's own features": numbers["encoder_nmi"]}
+    known = [f"{what} {value:.3f}" for what, value in shared.items() if value is not None]
+    parts = [f"mutual information with the generator's clusters: {', '.join(known)}"] if known else []
+    if numbers["cosine"] is not None:
+        parts.append(f"mean cosine similarity of the prediction: {numbers['cosine']:.3f}")
+    return "; ".join(parts)
+
+
+def read_photographs(path: Path, networks: Sequence[SnapshotNetworks], most: int) -> tuple[list[str], Tensor]:
+    """At most `most` images of a folder or zip, cropped to squares and resized to the networks' size.
+
+    Returns:
+        Their names, and uint8 [n, C, H, W].
+
+    Raises:
+        DataError: there is no image, or one cannot be read.
+        SnapshotError: the networks are of different sizes, or one has no discriminator.
+    """
+    for net in networks:
+        if net.D is None:
+            raise SnapshotError(f"--images: {net.path} holds no discriminator, which looks at photographs")
+        sizes = [(other.G.img_resolution, other.G.img_channels) for other in (net, networks[0])]
+        if sizes[0] != sizes[1]:
+            raise SnapshotError(f"--images: {net.path} and {networks[0].path} are of images of different sizes")
+    G = networks[0].G
+    targets = read_targets([path], G.img_resolution, G.img_channels, most=most)
+    images = np.stack([target.image for target in targets])
+    return [target.name for target in targets], torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+
+
+def described(views: Sequence[NetworkView], res: int) -> str:
+    """How many clusters there are at one resolution, and by which distance."""
+    counts = sorted({len(view.clusters[res].centers) for view in views})
+    how = "cosine" if views[0].clusters[res].spherical else "Euclidean"
+    return f"{' and '.join(map(str, counts))} clusters by {how} distance"

@@ -1,0 +1,171 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""The feature maps of a snapshot's networks, on images that its generator makes and on photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from ggdr.scripts.generate import images_of_seeds
+from ggdr.scripts.training.run import build_ggdr
+from ggdr.scripts.training.settings import GGDROptions
+from ggdr.stylegan2.latent.sampling import class_labels
+from ggdr.stylegan2.snapshot import discriminator_of, generator_of
+from ggdr.torch_utils.checkpoint import SnapshotError, load_snapshot
+from ggdr.torch_utils.pictures.images import from_u8
+from ggdr.torch_utils.untrusted.text import printable
+from torch import Tensor
+
+from ggdr import GGDR, FeatureTap
+
+DEFAULT_LAYERS = (8, 16, 32, 64)
+
+Maps = dict[int, Tensor]  # [N, C, res, res] float32 by res
+
+
+@dataclass
+class Seen:
+    """What the networks of one snapshot computed for some images, on their device.
+
+    Attributes:
+        img:       [N, C, H, W] float32 in about [-1, 1].
+        generator: G's feature maps; empty for photographs.
+        predicted: what the decoder on D predicts of them; empty without decoder.
+        encoder:   D's own feature maps.
+    """
+
+    img: Tensor
+    generator: Maps = field(default_factory=dict)
+    predicted: Maps = field(default_factory=dict)
+    encoder: Maps = field(default_factory=dict)
+
+
+class SnapshotNetworks:
+    """The networks of a snapshot: the averaged G, and D and GGDR's decoder where it holds them.
+
+    Raises:
+        SnapshotError: no snapshot, or one that cannot be read.
+    """
+
+    def __init__(self, path: Path, device: torch.device) -> None:
+        self.path, self.device = path, device
+        snapshot = load_snapshot(path)
+        self.nimg = snapshot.nimg
+        self.G = generator_of(snapshot, device)
+        self.D = discriminator_of(snapshot, device) if "D" in snapshot.networks else None
+        if self.D is not None:
+            # Only the logits, which nobody looks at, depend on the minibatch; any number of images will do.
+            self.D.b4.mbstd_group_size = 1
+        self.ggdr: GGDR | None = None
+        if self.D is not None and "ggdr" in snapshot.networks:
+            try:
+                stored = snapshot.config["training"]["ggdr"]
+                options = GGDROptions(tuple(stored["guide_res"]), stored["weight"])
+                self.ggdr = build_ggdr(self.G, self.D, options, device)
+                self.ggdr.load_state_dict(snapshot.networks["ggdr"])
+            except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                reason = printable(error)
+                raise SnapshotError(f"{path}: its GGDR decoder does not fit its settings: {reason}") from error
+
+    @property
+    def layers(self) -> list[int]:
+        """The resolutions of G's feature maps."""
+        return self.G.synthesis.resolutions
+
+    @property
+    def guides(self) -> list[int]:
+        """The resolutions that the decoder predicts."""
+        return [] if self.ggdr is None else [_res_of(name) for name in self.ggdr.guides]
+
+    def of_seeds(
+        self,
+        seeds: Sequence[int],
+        layers: Sequence[int],
+        *,
+        class_idx: int | None,
+        psi: float,
+        batch_size: int,
+        on_images: Callable[[int], None] = lambda done: None,
+    ) -> Seen:
+        """What they compute for the images of these seeds of `ggdr generate`; `on_images` hears how many are done."""
+
+        def look_at(some: Sequence[int]) -> Seen:
+            c = class_labels(len(some), self.G.c_dim, class_idx)
+            names = {res: f"synthesis.b{res}" for res in layers}
+            with ExitStack() as stack:
+                feats = stack.enter_context(FeatureTap(self.G, list(names.values())))
+                watched = self._watch_discriminator(stack, layers)
+                img, _ = images_of_seeds(self.G, some, c, device=self.device, truncation_psi=psi)
+                seen = watched(img, c.to(self.device))
+            seen.generator = {res: feats[name].float() for res, name in names.items()}
+            return seen
+
+        def batches() -> Iterator[Seen]:
+            for start in range(0, len(seeds), batch_size):
+                on_images(start)
+                yield look_at(seeds[start : start + batch_size])
+
+        return _collected(batches(), len(seeds))
+
+    def of_images(self, images_u8: Tensor, layers: Sequence[int], *, batch_size: int) -> Seen:
+        """What the discriminator computes for images uint8 [N, C, H, W] of the network's size."""
+
+        def look_at(part: Tensor) -> Seen:
+            with ExitStack() as stack:
+                watched = self._watch_discriminator(stack, layers)
+                # Its features do not depend on the class, only its logits.
+                c = torch.zeros([len(part), self.G.c_dim], device=self.device)
+                return watched(from_u8(part.to(self.device)), c)
+
+        return _collected((look_at(part) for part in images_u8.split(batch_size)), len(images_u8))
+
+    def _watch_discriminator(self, stack: ExitStack, layers: Sequence[int]):
+        """A function of images and labels that runs D, inside hooks that the stack holds; without D it does nothing."""
+        if self.D is None:
+            return lambda img, c: Seen(img)
+        stack.enter_context(torch.inference_mode())
+        # Block b16 works at 16x16 and hands on maps of 8x8.
+        names = {res: f"b{2 * res}" for res in layers if 2 * res in self.D.resolutions}
+        feats = stack.enter_context(FeatureTap(self.D, list(names.values())))
+        watched = None if self.ggdr is None else stack.enter_context(self.ggdr.watch())
+
+        def run(img: Tensor, c: Tensor) -> Seen:
+            self.D(img, c)
+            predicted = {} if watched is None else self.ggdr.predict(watched)
+            return Seen(
+                img,
+                predicted={_res_of(name): pred for name, pred in predicted.items() if _res_of(name) in layers},
+                encoder={res: feats[name].float() for res, name in names.items()},
+            )
+
+        return run
+
+
+def cosine_maps(predicted: Tensor, generator: Tensor) -> Tensor:
+    """How alike two maps [N, C, H, W] are at each pixel: cosine similarity [N, H, W] in [-1, 1]."""
+    return torch.nn.functional.cosine_similarity(predicted, generator, dim=1)
+
+
+def _res_of(name: str) -> int:
+    """The resolution of a synthesis block, from its name."""
+    return int(name.rpartition("b")[2])
+
+
+def _collected(parts: Iterable[Seen], num: int) -> Seen:
+    """Batches as one, without ever holding all of them twice."""
+    whole, start = Seen(torch.empty(0)), 0
+    for part in parts:
+        stop = start + len(part.img)
+        if start == 0:
+            whole.img = part.img.new_empty([num, *part.img.shape[1:]])
+        whole.img[start:stop] = part.img
+        for kind in ("generator", "predicted", "encoder"):
+            to: Maps = getattr(whole, kind)
+            for res, feats in getattr(part, kind).items():
+                to.setdefault(res, feats.new_empty([num, *feats.shape[1:]]))[start:stop] = feats
+        start = stop
+    return whole

@@ -1,0 +1,79 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""Who may import whom, and what an import may cost."""
+
+from __future__ import annotations
+
+import ast
+import sys
+
+import pytest
+
+from tests.conftest import ROOT, python
+
+# Each folder, and which of its siblings it may import. Only `scripts` knows them all.
+ALLOWED = {
+    "ggdr": set(),
+    "torch_utils": set(),
+    "stylegan2": {"torch_utils"},
+    "metrics": {"torch_utils"},
+    "scripts": {"ggdr", "torch_utils", "stylegan2", "metrics"},
+}
+PLUGIN_MAY_USE = {"torch", "numpy", "sklearn", "scipy", "PIL"}  # scikit-learn brings scipy
+
+
+def imported(path) -> set[str]:
+    """Dotted names of all modules that a file imports, also inside functions."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def folder_of(name: str) -> str:
+    """The folder of this repository that an imported module is in, or the package of others."""
+    first, second = (name.split(".") + [""])[:2]
+    return second if first == "ggdr" and second in ALLOWED else first
+
+
+@pytest.mark.parametrize("folder", ALLOWED)
+def test_folders_know_only_what_lies_below_them(folder):
+    for path in (ROOT / folder).rglob("*.py"):
+        if path == ROOT / "ggdr" / "__main__.py":
+            continue  # the command's entry point
+        names = {folder_of(name) for name in imported(path)} & {*ALLOWED, "tests", "benchmarks"}
+        # `from ggdr import X` names the package that all of them are in.
+        extra = names - {folder} - ALLOWED[folder] - ({"ggdr"} if "ggdr" in imported(path) else set())
+        assert not extra, f"{path.relative_to(ROOT)} imports {extra}"
+
+
+def test_the_plugin_needs_nothing_but_torch_numpy_sklearn_scipy_and_pillow():
+    for path in (ROOT / "ggdr").rglob("*.py"):
+        names = {name.split(".")[0] for name in imported(path)}
+        extra = names - set(sys.stdlib_module_names) - PLUGIN_MAY_USE - {"ggdr"}
+        assert not extra, f"{path.relative_to(ROOT)} imports {extra}"
+
+
+def test_imports_load_nothing_heavy():
+    code = (
+        "import sys, ggdr.regularizer, ggdr.stylegan2.task, ggdr.torch_utils.loop, ggdr.torch_utils.data.loader\n"
+        "import ggdr.torch_utils.runlog\n"
+        "print(sorted({'matplotlib', 'tensorboard', 'sklearn', 'scipy', 'lmdb'} & set(sys.modules)))"
+    )
+    assert python("-c", code).communicate()[0].strip() == "[]"
+
+
+def test_help_does_not_import_torch():
+    code = (
+        "import sys\nfrom click.testing import CliRunner\nfrom ggdr.scripts.cli import COMMANDS, main\n"
+        "for args in [[], *([name] for name in COMMANDS)]:\n"
+        "    result = CliRunner().invoke(main, [*args, '--help'])\n"
+        "    assert result.exit_code == 0 and 'Example' in result.output, result.output\n"
+        "print('torch' in sys.modules)"
+    )
+    assert python("-c", code).communicate()[0].strip() == "False"

@@ -1,0 +1,169 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""The compiled 3x3 convolution against PyTorch's in float64."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from ggdr.torch_utils.ops.build import set_ops
+from ggdr.torch_utils.ops.cpu import conv3x3 as module
+from ggdr.torch_utils.ops.cpu.conv3x3 import conv3x3, conv3x3_up
+
+# Rounding relative to the root mean square of the result.
+TOLERANCE = {torch.float32: 3e-5, torch.bfloat16: 0.05}
+
+SHAPES = [  # n, inputs, outputs, height, width of the smaller images
+    (1, 1, 1, 1, 1),
+    (2, 3, 5, 7, 9),
+    (3, 17, 33, 4, 4),
+    (1, 64, 40, 1, 13),
+    (2, 129, 128, 5, 4),
+    (5, 16, 32, 32, 32),
+    (1, 8, 8, 61, 83),
+]
+
+
+@pytest.fixture(autouse=True)
+def native(native_ops):
+    """Everything here takes the compiled kernels."""
+
+
+@pytest.fixture
+def no_minimum(monkeypatch):
+    """Also tiny images take the compiled kernels."""
+    monkeypatch.setattr(module, "_MIN_TILES", dict.fromkeys([(torch.float32, 1), (torch.float32, 2)], 1))
+    monkeypatch.setattr(module, "_MIN_CHANNELS", 1)
+
+
+def tensors(shape, dtype=torch.float32, *, stride=1, memory_format=torch.channels_last):
+    n, inputs, outputs, height, width = shape
+    large = [n, inputs, height, width] if stride == 1 else [n, inputs, 2 * height + 1, 2 * width + 1]
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randn(large, generator=rng).to(dtype).contiguous(memory_format=memory_format)
+    w = torch.randn([outputs, inputs, 3, 3], generator=rng).contiguous(memory_format=memory_format)
+    gy = torch.randn([n, outputs, height, width], generator=rng).to(dtype).contiguous(memory_format=memory_format)
+    return x, w, gy
+
+
+def direct(x, w, stride):
+    return F.conv2d(x, w, stride=stride, padding=2 - stride)
+
+
+def assert_near(actual, expected, dtype):
+    assert actual.shape == expected.shape
+    error = (actual.double() - expected).abs().max() / expected.square().mean().sqrt()
+    assert error < TOLERANCE[dtype], f"error {error:.1e} of the root mean square"
+
+
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_kernels_agree_with_direct_sums(shape, stride, dtype, memory_format):
+    x, w, gy = tensors(shape, dtype, stride=stride, memory_format=memory_format)
+    xd, wd = x.double().requires_grad_(), w.double().requires_grad_()
+    y = direct(xd, wd, stride)
+    gx, gw = torch.autograd.grad(y, [xd, wd], gy.double())
+    assert_near(torch.ops.ggdr.conv3x3(x, w, stride, False), y, dtype)
+    assert_near(torch.ops.ggdr.conv3x3(gy, w, stride, True), gx, dtype)
+    assert_near(torch.ops.ggdr.conv3x3_weight_grad(x, gy, stride), gw, dtype)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_rounding_stays_near_that_of_the_direct_sum(stride):
+    x, w, _ = tensors((2, 256, 64, 16, 16), stride=stride)
+    exact = direct(x.double(), w.double(), stride)
+    errors = [y - exact for y in (direct(x, w, stride), torch.ops.ggdr.conv3x3(x, w, stride, False))]
+    plain, ours = (error.square().mean().sqrt() for error in errors)
+    assert ours / plain < 10
+
+
+def derivatives(conv, x, w, gy):
+    """First derivatives, and second derivatives of all of them."""
+    x, w, gy = (t.detach().requires_grad_() for t in (x, w, gy))
+    gx, gw = torch.autograd.grad(conv(x, w).sin(), [x, w], gy, create_graph=True)
+    return [gx, gw, *torch.autograd.grad(gx.square().sum() + gw.pow(3).sum(), [x, w, gy])]
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_first_and_second_derivatives_agree_with_those_of_direct_sums(no_minimum, stride):
+    x, w, gy = tensors((2, 5, 6, 7, 5), stride=stride)
+    expected = derivatives(lambda x, w: direct(x, w, stride), x.double(), w.double(), gy.double())
+    for ours, exact in zip(derivatives(lambda x, w: conv3x3(x, w, stride=stride), x, w, gy), expected, strict=True):
+        assert_near(ours, exact, torch.float32)
+
+
+def test_derivatives_of_the_transposed_convolution_agree_with_those_of_direct_sums(no_minimum):
+    large, w, small = tensors((2, 5, 6, 7, 5), stride=2)
+    double = [t.double() for t in (small, w, large)]
+    expected = derivatives(lambda x, w: F.conv_transpose2d(x, w, stride=2), *double)
+    for ours, exact in zip(derivatives(conv3x3_up, small, w, large), expected, strict=True):
+        assert_near(ours, exact, torch.float32)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_results_do_not_depend_on_the_number_of_threads(stride):
+    x, w, gy = tensors((5, 48, 40, 17, 19), stride=stride)
+    threads, results = torch.get_num_threads(), []
+    ops = torch.ops.ggdr
+    try:
+        for n in (1, 3):
+            torch.set_num_threads(n)
+            both = [ops.conv3x3(x, w, stride, False), ops.conv3x3(gy, w, stride, True)]
+            results.append([*both, ops.conv3x3_weight_grad(x, gy, stride)])
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_nan_and_infinity_reach_the_result(stride):
+    x, w, _ = tensors((1, 16, 16, 8, 8), stride=stride)
+    for value in (float("nan"), float("inf")):
+        x[0, 0, 3, 3] = value
+        y = torch.ops.ggdr.conv3x3(x, w, stride, False)
+        assert not y[0, :, 3 // stride, 3 // stride].isfinite().any()
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_empty_batches(stride):
+    x, w, gy = tensors((0, 4, 6, 8, 8), stride=stride)
+    assert torch.ops.ggdr.conv3x3(x, w, stride, False).shape == gy.shape
+    assert torch.ops.ggdr.conv3x3(gy, w, stride, True).shape == x.shape
+    assert torch.equal(torch.ops.ggdr.conv3x3_weight_grad(x, gy, stride), torch.zeros(6, 4, 3, 3))
+
+
+def is_compiled(x, *, up=False, stride=1):
+    w = torch.randn(16, 16, 3, 3, dtype=x.dtype, requires_grad=True)
+    y = conv3x3_up(x, w) if up else conv3x3(x, w, stride=stride)
+    return "ggdr" in y.grad_fn.name()
+
+
+def test_large_images_take_the_kernels_and_the_rest_the_direct_sum():
+    assert is_compiled(torch.randn(4, 16, 32, 32))
+    assert is_compiled(torch.randn(4, 16, 33, 33), stride=2)
+    assert is_compiled(torch.randn(4, 16, 16, 16), up=True)
+    assert not is_compiled(torch.randn(1, 16, 4, 4))
+    assert not is_compiled(torch.randn(4, 16, 32, 32), stride=2)
+    assert not is_compiled(torch.randn(4, 16, 32, 32, dtype=torch.float64))
+    set_ops("reference")
+    assert not is_compiled(torch.randn(4, 16, 32, 32))
+
+
+@pytest.mark.parametrize("stride, transpose", [(1, False), (1, True), (2, False), (2, True)])
+def test_registration_is_complete(stride, transpose):
+    x, w, gy = (t.requires_grad_() for t in tensors((2, 4, 5, 3, 4), stride=stride))
+    torch.library.opcheck(torch.ops.ggdr.conv3x3.default, (gy if transpose else x, w, stride, transpose))
+    torch.library.opcheck(torch.ops.ggdr.conv3x3_weight_grad.default, (x, gy, stride))
+
+
+def test_wrong_arguments_are_named():
+    x, w = torch.randn(1, 4, 8, 8), torch.randn(4, 3, 3, 3)
+    with pytest.raises(ValueError, match=r"w must be \[Cout, 4, 3, 3\] for x \(1, 4, 8, 8\), got \(4, 3, 3, 3\)"):
+        conv3x3(x, w)
+    with pytest.raises(ValueError, match=r"w must be \[4, Cout, 3, 3\] for x \(1, 4, 8, 8\), got \(3, 3, 3, 3\)"):
+        conv3x3_up(x, w[:3])
+    with pytest.raises(RuntimeError, match="x must be .* float32 or bfloat16, got .* Double"):
+        torch.ops.ggdr.conv3x3(x.double(), torch.randn(4, 4, 3, 3), 1, False)
+    with pytest.raises(RuntimeError, match="stride 2 needs odd sizes"):
+        torch.ops.ggdr.conv3x3(x, torch.randn(4, 4, 3, 3), 2, False)

@@ -1,0 +1,62 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""Counted arithmetic against arithmetic by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from ggdr.torch_utils.ops.build import ops_mode, set_ops
+from ggdr.torch_utils.timing.flops import count_flops
+
+MULTIPLY_ADD = 2
+
+
+def test_a_convolution_step_costs_the_forward_once_for_each_gradient_asked_for():
+    x, w = torch.randn(2, 3, 8, 8), torch.randn(5, 3, 3, 3, requires_grad=True)
+    forward = MULTIPLY_ADD * 2 * 5 * 8 * 8 * 3 * 3 * 3
+    assert count_flops(lambda: F.conv2d(x, w, padding=1)) == forward
+    assert count_flops(lambda: F.conv2d(x, w, padding=1).sum().backward()) == 2 * forward
+    x.requires_grad_()
+    assert count_flops(lambda: F.conv2d(x, w, padding=1).sum().backward()) == 3 * forward
+
+
+def test_strides_count_outputs_and_transposed_convolutions_inputs():
+    x, w = torch.randn(2, 3, 9, 9, requires_grad=True), torch.randn(5, 3, 3, 3)
+    assert count_flops(lambda: F.conv2d(x, w, stride=2)) == MULTIPLY_ADD * 2 * 5 * 4 * 4 * 3 * 9
+    forward = MULTIPLY_ADD * 2 * 5 * 9 * 9 * 3 * 9
+    assert count_flops(lambda: F.conv_transpose2d(x, w.transpose(0, 1), stride=2)) == forward
+    assert count_flops(lambda: F.conv_transpose2d(x, w.transpose(0, 1), stride=2).sum().backward()) == 2 * forward
+
+
+def test_groups_divide_the_arithmetic_and_depthwise_filters_do_not_count():
+    x = torch.randn(2, 4, 8, 8, requires_grad=True)
+    grouped = torch.randn(6, 2, 3, 3, requires_grad=True)
+    forward = MULTIPLY_ADD * 2 * 6 * 8 * 8 * 2 * 9
+    assert count_flops(lambda: F.conv2d(x, grouped, padding=1, groups=2).sum().backward()) == 3 * forward
+    depthwise = torch.randn(4, 1, 3, 3, requires_grad=True)
+    assert count_flops(lambda: F.conv2d(x, depthwise, groups=4).sum().backward()) == 0
+
+
+def test_gradient_penalties_are_counted_through_the_second_derivative():
+    x, w = torch.randn(2, 3, requires_grad=True), torch.randn(3, 5, requires_grad=True)
+
+    def penalty() -> None:
+        (grad,) = torch.autograd.grad((x @ w).square().sum(), x, create_graph=True)
+        grad.square().sum().backward()
+
+    # x w; the gradient y w'; then of that product the gradients for y and w, and of the first those for x and w.
+    assert count_flops(penalty) == 6 * MULTIPLY_ADD * 2 * 3 * 5
+
+
+def test_counting_takes_reference_operations_and_leaves_the_mode_as_it_was():
+    modes = []
+    set_ops("auto")
+    try:
+        count_flops(lambda: modes.append(ops_mode()))
+        with pytest.raises(ZeroDivisionError):
+            count_flops(lambda: 1 / 0)
+        assert (modes, ops_mode()) == (["reference"], "auto")
+    finally:
+        set_ops(None)

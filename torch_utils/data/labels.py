@@ -1,0 +1,148 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""Labels of images, from dataset.json or the names of their folders. Needs no torch, as image_files.py."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ggdr.torch_utils.data.image_files import MAX_FILE, Container, DataError
+from ggdr.torch_utils.untrusted.json_text import parse_json
+from ggdr.torch_utils.untrusted.text import printable
+
+MAX_LABEL = 2**16  # bytes that dataset.json may take for an image
+MAX_CLASSES = 2**16  # labels become one-hot vectors: a stray large number must not fill the memory
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """Labels of a list of images, in its order.
+
+    Attributes:
+        values:  [N] int64 class indices >= 0, or [N, c_dim] float32 vectors.
+        classes: class names, index = label; None when unknown.
+    """
+
+    values: np.ndarray
+    classes: list[str] | None = None
+
+    @property
+    def is_onehot(self) -> bool:
+        return self.values.ndim == 1
+
+    @property
+    def c_dim(self) -> int:
+        if not self.is_onehot:
+            return self.values.shape[1]
+        return max(int(self.values.max()) + 1, len(self.classes or ()))
+
+
+def read_labels(container: Container, names: Sequence[str]) -> LabelTable | None:
+    """Labels from dataset.json, else from the names of the first-level sub-folders, else None.
+
+    A folder that holds everything (as archives often have) is looked through. Sub-folder names count only if
+    there are two or more, at most 65536, and no image lies beside them.
+
+    Args:
+        container: where dataset.json is.
+        names:     all image names, sorted.
+
+    Raises:
+        DataError: dataset.json is invalid, or does not fit the images.
+    """
+    shared = _shared_folder(names)
+    for root in dict.fromkeys(("", shared)):
+        if container.has(root + "dataset.json"):
+            content = container.read(root + "dataset.json", min(MAX_FILE, 2**20 + MAX_LABEL * len(names)))
+            found, table = _parse_labels(content, container.where(root + "dataset.json"), root, names)
+            if found:
+                return table
+    folders = [name[len(shared) :].split("/")[0] for name in names if "/" in name[len(shared) :]]
+    classes = sorted(set(folders))
+    if not 2 <= len(classes) <= MAX_CLASSES or len(folders) < len(names):
+        return None
+    index = {name: i for i, name in enumerate(classes)}
+    return LabelTable(np.array([index[name] for name in folders], dtype=np.int64), classes)
+
+
+def _shared_folder(names: Sequence[str]) -> str:
+    """'x/' (or 'x/y/', ...) if every name lies below it, else ''."""
+    first, last = names[0].split("/")[:-1], names[-1].split("/")[:-1]  # names are sorted
+    return "".join(f"{part}/" for part in _common_prefix(first, last))
+
+
+def _common_prefix(a: Sequence[str], b: Sequence[str]) -> Iterator[str]:
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            return
+        yield x
+
+
+def _parse_labels(content: bytes, where: str, root: str, names: Sequence[str]) -> tuple[bool, LabelTable | None]:
+    """(whether dataset.json speaks of labels, the table or None for "none"); its names start at root."""
+    try:
+        meta = parse_json(content)
+    except ValueError as error:
+        raise DataError(f"{where}: invalid JSON ({printable(error)})") from error
+    if not isinstance(meta, dict):
+        expected = '{"labels": [[name, int], ...]}'
+        raise DataError(f"{where}: holds a {type(meta).__name__}; expected an object {expected}")
+    if "labels" not in meta:
+        return False, None
+    if meta["labels"] is None:
+        return True, None
+
+    # Entries.
+    entries = meta["labels"]
+    expected = '"labels" must be null or a list of [name, label] pairs'
+    if not isinstance(entries, list):
+        raise DataError(f"{where}: {expected}; got a {type(entries).__name__}")
+    table = {}
+    for entry in entries:
+        if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)):
+            raise DataError(f"{where}: {expected}; got {_shown(entry)}")
+        table[root + entry[0]] = entry[1]
+
+    # One label for each image, and no other.
+    missing = [name for name in names if name not in table]
+    unknown = sorted(table.keys() - set(names))
+    if missing or unknown or len(entries) != len(table):
+        detail = "a name occurs twice"
+        if missing or unknown:
+            detail = f"{printable(missing[0])} has none" if missing else f"there is no {printable(unknown[0])}"
+        counts = f"{len(entries)} labels for {len(names)} images"
+        raise DataError(f"{where}: {counts} ({detail}); expected one for each")
+    return True, _to_table([table[name] for name in names], names, meta.get("classes"), where)
+
+
+def _to_table(labels: list, names: Sequence[str], classes: object, where: str) -> LabelTable:
+    """Check the labels' types and make arrays of them."""
+    if classes is not None and not (isinstance(classes, list) and all(isinstance(c, str) for c in classes)):
+        raise DataError(f'{where}: "classes" must be a list of names; got {_shown(classes)}')
+    if classes is not None and len(classes) > MAX_CLASSES:
+        raise DataError(f'{where}: "classes" has {len(classes):,} names; expected at most {MAX_CLASSES:,}')
+    if all(type(label) is int for label in labels):
+        for name, label in zip(names, labels, strict=True):
+            if not 0 <= label < MAX_CLASSES:
+                raise DataError(
+                    f"{where}: label of {printable(name)} is {_shown(label)}; expected 0 to {MAX_CLASSES - 1}"
+                )
+        return LabelTable(np.array(labels, dtype=np.int64), classes)
+    width = len(labels[0]) if isinstance(labels[0], list) else 0
+    for name, label in zip(names, labels, strict=True):
+        # Beyond float32 there is only infinity.
+        vector = isinstance(label, list) and all(type(x) in (int, float) and abs(x) < 1e38 for x in label)
+        if not (0 < width <= MAX_CLASSES and vector and len(label) == width):
+            raise DataError(
+                f"{where}: label of {printable(name)} is {_shown(label)}; "
+                "expected integers >= 0 for all images, or lists of numbers of one length for all"
+            )
+    return LabelTable(np.array(labels, dtype=np.float32))
+
+
+def _shown(value: object) -> str:
+    """A part of dataset.json, for messages."""
+    return json.dumps(value)[:80]

@@ -1,0 +1,65 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""The arithmetic that a piece of PyTorch code asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from ggdr.torch_utils.ops.build import ops_mode, set_ops
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import conv_flop_count, flop_registry
+
+
+def count_flops(run: Callable[[], object]) -> int:
+    """FLOPs of the convolutions and matrix products in `run()`, forward and backward, two a multiply-add.
+
+    Counted is what PyTorch is asked for: a gradient that nobody needs costs nothing, nor does a second use of a
+    result. Left out are depthwise convolutions (FIR filters) and everything that works element by element. Inside,
+    this project's operations take their reference implementation, which PyTorch can see into.
+    """
+    mode = ops_mode()
+    set_ops("reference")
+    try:
+        with _Counter() as counter:
+            run()
+    finally:
+        set_ops(mode)
+    return counter.total
+
+
+class _Counter(TorchDispatchMode):
+    """Sums up PyTorch's own formulas. FlopCounterMode does too, but fails in torch.autograd.grad, which R1 needs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        op = func.overloadpacket
+        if op is torch.ops.aten.convolution:
+            self.total += _convolution(*args, **kwargs, out=out)
+        elif op is torch.ops.aten.convolution_backward:
+            self.total += _convolution_backward(*args, **kwargs)
+        elif op in flop_registry:
+            self.total += flop_registry[op](*args, **kwargs, out_val=out)
+        return out
+
+
+def _convolution(x, w, bias, stride, padding, dilation, transposed, output_padding, groups, *, out) -> int:
+    """FLOPs of one call of aten.convolution, from the shapes of x, w and out."""
+    if groups == x.shape[1] > 1:
+        return 0
+    return conv_flop_count(list(x.shape), list(w.shape), list(out.shape), transposed=transposed)
+
+
+def _convolution_backward(grad_out, x, w, bias_sizes, *settings) -> int:
+    """Each gradient asked for pairs the numbers that the forward paired. PyTorch's own formula forgets groups."""
+    *settings, output_mask = settings
+    return _convolution(x, w, None, *settings, out=grad_out) * sum(output_mask[:2])
