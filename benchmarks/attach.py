@@ -13,11 +13,11 @@ from pathlib import Path
 import click
 import torch
 import torch.nn.functional as F
-from ggdr.torch_utils.data.dataset import ImageDataset
-from ggdr.torch_utils.data.image_files import DataError
 from torch import Tensor
 
 from ggdr import GGDR
+from ggdr.torch_utils.data.dataset import ImageDataset
+from ggdr.torch_utils.data.image_files import DataError
 from tests.foreign_gans import GANS, Trainer, digits
 
 WARM_UP = 3  # steps that are not timed

@@ -10,10 +10,11 @@ from collections.abc import Callable
 import click
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+
 from ggdr.stylegan2.augment.filters import SYM6, upsampling
 from ggdr.stylegan2.augment.pipe import PIPES, AugmentPipe
 from ggdr.torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
-from torch import Tensor
 
 
 def fastest_ms(run: Callable[[], object], repeats: int, device: torch.device) -> float:

@@ -11,9 +11,10 @@ import click
 import numpy as np
 import torch
 import torch.nn.functional as F
-from ggdr.stylegan2.augment.pipe import PIPES, AugmentConfig, AugmentPipe
 from PIL import Image, ImageDraw
 from torch import Tensor
+
+from ggdr.stylegan2.augment.pipe import PIPES, AugmentConfig, AugmentPipe
 
 TRANSFORMS = (
     "xflip rotate90 xint scale rotate aniso xfrac brightness contrast lumaflip hue saturation imgfilter noise cutout"

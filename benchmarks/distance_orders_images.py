@@ -12,13 +12,6 @@ from typing import NamedTuple
 import click
 import numpy as np
 import torch
-from ggdr.metrics.fid import frechet_distance
-from ggdr.metrics.offline import OfflineFeatures
-from ggdr.metrics.stats import FeatureStats
-from ggdr.scripts.curves import COLORS, STYLE
-from ggdr.stylegan2 import load_generator
-from ggdr.torch_utils.data.dataset import ImageDataset
-from ggdr.torch_utils.pictures.images import to_u8
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -26,6 +19,14 @@ from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
+
+from ggdr.metrics.fid import frechet_distance
+from ggdr.metrics.offline import OfflineFeatures
+from ggdr.metrics.stats import FeatureStats
+from ggdr.scripts.curves import COLORS, STYLE
+from ggdr.stylegan2 import load_generator
+from ggdr.torch_utils.data.dataset import ImageDataset
+from ggdr.torch_utils.pictures.images import to_u8
 
 SHOWN = 5  # fake on which each corruption is shown
 

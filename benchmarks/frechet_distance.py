@@ -10,12 +10,13 @@ from typing import TypeVar
 
 import click
 import torch
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
 from ggdr.metrics.fid import frechet_distance
 from ggdr.metrics.kid import kid
 from ggdr.metrics.manifold import precision_recall
 from ggdr.metrics.stats import FeatureStats, Gaussian
-from threadpoolctl import threadpool_limits
-from torch import Tensor
 
 T = TypeVar("T")
 

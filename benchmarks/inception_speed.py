@@ -13,14 +13,14 @@ from unittest import mock
 import click
 import pytest
 import torch
+from torch import Tensor
+
 from ggdr.metrics.float32 import exact_float32
 from ggdr.metrics.inception import InceptionV3, load_inception
 from ggdr.metrics.resize import INPUT_SIZE, MODES, prepare
 from ggdr.torch_utils.timing.allocator import keep_freed_memory
 from ggdr.torch_utils.timing.flops import count_flops
 from ggdr.torch_utils.timing.machine_peak import conv_rate
-from torch import Tensor
-
 from tests.references import import_or_skip
 
 THEIRS = "torch_fidelity.feature_extractor_inceptionv3"

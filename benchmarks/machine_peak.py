@@ -12,6 +12,7 @@ import argparse
 import json
 
 import torch
+
 from ggdr.torch_utils.timing.machine_peak import conv_rate, matmul_rate
 
 

@@ -19,6 +19,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from torch.profiler import ProfilerActivity, profile
+
 from ggdr.scripts.benches.drawn_images import draw_pictures, write_images
 from ggdr.scripts.benches.train import resolve_settings
 from ggdr.scripts.training.run import HALF_DTYPES, build_task, tune_process
@@ -29,7 +31,6 @@ from ggdr.torch_utils.loop import LoopConfig, PhaseRunner, StatsSum
 from ggdr.torch_utils.ops import set_ops
 from ggdr.torch_utils.timing.flops import count_flops
 from ggdr.torch_utils.timing.machine_peak import conv_rate
-from torch.profiler import ProfilerActivity, profile
 
 RES, BATCH, WARM_UP = 32, 16, 6
 COMMAND = dict(cfg="cpu", batch=BATCH, ggdr=True, ggdr_res=(8,), ggdr_weight=10.0, aug="ada", p=0.5)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import safetensors
 import safetensors.torch
+
 from ggdr.metrics.detectors import Detector
 from ggdr.metrics.extract import Extracted, Want
 from ggdr.metrics.sources import ImageSource

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from ggdr.metrics.extract import Extracted, MetricError, spread_mask
 from ggdr.metrics.fid import fid_infinity, frechet_distance
 from ggdr.metrics.inception_score import inception_score
@@ -18,7 +20,6 @@ from ggdr.metrics.manifold import density_coverage, precision_recall
 from ggdr.metrics.names import NUM_IS_SPLITS, MetricSpec
 from ggdr.metrics.resize import Mode
 from ggdr.metrics.stats import FeatureStats, Gaussian
-from torch import Tensor
 
 NUM_KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
 IS_SHUFFLE_SEED = 2020  # torch-fidelity shuffles before it splits

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from ggdr.metrics.float32 import exact_float32
 from ggdr.metrics.resize import Mode, prepare
 from ggdr.metrics.weights import INCEPTION, LPIPS_VGG, VGG16
 from ggdr.torch_utils.downloads import WeightsError, find_hashed, sha256_of
-from torch import Tensor, nn
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from ggdr.metrics.cache import FeatureCache
 from ggdr.metrics.compute import Compared, Values, compute
 from ggdr.metrics.detectors import Detector, DetectorFiles
@@ -20,7 +22,6 @@ from ggdr.metrics.ppl import EPSILON, ppl_summary
 from ggdr.metrics.sources import ImageSource
 from ggdr.metrics.stats import Gaussian
 from ggdr.torch_utils.distributed import ProcessGroup
-from torch import Tensor
 
 # (spec, path numbers, LPIPS) to the lengths of a generator's paths, [n].
 PathLengths = Callable[[MetricSpec, Sequence[int], Callable[[Tensor, Tensor], Tensor]], Tensor]

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from ggdr.metrics.detectors import Detector
 from ggdr.metrics.sources import ImageSource
 from ggdr.metrics.stats import FeatureStats
 from ggdr.torch_utils.data.dataset import random_state
 from ggdr.torch_utils.distributed import ProcessGroup
-from torch import Tensor
 
 Progress = Callable[[str, int, int], None]  # what, done, total
 

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from ggdr.metrics.stats import FeatureStats, Gaussian
 from torch import Tensor
+
+from ggdr.metrics.stats import FeatureStats, Gaussian
 
 
 class FidInfinity(NamedTuple):

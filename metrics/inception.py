@@ -15,11 +15,12 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from ggdr.metrics.resize import INPUT_SIZE
 from ggdr.metrics.weights import INCEPTION, load_weights
 from ggdr.torch_utils.ops.bias_act import bias_act
 from ggdr.torch_utils.ops.cpu.conv3x3 import conv3x3
-from torch import Tensor, nn
 
 POOL_DIM, LOGITS_DIM = 2048, 1008
 BN_EPS = 1e-3

@@ -8,8 +8,9 @@ import math
 from typing import NamedTuple
 
 import torch
-from ggdr.metrics.features import check_finite
 from torch import Tensor
+
+from ggdr.metrics.features import check_finite
 
 
 class InceptionScore(NamedTuple):

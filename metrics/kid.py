@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from ggdr.metrics.features import check_sets
 from torch import Tensor
+
+from ggdr.metrics.features import check_sets
 
 # Kernel values held at once, 2000 x 2000 of them: 32 MB.
 BLOCK_ROWS = 2000

@@ -7,9 +7,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
+
 from ggdr.metrics.vgg import STAGES, ConvStages, load_into, normalise, shapes_of
 from ggdr.metrics.weights import LPIPS_VGG, VGG16, load_weights
-from torch import Tensor, nn
 
 # ImageNet's mean and deviation, as LPIPS rounds them, for images in [-1, 1].
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)

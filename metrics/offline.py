@@ -25,8 +25,9 @@ import hashlib
 import numpy as np
 import torch
 import torch.nn.functional as F
-from ggdr.metrics.float32 import exact_float32
 from torch import Tensor, nn
+
+from ggdr.metrics.float32 import exact_float32
 
 VERSION = "offline-v1"
 SIZE, LARGE_SIZE, MIN_SIZE = 32, 64, 8  # pixels

@@ -15,13 +15,14 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from ggdr.metrics.stats import FeatureStats
 from ggdr.torch_utils.data.image_files import Container, DataError, digest
 from ggdr.torch_utils.data.labels import LabelTable, read_labels
 from ggdr.torch_utils.data.rgb_decoder import RGBDecoder
 from ggdr.torch_utils.data.workers import cpu_count, map_in_order
 from ggdr.torch_utils.untrusted.npz import Npz, NpzError, open_npz
-from torch import Tensor
 
 NUM_WITHOUT_WORKERS = 4000  # fewer images are decoded sooner than worker processes start
 

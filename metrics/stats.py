@@ -7,8 +7,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from ggdr.metrics.features import check_finite
 from torch import Tensor
+
+from ggdr.metrics.features import check_finite
 
 # Rows enter the sums this many at a time, whatever the batches: one product of matrices a block, and the same bits.
 BLOCK_ROWS = 1024

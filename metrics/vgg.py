@@ -9,11 +9,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from ggdr.metrics.weights import VGG16 as FILE
 from ggdr.metrics.weights import load_weights
 from ggdr.torch_utils.ops.bias_act import bias_act
 from ggdr.torch_utils.ops.cpu.conv3x3 import conv3x3
-from torch import Tensor, nn
 
 INPUT_SIZE, FC_DIM = 224, 4096
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's images in [0, 1]

@@ -8,10 +8,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from torch import Tensor
+
 from ggdr.torch_utils.downloads import WeightsError, WeightsFile
 from ggdr.torch_utils.untrusted.state_dicts import misfits
 from ggdr.torch_utils.untrusted.torch_files import TensorFileError, read_tensor_file
-from torch import Tensor
 
 HINT = "Metrics named _offline need no weights."
 INCEPTION = WeightsFile(

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import click
+
 from ggdr.scripts.benches.converter import dataset
 from ggdr.scripts.benches.loader import data
 from ggdr.scripts.benches.train import train

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
 from ggdr.scripts.options.network import (
     ReadBy,
     make_folder,
@@ -23,6 +24,7 @@ from ggdr.scripts.options.progress import progress_bars
 
 if TYPE_CHECKING:
     import torch
+
     from ggdr.scripts.reports.card_facts import Facts
     from ggdr.torch_utils.checkpoint import Snapshot
 
@@ -111,6 +113,7 @@ def write_samples(
 ) -> str:
     """Pictures of seeds in rows of eight, each of the next class if there are classes; returns what they are."""
     import torch
+
     from ggdr.scripts.generate import images_of_seeds
     from ggdr.stylegan2.snapshot import generator_of
     from ggdr.torch_utils.pictures.images import save_image, to_u8

@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+
 from ggdr.scripts.errors import CliError, cli_errors
 from ggdr.scripts.options.network import (
     SNAPSHOT_FILE,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
+
 from ggdr.metrics.names import parse_metric
 from ggdr.scripts.options.parameters import bad_parameter
 from ggdr.torch_utils.untrusted.json_text import is_finite, parse_json
@@ -187,10 +188,11 @@ def plot_runs(runs: dict[str, list[dict]], path: str | Path, *, smooth: bool = F
         ValueError: no run holds any number to draw, or there are more than seven runs.
         OSError: `path` cannot be written.
     """
-    from ggdr.torch_utils.checkpoint import atomic_write
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+
+    from ggdr.torch_utils.checkpoint import atomic_write
 
     if len(runs) > len(COLORS):
         raise ValueError(f"got {len(runs)} runs, expected {len(COLORS)} at most, told apart by colour")

@@ -20,6 +20,7 @@ from types import FrameType
 
 import click
 import numpy as np
+
 from ggdr.scripts.errors import CliError
 from ggdr.scripts.options.progress import progress_bars
 from ggdr.torch_utils.data.archives import Source, open_source, spread

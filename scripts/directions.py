@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
+
 from ggdr.scripts.options.layers import LAYERS, find_layers, spans
 from ggdr.scripts.options.network import (
     batch_option,
@@ -37,9 +38,10 @@ from ggdr.scripts.options.progress import progress_bars
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
+
     from ggdr.stylegan2 import Generator
     from ggdr.stylegan2.latent.directions import Directions
-    from torch import Tensor
 
 TITLES = {"sefa": "SeFa", "pca": "PCA"}
 WHAT_SHARE_IS = {"sefa": "of the style gain", "pca": "of the variance of W"}
@@ -167,6 +169,7 @@ def _save_sheets(
 ) -> None:
     """A sheet for each direction, and one of all directions at the first seed."""
     import torch
+
     from ggdr.torch_utils.pictures.images import save_image
     from ggdr.torch_utils.pictures.sheets import contact_sheet
 

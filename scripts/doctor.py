@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
+
 from ggdr.scripts.options.parameters import Device, choose_device
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def examine(devices: Sequence[torch.device], *, build: bool) -> dict[str, Any]:
 def _versions() -> dict[str, str | None]:
     import numpy as np
     import torch
+
     from ggdr.torch_utils.ops.toolchain import output_of
 
     try:
@@ -122,6 +124,7 @@ def _versions() -> dict[str, str | None]:
 
 def _devices() -> list[dict[str, Any]]:
     import torch
+
     from ggdr.torch_utils.data.workers import cpu_count
     from ggdr.torch_utils.ops.toolchain import cpu_features, cpu_name
 

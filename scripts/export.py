@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
+
 from ggdr.scripts.card import card_options, card_parameters, check_place, check_seeds, read_card_facts
 from ggdr.scripts.errors import CliError, cli_errors
 from ggdr.scripts.options.network import ReadBy, make_folder, network_option
@@ -189,6 +190,7 @@ def _part(snapshot: Snapshot, options: dict[str, Any]) -> Part:
 def _export_graph(snapshot: Snapshot, out: Path, file_format: str, options: dict[str, Any]) -> None:
     """ONNX or torch.export: written beside its place, compared, and moved there."""
     import torch
+
     from ggdr.stylegan2.weights.export import TOLERANCE, ExportError, save_onnx, save_torch_export
 
     if file_format == "onnx":

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
 from ggdr.scripts.options.network import (
     GRID,
     batch_option,
@@ -28,8 +29,9 @@ from ggdr.scripts.options.progress import progress_bars
 
 if TYPE_CHECKING:
     import torch
-    from ggdr.stylegan2 import Generator
     from torch import Tensor
+
+    from ggdr.stylegan2 import Generator
 
 
 def generate_images(
@@ -209,6 +211,7 @@ def _write(
 ) -> Path:
     """Write the pictures as they come, or one file at the end; returns the file, or the folder of many."""
     import torch
+
     from ggdr.torch_utils.pictures.images import make_grid, save_image
 
     keep_images = columns_rows is not None or file_format == "npz"
@@ -246,6 +249,7 @@ def _write(
 def _save_npz(path: Path, images_u8: Tensor, seeds: list[int], ws: Tensor | None) -> None:
     """images uint8 [N, H, W, C], seeds int64 [N] and perhaps w float32 [N, num_ws, w_dim]; uncompressed."""
     import numpy as np
+
     from ggdr.torch_utils.checkpoint import atomic_write
 
     images = images_u8.permute(0, 2, 3, 1).contiguous().numpy()

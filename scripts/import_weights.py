@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
 from ggdr.scripts.errors import CliError, cli_errors
 from ggdr.scripts.importing.published import LICENCE, NETWORKS, network_name, weights_file
 from ggdr.scripts.options.network import make_folder

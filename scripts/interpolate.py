@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
 from ggdr.scripts.options.network import (
     GRID,
     SEEDS,
@@ -38,8 +39,9 @@ from ggdr.torch_utils.pictures.animation import ANIMATIONS
 
 if TYPE_CHECKING:
     import numpy as np
-    from ggdr.stylegan2.latent.sampling import Walk
     from torch import Tensor
+
+    from ggdr.stylegan2.latent.sampling import Walk
 
 KEYS_PER_CELL = 8
 
@@ -170,6 +172,7 @@ def _save_video(
 ) -> int:
     """Writes frames as they come; returns their number."""
     import numpy as np
+
     from ggdr.torch_utils.pictures.animation import save_animation
     from ggdr.torch_utils.pictures.sheets import as_rgb, enlarged
 
@@ -196,6 +199,7 @@ def _save_sheet(
 ) -> None:
     """One row from each key to the next, both of them shown; the walks of all cells below each other."""
     import torch
+
     from ggdr.torch_utils.pictures.images import save_image
     from ggdr.torch_utils.pictures.sheets import contact_sheet
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
 from ggdr.scripts.errors import CliError, first_process_speaks, metric_errors
 from ggdr.scripts.options.network import SNAPSHOT_FILE
 from ggdr.scripts.options.parameters import FiniteFloat, device_option, join_processes, ops_option, prepare_ops
@@ -157,6 +158,7 @@ def _check_sources(command: dict[str, Any], specs: list[MetricSpec]) -> None:
 def _run(command: dict[str, Any], specs: list[MetricSpec], group: ProcessGroup) -> None:
     """Opens the images, computes, prints and stores."""
     import torch
+
     from ggdr.metrics.cache import FeatureCache
     from ggdr.metrics.detectors import DetectorFiles
     from ggdr.metrics.evaluate import Job, evaluate

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
 from ggdr.scripts.errors import CliError, metric_errors
 from ggdr.scripts.options.network import (
     batch_option,
@@ -33,11 +34,12 @@ from ggdr.scripts.options.progress import progress_bars
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
+
     from ggdr.scripts.viewing.photographs import Target
     from ggdr.scripts.viewing.projection_files import Result
     from ggdr.stylegan2 import Discriminator, Generator
     from ggdr.stylegan2.latent.projection import ProjectionConfig, WStatistics
-    from torch import Tensor
 
     DistanceTo = Callable[[Tensor], Callable[[Tensor], Tensor]]  # targets to the distances of images from them
 
@@ -170,6 +172,7 @@ class Projector:
         """
         import numpy as np
         import torch
+
         from ggdr.metrics.float32 import exact_float32
         from ggdr.scripts.viewing.projection_files import Result
         from ggdr.stylegan2.latent.projection import project

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import click
+
 from ggdr.scripts.curves import COLORS, label_option, run_dirs_argument, run_names
 from ggdr.scripts.errors import CliError, os_error_text
 from ggdr.scripts.options.parameters import bad_parameter

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
 from ggdr.scripts.options.layers import LAYERS, find_layers
 from ggdr.scripts.options.network import (
     SEEDS,
@@ -125,6 +126,7 @@ def _sheet(
 ) -> np.ndarray:
     """The tables below each other, each with its sources in the first row and column."""
     import numpy as np
+
     from ggdr.torch_utils.pictures.sheets import contact_sheet
 
     rows, columns = ["", *map(str, row_seeds)], ["", *map(str, column_seeds)]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
+
 from ggdr.scripts.errors import CliError, cli_errors, first_process_speaks, metric_errors, os_error_text
 from ggdr.scripts.options.parameters import FiniteFloat, device_option, join_processes, ops_option, prepare_ops
 from ggdr.stylegan2.config import PRESET_NAMES

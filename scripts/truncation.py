@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
 from ggdr.scripts.options.network import (
     ReadBy,
     batch_option,

@@ -11,10 +11,11 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor, nn
+
 from ggdr.stylegan2.config import DiscriminatorConfig
 from ggdr.stylegan2.layers import Conv2dLayer, FullyConnectedLayer, MappingNetwork, minibatch_std
 from ggdr.torch_utils.ops.upfirdn2d import downsample2d, setup_filter
-from torch import Tensor, nn
 
 
 class DiscriminatorBlock(nn.Module):

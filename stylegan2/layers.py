@@ -11,10 +11,11 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor, nn
+
 from ggdr.torch_utils.ops.bias_act import ACTIVATIONS, bias_act
 from ggdr.torch_utils.ops.conv2d_resample import conv2d_resample
 from ggdr.torch_utils.ops.upfirdn2d import setup_filter
-from torch import Tensor, nn
 
 
 def normalize_2nd_moment(x: Tensor, *, eps: float = 1e-8) -> Tensor:

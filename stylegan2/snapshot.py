@@ -9,14 +9,15 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
 from ggdr.stylegan2.config import DiscriminatorConfig, GeneratorConfig
 from ggdr.stylegan2.discriminator import Discriminator
 from ggdr.stylegan2.generator import Generator
 from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError, load_snapshot
 from ggdr.torch_utils.untrusted.state_dicts import misfits
 from ggdr.torch_utils.untrusted.text import printable
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 Config = TypeVar("Config", GeneratorConfig, DiscriminatorConfig)
 

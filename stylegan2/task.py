@@ -11,6 +11,8 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from ggdr.stylegan2.augment.ada import AdaController
 from ggdr.stylegan2.augment.pipe import AugmentPipe
 from ggdr.stylegan2.config import LossConfig, OptimConfig
@@ -27,7 +29,6 @@ from ggdr.stylegan2.losses import (
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.ema import ema_beta, update_ema
 from ggdr.torch_utils.gan import Batch, Phase, PhaseOutput, Regularizer
-from torch import Tensor
 
 LabelSampler = Callable[[int, torch.Generator], Tensor]  # (n, generator) -> labels [n, c_dim] float32
 

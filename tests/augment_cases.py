@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import torch
+
 from ggdr.stylegan2.augment.pipe import PIPES, AugmentConfig, AugmentPipe
 
 GEOMETRY = ["xflip", "rotate90", "xint", "scale", "rotate", "aniso", "xfrac"]

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 from click.testing import CliRunner
+from PIL import Image
+
 from ggdr.scripts.dataset import main
 from ggdr.torch_utils.data.loader import ImageDataset
-from PIL import Image
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 16, 16, 3), dtype=np.uint8)
 

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
 from ggdr.torch_utils import downloads
 
 CONTENT = bytes(range(256)) * 2000

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 import numpy as np
+
 from ggdr.stylegan2.weights.nvidia_pickle import PUBLISHED
 from ggdr.torch_utils.untrusted.pickle_reader import Vocabulary, read_pickle
 

@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+
 from ggdr.stylegan2.config import DiscriminatorConfig, GeneratorConfig
 from ggdr.stylegan2.discriminator import Discriminator, DiscriminatorBlock, DiscriminatorEpilogue
 from ggdr.stylegan2.generator import Generator, SynthesisBlock, SynthesisLayer, ToRGBLayer
 from ggdr.stylegan2.layers import Conv2dLayer, FullyConnectedLayer
-from torch import Tensor, nn
 
 SOURCE = "raise SystemExit('module_src was executed')\n"
 

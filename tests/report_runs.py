@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 from click.testing import CliRunner, Result
+from PIL import Image
+
 from ggdr.scripts.report import main, report_data
 from ggdr.scripts.reports.read_run import read_run
 from ggdr.scripts.training.run_folder import RunFolder
 from ggdr.torch_utils.pictures.images import save_image
 from ggdr.torch_utils.runlog import status_line
-from PIL import Image
 
 METRIC = "fd_offline1k_full"
 EVIL = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"

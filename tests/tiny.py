@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
+
+from ggdr import GGDR
 from ggdr.stylegan2.config import DiscriminatorConfig, GeneratorConfig
 from ggdr.stylegan2.discriminator import Discriminator
 from ggdr.stylegan2.generator import Generator
 from ggdr.torch_utils.checkpoint import save_snapshot
-from PIL import Image
-
-from ggdr import GGDR
 
 
 def tiny_generator(*, res: int = 8, c_dim: int = 0, img_channels: int = 3) -> Generator:

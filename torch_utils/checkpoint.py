@@ -21,10 +21,11 @@ from typing import Any, BinaryIO
 import safetensors
 import safetensors.torch
 import torch
+from torch import Tensor
+
 from ggdr.torch_utils.untrusted.json_text import parse_json
 from ggdr.torch_utils.untrusted.text import printable
 from ggdr.torch_utils.untrusted.torch_files import TensorFileError, read_tensor_file
-from torch import Tensor
 
 SNAPSHOT_FORMAT = "ggdr-network-snapshot-1"
 STATE_FORMAT = "ggdr-training-state-1"

@@ -17,6 +17,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 import torch
+
 from ggdr.torch_utils.cache import cache_folder
 from ggdr.torch_utils.checkpoint import atomic_write
 

@@ -14,9 +14,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
+
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.gan import Batch, GANTask, Phase, part
-from torch import Tensor
 
 DEVICE_CHECK_STEPS = 4  # iterations between looks at numbers that are still on a GPU
 STATE_SECONDS = 600  # the state is saved at ticks that end this long after the last save

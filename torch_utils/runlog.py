@@ -16,14 +16,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
-from ggdr.torch_utils.checkpoint import atomic_write
-from ggdr.torch_utils.untrusted.json_text import is_finite, parse_json
-from ggdr.torch_utils.untrusted.text import printable
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+
+from ggdr.torch_utils.checkpoint import atomic_write
+from ggdr.torch_utils.untrusted.json_text import is_finite, parse_json
+from ggdr.torch_utils.untrusted.text import printable
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 import numpy as np
+
 from ggdr.scripts import dataset as dataset_command
 from ggdr.scripts.benches.drawn_images import draw_pictures, encode_foreign, write_images
 from ggdr.scripts.benches.report import describe_machine, json_option, progress, show

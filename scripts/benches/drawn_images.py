@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from ggdr.torch_utils.data.writer import new_dataset
 from PIL import Image
+
+from ggdr.torch_utils.data.writer import new_dataset
 
 NUM_DISTINCT = 64  # pictures drawn for a set of any size
 DISTINCT_PIXELS = 2**21  # at most so many pixels in all, but two pictures

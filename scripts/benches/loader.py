@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
 from ggdr.scripts.benches.drawn_images import draw_pictures, write_images
 from ggdr.scripts.benches.report import describe_machine, json_option, progress, resolution_option, show
 from ggdr.scripts.errors import cli_errors

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from typing import Any
 
 import click
+
 from ggdr.torch_utils.data.workers import cpu_count
 
 resolution_option = click.option(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
+
 from ggdr.scripts.benches.drawn_images import draw_pictures, write_images
 from ggdr.scripts.benches.report import (
     describe_machine,
@@ -160,6 +161,7 @@ def _measure(
 ) -> list[dict[str, Any]]:
     """Builds one run for each of `settings` and times their iterations turn by turn."""
     import torch
+
     from ggdr.scripts.training.run import HALF_DTYPES, tune_process
     from ggdr.torch_utils.ops import uses_native
     from ggdr.torch_utils.timing.machine_peak import conv_rate

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
+
+from ggdr.decoder import FeatureDecoder
 from ggdr.stylegan2.snapshot import ShapesOnly, discriminator_of, generator_of
 from ggdr.stylegan2.weights.common import ForeignNetworkError, ImportedNetworks, check_shapes
 from ggdr.stylegan2.weights.nvidia import read_published
@@ -18,8 +20,6 @@ from ggdr.torch_utils.downloads import sha256_of
 from ggdr.torch_utils.untrusted.json_text import parse_json
 from ggdr.torch_utils.untrusted.text import printable
 from ggdr.torch_utils.untrusted.torch_files import LEGACY, ZIP, TensorFileError, read_tensor_file
-
-from ggdr.decoder import FeatureDecoder
 
 MAX_JSON = 1 << 20  # bytes
 

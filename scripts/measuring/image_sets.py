@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from ggdr.metrics.evaluate import MetricResult, StoredReals
 from ggdr.metrics.extract import MetricError
 from ggdr.metrics.names import MetricSpec
@@ -27,7 +29,6 @@ from ggdr.torch_utils.data.labels import LabelTable
 from ggdr.torch_utils.pictures.images import to_u8
 from ggdr.torch_utils.untrusted.json_text import parse_json
 from ggdr.torch_utils.untrusted.text import printable
-from torch import Tensor
 
 SEED_STRIDE = 2**20  # fake number i of metric seed s is seed s * SEED_STRIDE + i of `ggdr generate`
 MAX_SEED = 2**32 // SEED_STRIDE - 1  # torch's CPU generators tell 2^32 seeds apart

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+
 from ggdr.metrics.cache import FeatureCache
 from ggdr.metrics.detectors import DetectorFiles
 from ggdr.metrics.evaluate import Job, MetricResult, evaluate, load_detectors

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
 from ggdr.scripts.errors import cli_errors
 from ggdr.scripts.importing.published import network_name
 from ggdr.scripts.options.parameters import FiniteFloat, bad_parameter
 
 if TYPE_CHECKING:
     import torch
+
     from ggdr.stylegan2 import Generator
 
 MAX_SEEDS = 1_000_000

@@ -9,10 +9,12 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import click
+
 from ggdr.scripts.errors import CliError
 
 if TYPE_CHECKING:
     import torch
+
     from ggdr.torch_utils.distributed import ProcessGroup
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
 from ggdr.scripts.options.parameters import FiniteFloat, bad_parameter
 from ggdr.torch_utils.pictures.animation import MAX_LOOP_FPS
 
 if TYPE_CHECKING:
     import numpy as np
+
     from ggdr.stylegan2 import Generator
 
 LARGEST = 256  # pixels of an image on a sheet

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import torch
+
     from ggdr.scripts.reports.card_facts import Facts
     from ggdr.torch_utils.checkpoint import Snapshot
 

@@ -11,6 +11,7 @@ from typing import Any
 def describe_hardware() -> dict[str, Any]:
     """Processor, the cores that this process may use, memory in GiB (None if unknown), and each GPU."""
     import torch
+
     from ggdr.torch_utils.data.workers import cpu_count
     from ggdr.torch_utils.ops.toolchain import cpu_name
 

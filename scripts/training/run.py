@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+
+from ggdr import GGDR
 from ggdr.scripts.measuring.snapshot_metrics import SnapshotMetrics
 from ggdr.scripts.training.run_folder import RunFolder
 from ggdr.scripts.training.settings import FREE_NETWORK_FIELDS, GGDROptions, TrainingOptions
@@ -25,9 +28,6 @@ from ggdr.torch_utils.pictures.images import from_u8, grid_classes, grid_size, m
 from ggdr.torch_utils.runlog import RunLog
 from ggdr.torch_utils.timing.allocator import keep_freed_memory
 from ggdr.torch_utils.untrusted.text import printable
-from torch import Tensor
-
-from ggdr import GGDR
 
 HALF_DTYPES = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 

@@ -55,6 +55,7 @@ class RunFolder:
         """training_options.json: resolved settings, command line, where it resumed from, versions, hardware."""
         import numpy as np
         import torch
+
         from ggdr.scripts.training.hardware import describe_hardware
 
         versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ggdr.scripts.viewing.cluster_sheets import NetworkView
-from ggdr.torch_utils.checkpoint import atomic_write
-from ggdr.torch_utils.pictures.images import save_image
 from torch import Tensor
 
 from ggdr.label_images import label_image
+from ggdr.scripts.viewing.cluster_sheets import NetworkView
+from ggdr.torch_utils.checkpoint import atomic_write
+from ggdr.torch_utils.pictures.images import save_image
 
 INDEX_FILE = "clusters.json"
 LABELS_FILE = "labels.npz"

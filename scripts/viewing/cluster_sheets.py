@@ -10,9 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from ggdr.scripts.viewing.snapshot_features import Seen, cosine_maps
-from ggdr.torch_utils.pictures.images import to_u8
-from ggdr.torch_utils.pictures.sheets import as_rgb, contact_sheet, thumbnail
 from torch import Tensor
 
 from ggdr.clusters import (
@@ -26,6 +23,9 @@ from ggdr.clusters import (
     resized_labels,
 )
 from ggdr.label_images import label_image, overlay
+from ggdr.scripts.viewing.snapshot_features import Seen, cosine_maps
+from ggdr.torch_utils.pictures.images import to_u8
+from ggdr.torch_utils.pictures.sheets import as_rgb, contact_sheet, thumbnail
 
 PER_LINE = 8  # images beside each other
 MOST_SHOWN = 16  # images on a sheet

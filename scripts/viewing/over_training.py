@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from ggdr.scripts.curves import COLORS, STYLE
 from ggdr.scripts.options.progress import Progress
 from ggdr.scripts.viewing.cluster_files import ClusterFolder

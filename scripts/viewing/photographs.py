@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from ggdr.torch_utils.data.archives import spread
 from ggdr.torch_utils.data.convert import Conversion
 from ggdr.torch_utils.data.image_files import Container, DataError, load_image

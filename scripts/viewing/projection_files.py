@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from ggdr.scripts.viewing.photographs import Target
 from ggdr.torch_utils.checkpoint import atomic_write
 from ggdr.torch_utils.pictures.animation import save_animation
@@ -80,11 +81,12 @@ def save_latent(result: Result, path: Path, about: Mapping[str, Any]) -> None:
 
 def save_loss_curve(result: Result, path: Path) -> None:
     """The distance over the steps, as a picture."""
-    from ggdr.scripts.curves import COLORS, STYLE
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter
+
+    from ggdr.scripts.curves import COLORS, STYLE
 
     with rc_context(STYLE):
         figure = Figure(figsize=(4.8, 3.0), dpi=160, layout="constrained")

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from ggdr.scripts.options.progress import Progress
 from ggdr.scripts.viewing.cluster_files import ClusterFolder, file_name
 from ggdr.scripts.viewing.cluster_sheets import (
@@ -26,7 +28,6 @@ from ggdr.scripts.viewing.cluster_sheets import (
 from ggdr.scripts.viewing.photographs import read_targets
 from ggdr.scripts.viewing.snapshot_features import DEFAULT_LAYERS, Seen, SnapshotNetworks
 from ggdr.torch_utils.checkpoint import SnapshotError
-from torch import Tensor
 
 NEEDED_ROWS = {"generator": 1, "discriminator": 3, "photographs": 2}
 

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import Tensor
+
+from ggdr import GGDR, FeatureTap
 from ggdr.scripts.generate import images_of_seeds
 from ggdr.scripts.training.run import build_ggdr
 from ggdr.scripts.training.settings import GGDROptions
@@ -18,9 +21,6 @@ from ggdr.stylegan2.snapshot import discriminator_of, generator_of
 from ggdr.torch_utils.checkpoint import SnapshotError, load_snapshot
 from ggdr.torch_utils.pictures.images import from_u8
 from ggdr.torch_utils.untrusted.text import printable
-from torch import Tensor
-
-from ggdr import GGDR, FeatureTap
 
 DEFAULT_LAYERS = (8, 16, 32, 64)
 

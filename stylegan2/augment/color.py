@@ -11,10 +11,11 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor
+
 from ggdr.stylegan2.augment.config import NUM_BANDS, AugmentConfig
 from ggdr.stylegan2.augment.draws import BAND_NAMES, Draws
 from ggdr.stylegan2.augment.filters import band_filters
-from torch import Tensor
 
 # Share of each band in the expected power of an image. Source: arXiv:2006.06676, Appendix B.
 _BAND_POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)

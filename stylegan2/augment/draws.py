@@ -8,8 +8,9 @@ import math
 from dataclasses import dataclass
 
 import torch
-from ggdr.stylegan2.augment.config import NUM_BANDS
 from torch import Tensor
+
+from ggdr.stylegan2.augment.config import NUM_BANDS
 
 BAND_NAMES = tuple(f"imgfilter_{band}" for band in range(NUM_BANDS))
 _UNIFORM = (

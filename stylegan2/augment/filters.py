@@ -15,8 +15,9 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from ggdr.stylegan2.augment.config import NUM_BANDS
 from torch import Tensor
+
+from ggdr.stylegan2.augment.config import NUM_BANDS
 
 # Scaling filters of Daubechies' least asymmetric wavelets, which sum to sqrt(2). Source: I. Daubechies, "Ten
 # Lectures on Wavelets", SIAM 1992; to double precision as in PyWavelets 1.9 (`pywt.Wavelet("sym6").dec_lo`).

@@ -12,11 +12,12 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor
+
 from ggdr.stylegan2.augment.config import AugmentConfig
 from ggdr.stylegan2.augment.draws import Draws
 from ggdr.stylegan2.augment.filters import downsampling, upsampling
 from ggdr.torch_utils.ops.grid_sample import grid_sample
-from torch import Tensor
 
 _BORDER = 3  # pixels sampled beyond each edge of the output, for the downsampling filter
 

@@ -12,6 +12,8 @@ Source: Karras et al. 2020, arXiv:2006.06676, Appendix B. Warped features: Lee e
 from __future__ import annotations
 
 import torch
+from torch import Tensor
+
 from ggdr.stylegan2.augment.color import (
     add_noise,
     apply_color,
@@ -25,7 +27,6 @@ from ggdr.stylegan2.augment.color import (
 from ggdr.stylegan2.augment.config import PIPES, AugmentConfig
 from ggdr.stylegan2.augment.draws import Draws, draw, percentile_draws
 from ggdr.stylegan2.augment.geometry import inverse_matrices, warp_features, warp_image
-from torch import Tensor
 
 __all__ = ["PIPES", "AugmentConfig", "AugmentPipe", "Augmentation", "Draws"]
 

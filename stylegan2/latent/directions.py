@@ -12,12 +12,13 @@ from typing import Literal
 import safetensors
 import safetensors.torch
 import torch
+from torch import Tensor
+
 from ggdr.stylegan2.generator import Generator, SynthesisNetwork
 from ggdr.stylegan2.latent.sampling import w_covariance
 from ggdr.stylegan2.layers import FullyConnectedLayer
 from ggdr.torch_utils.checkpoint import SnapshotError, atomic_write
 from ggdr.torch_utils.untrusted.text import printable
-from torch import Tensor
 
 METHODS = ("sefa", "pca")
 FORMAT = "ggdr-directions-1"

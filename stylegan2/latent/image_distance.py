@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from ggdr.stylegan2.discriminator import Discriminator
 from torch import Tensor
+
+from ggdr.stylegan2.discriminator import Discriminator
 
 SMALLEST_LEVEL = 4  # pixels: side of the last level of the pyramid
 # With 2 the projections of a CIFAR-10 snapshot are hardly others.

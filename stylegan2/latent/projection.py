@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
+from torch import Tensor
+
 from ggdr.stylegan2.latent.sampling import sampled_w
 from ggdr.stylegan2.layers import MappingNetwork
-from torch import Tensor
 
 SPACES = ("w", "w+")
 SMALLEST_NOISE = 8  # pixels: noise maps are compared with their neighbours down to this size

@@ -11,10 +11,11 @@ from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from ggdr.stylegan2.generator import Generator, SynthesisNetwork
 from ggdr.stylegan2.layers import MappingNetwork
 from ggdr.torch_utils.pictures.images import to_u8
-from torch import Tensor
 
 CURVES = ("linear", "cubic")
 # Latents drawn and mapped at once; fixed, since the numbers that a seed gives depend on how many are drawn at a time.

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from ggdr.stylegan2.config import DiscriminatorConfig, GeneratorConfig
 from ggdr.stylegan2.discriminator import Discriminator
 from ggdr.stylegan2.generator import Generator
@@ -19,7 +21,6 @@ from ggdr.stylegan2.snapshot import ShapesOnly
 from ggdr.torch_utils.ops import set_ops
 from ggdr.torch_utils.ops.upfirdn2d import setup_filter
 from ggdr.torch_utils.untrusted.state_dicts import misfits
-from torch import Tensor
 
 State = dict[str, Tensor]
 

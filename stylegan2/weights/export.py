@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from ggdr.stylegan2.discriminator import Discriminator
 from ggdr.stylegan2.generator import Generator
 from ggdr.torch_utils.ops import set_ops
-from torch import Tensor, nn
 
 PARTS = ("generator", "mapping", "synthesis", "discriminator")
 NOISE_MODES = ("const", "none")

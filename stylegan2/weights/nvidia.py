@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from ggdr.stylegan2.weights.common import (
     GROUP_SIZE,
     ForeignNetworkError,
@@ -29,7 +31,6 @@ from ggdr.stylegan2.weights.common import (
 from ggdr.stylegan2.weights.nvidia_pickle import NETWORK, load_published
 from ggdr.torch_utils.untrusted.pickle_reader import InertPickleError, Record
 from ggdr.torch_utils.untrusted.text import printable
-from torch import Tensor
 
 MAX_MODULES = 2000  # a discriminator of 1024x1024 has 50
 MAX_DEPTH = 8

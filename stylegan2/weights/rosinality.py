@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from ggdr.stylegan2.weights.common import (
     GROUP_SIZE,
     ForeignNetworkError,
@@ -27,7 +29,6 @@ from ggdr.stylegan2.weights.common import (
 from ggdr.torch_utils.ops.upfirdn2d import setup_filter
 from ggdr.torch_utils.untrusted.pickle_reader import Record
 from ggdr.torch_utils.untrusted.text import printable
-from torch import Tensor
 
 Rules = tuple[tuple[str, Callable[[re.Match], str], Callable[[Tensor], Tensor]], ...]
 

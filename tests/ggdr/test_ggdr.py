@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from ggdr.stylegan2.config import DiscriminatorConfig
-from ggdr.stylegan2.discriminator import Discriminator
 from torch.utils.checkpoint import checkpoint
 
 from ggdr import FeatureDecoder, FeatureTap, cosine_distance_loss
+from ggdr.stylegan2.config import DiscriminatorConfig
+from ggdr.stylegan2.discriminator import Discriminator
 from tests.golden import Golden, assert_agrees, golden_params
 from tests.toy_gan import ToyD, ToyG, attach, d_step
 

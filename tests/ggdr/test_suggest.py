@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from ggdr.stylegan2.config import DiscriminatorConfig, GeneratorConfig
-from ggdr.stylegan2.discriminator import Discriminator
-from ggdr.stylegan2.generator import Generator
 from torch import nn
 from torch.nn.utils import parametrizations
 
 from ggdr import GGDR, suggest
+from ggdr.stylegan2.config import DiscriminatorConfig, GeneratorConfig
+from ggdr.stylegan2.discriminator import Discriminator
+from ggdr.stylegan2.generator import Generator
 from tests.toy_gan import ToyD, ToyG
 
 

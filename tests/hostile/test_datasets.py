@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from ggdr.metrics.sources import ArrayImages, FileImages, is_statistics, load_statistics
 from ggdr.torch_utils.data.archives import open_source
 from ggdr.torch_utils.data.dataset import ImageDataset
 from ggdr.torch_utils.data.image_files import MAX_FILE, Container, DataError
 from ggdr.torch_utils.data.labels import MAX_CLASSES
-
 from tests.dataset_files import RGB, cifar_tar, encode, run, write, write_zip
 from tests.fuzzing import run_bounded
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+
 from ggdr.stylegan2 import load_generator
 from ggdr.stylegan2.config import DiscriminatorConfig, GeneratorConfig
 from ggdr.torch_utils.checkpoint import (
@@ -28,7 +29,6 @@ from ggdr.torch_utils.checkpoint import (
 )
 from ggdr.torch_utils.untrusted.pickle_reader import InertPickleError, Vocabulary, read_pickle
 from ggdr.torch_utils.untrusted.torch_files import TensorFileError, read_tensor_file
-
 from tests.fuzzing import run_bounded
 from tests.tiny import save_tiny, tiny_generator
 

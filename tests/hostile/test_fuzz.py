@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+
 from ggdr.metrics.cache import FeatureCache
 from ggdr.metrics.detectors import Detector
 from ggdr.metrics.extract import Extracted, Want
@@ -39,7 +40,6 @@ from ggdr.torch_utils.data.convert import Conversion
 from ggdr.torch_utils.data.dataset import ImageDataset
 from ggdr.torch_utils.data.image_files import Container, DataError
 from ggdr.torch_utils.untrusted.torch_files import TensorFileError, read_tensor_file
-
 from tests.dataset_files import RGB, encode
 from tests.fuzzing import mutations
 from tests.tiny import save_tiny, tiny_generator

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+
 from ggdr.scripts.curves import main as curves
 from ggdr.scripts.report import main as report
 

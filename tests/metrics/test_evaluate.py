@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
 from ggdr.metrics.cache import FeatureCache
 from ggdr.metrics.detectors import DetectorFiles, custom_features, state_hash
 from ggdr.metrics.evaluate import Job, StoredReals, evaluate
@@ -20,7 +21,6 @@ from ggdr.metrics.sources import ArrayImages, FileImages, GeneratedImages, load_
 from ggdr.metrics.stats import FeatureStats, Gaussian
 from ggdr.torch_utils.data.image_files import DataError
 from ggdr.torch_utils.downloads import WeightsError
-
 from tests.metric_cases import DETECTOR, noise_images, thumbnails, write_images
 
 CPU = torch.device("cpu")

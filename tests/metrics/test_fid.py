@@ -10,10 +10,10 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from ggdr.metrics.fid import fid_infinity, frechet_distance
-from ggdr.metrics.stats import FeatureStats, Gaussian
 from torch import Tensor
 
+from ggdr.metrics.fid import fid_infinity, frechet_distance
+from ggdr.metrics.stats import FeatureStats, Gaussian
 from tests.references import import_or_skip
 
 

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch import Tensor
+
 from ggdr.metrics import float32
 from ggdr.metrics.float32 import exact_float32
 from ggdr.metrics.inception import InceptionV3, load_inception
 from ggdr.metrics.resize import MODES, prepare
 from ggdr.torch_utils.downloads import WeightsError
 from ggdr.torch_utils.timing.flops import count_flops
-from PIL import Image
-from torch import Tensor
-
 from tests.references import import_or_skip
 
 TOLERANCE = 1e-5  # of the root mean square of all features; those of two modes differ by a thousand times as much

@@ -9,9 +9,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from ggdr.metrics.inception_score import inception_score
 from torch import Tensor
 
+from ggdr.metrics.inception_score import inception_score
 from tests.references import import_or_skip
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from ggdr.metrics import kid as kid_module
-from ggdr.metrics.kid import kid, polynomial_mmd
 from torch import Tensor
 
+from ggdr.metrics import kid as kid_module
+from ggdr.metrics.kid import kid, polynomial_mmd
 from tests.references import import_or_skip
 
 

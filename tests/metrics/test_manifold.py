@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from ggdr.metrics.manifold import density_coverage, precision_recall
 from torch import Tensor
 
+from ggdr.metrics.manifold import density_coverage, precision_recall
 from tests.references import import_or_skip
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ggdr.metrics.names import parse_metric, parse_metrics
 
 

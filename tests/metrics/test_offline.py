@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+
 from ggdr.metrics.fid import frechet_distance
 from ggdr.metrics.offline import FLOOR, PARTS, OfflineFeatures
 from ggdr.metrics.stats import FeatureStats
-from torch import Tensor
 
 NET = OfflineFeatures()
 SCALES = [scale for _, scale in PARTS.values()]

@@ -9,9 +9,9 @@ import json
 import pytest
 import torch
 from click.testing import CliRunner
+
 from ggdr.metrics.fid import frechet_distance
 from ggdr.scripts.metrics import main
-
 from tests.metric_cases import noise_images, write_images
 from tests.metrics.test_inception import random_state
 from tests.references import import_or_skip

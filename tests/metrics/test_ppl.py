@@ -8,8 +8,9 @@ import math
 
 import pytest
 import torch
-from ggdr.metrics.ppl import EPSILON, path_lengths, ppl_summary, slerp
 from torch import Tensor
+
+from ggdr.metrics.ppl import EPSILON, path_lengths, ppl_summary, slerp
 
 N, Z_DIM, NUM_WS, RES = 6, 8, 2, 4
 

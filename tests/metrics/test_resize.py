@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from ggdr.metrics.resize import MODES, prepare
 from PIL import Image
 
+from ggdr.metrics.resize import MODES, prepare
 from tests.references import import_or_skip
 
 SIZES = [(32, 32), (64, 48), (33, 301), (299, 299), (299, 17), (512, 400), (1, 5)]

@@ -7,8 +7,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from ggdr.metrics.stats import BLOCK_ROWS, FeatureStats
 from torch import Tensor
+
+from ggdr.metrics.stats import BLOCK_ROWS, FeatureStats
 
 NUM, DIM = 2 * BLOCK_ROWS + 77, 12
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from ggdr.metrics import weights
 from ggdr.metrics.weights import LPIPS_VGG, load_weights
 from ggdr.torch_utils.downloads import WeightsError, sha256_of

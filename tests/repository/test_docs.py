@@ -10,9 +10,9 @@ import shlex
 import click
 import pytest
 import torch
+
 from ggdr.scripts.cli import COMMANDS, main
 from ggdr.torch_utils.checkpoint import save_snapshot
-
 from tests.conftest import ROOT
 from tests.stylegan2.test_networks import TINY, Generator, GeneratorConfig
 

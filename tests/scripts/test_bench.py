@@ -10,6 +10,7 @@ import math
 import click
 import pytest
 from click.testing import CliRunner
+
 from ggdr.scripts.bench import main
 from ggdr.scripts.benches import converter as bench_dataset
 from ggdr.scripts.benches import loader as bench_data
@@ -22,7 +23,6 @@ from ggdr.torch_utils.data.loader import ImageDataset
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.ops import set_ops
 from ggdr.torch_utils.timing import machine_peak
-
 from tests.conftest import TINY_RUN, python
 from tests.repository.test_docs import PAGES, commands
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+
 from ggdr.scripts.card import main
 from ggdr.scripts.importing.published import ADDRESS
 from ggdr.scripts.reports.card_facts import file_name, public, read_facts
 from ggdr.scripts.reports.card_markdown import code, md, yaml_lines
 from ggdr.scripts.reports.model_card import CardText, model_card
 from ggdr.torch_utils.checkpoint import load_snapshot, save_snapshot
-
 from tests.tiny import pixels, save_tiny, tiny_generator
 
 TRAINING = {

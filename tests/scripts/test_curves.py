@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from ggdr.scripts import curves
-from ggdr.scripts.curves import main, plot_runs, read_metrics
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ggdr.scripts import curves
+from ggdr.scripts.curves import main, plot_runs, read_metrics
 from tests.conftest import ROOT
 
 KEYS = (

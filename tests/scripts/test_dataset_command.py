@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from ggdr.torch_utils.data.archives import read_digits
 from ggdr.torch_utils.data.convert import encode_png
 from ggdr.torch_utils.data.image_files import load_image
 from ggdr.torch_utils.data.loader import ImageDataset
-from PIL import Image
-
 from tests.conftest import python
 from tests.dataset_files import (
     RGB,

@@ -8,10 +8,10 @@ import json
 
 import pytest
 import torch
+
 from ggdr.torch_utils.checkpoint import load_state
 from ggdr.torch_utils.distributed import ProcessGroup, init_process_group
 from ggdr.torch_utils.runlog import read_stats
-
 from tests.conftest import TINY_RUN, python, torchrun
 
 

@@ -11,6 +11,7 @@ import time
 import pytest
 import torch
 from click.testing import CliRunner
+
 from ggdr.scripts.doctor import main
 from ggdr.torch_utils.ops import build, self_check, toolchain
 from ggdr.torch_utils.ops.build import BuildError, uses_native

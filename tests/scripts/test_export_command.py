@@ -17,6 +17,7 @@ import pytest
 import safetensors.torch
 import torch
 from click.testing import CliRunner, Result
+
 from ggdr.scripts.export import main
 from ggdr.stylegan2 import load_discriminator, load_generator
 from ggdr.stylegan2.config import GeneratorConfig
@@ -24,7 +25,6 @@ from ggdr.stylegan2.generator import Generator
 from ggdr.stylegan2.weights import export
 from ggdr.stylegan2.weights.export import TOLERANCE, generator_part, onnx_runner, save_torch_export
 from ggdr.torch_utils.checkpoint import load_snapshot, save_snapshot
-
 from tests.conftest import ROOT
 from tests.export_cases import exported_parts, needs_onnx  # noqa: F401
 from tests.repository.test_docs import blocks

@@ -12,11 +12,11 @@ import pytest
 import safetensors.torch
 import torch
 from click.testing import CliRunner, Result
+from PIL import Image
+
 from ggdr.scripts.generate import generate_images, main
 from ggdr.scripts.options.network import parse_grid, parse_seeds
 from ggdr.stylegan2.generator import Generator
-from PIL import Image
-
 from tests.conftest import ROOT
 from tests.tiny import pixels, save_tiny, tiny_generator
 

@@ -15,6 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from PIL import Image
+
+from ggdr.decoder import FeatureDecoder
 from ggdr.scripts.cli import main
 from ggdr.scripts.errors import CliError
 from ggdr.scripts.importing import published as published_networks
@@ -23,9 +26,6 @@ from ggdr.scripts.importing.published import NETWORKS, snapshot_of, weights_file
 from ggdr.stylegan2 import load_discriminator, load_generator
 from ggdr.torch_utils import downloads
 from ggdr.torch_utils.checkpoint import load_snapshot, save_state
-from PIL import Image
-
-from ggdr.decoder import FeatureDecoder
 from tests.conftest import ROOT, write_dataset
 from tests.download_server import cache, send, server  # noqa: F401
 from tests.published_files import augment_pipe, pickled, small_networks, with_decoder, write_pickle

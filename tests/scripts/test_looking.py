@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from PIL import Image
+
 from ggdr.scripts.generate import generate_images
 from ggdr.scripts.options.layers import parse_layers, spans
 from ggdr.scripts.truncation import parse_psis
@@ -21,8 +23,6 @@ from ggdr.stylegan2.latent import sampling as latents
 from ggdr.stylegan2.latent.directions import load_directions, move, save_directions
 from ggdr.stylegan2.latent.sampling import latents_of_seeds, map_latents, pictures
 from ggdr.torch_utils.pictures import animation, sheets
-from PIL import Image
-
 from tests.tiny import pixels, save_tiny, tiny_generator
 
 RES = 8  # of the tiny generator

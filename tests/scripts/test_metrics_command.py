@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+
 from ggdr.metrics.lpips import LPIPS
 from ggdr.metrics.vgg import shapes_of
 from ggdr.scripts.curves import read_metrics
@@ -22,7 +23,6 @@ from ggdr.stylegan2.config import GeneratorConfig
 from ggdr.stylegan2.generator import Generator
 from ggdr.torch_utils.checkpoint import load_snapshot, save_snapshot
 from ggdr.torch_utils.runlog import read_stats
-
 from tests.conftest import TINY_RUN, torchrun
 from tests.metric_cases import DETECTOR, noise_images, write_images
 from tests.scripts.test_generate import tiny_generator

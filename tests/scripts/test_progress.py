@@ -8,6 +8,7 @@ import io
 import sys
 
 import pytest
+
 from ggdr.scripts.options.progress import busy_with
 
 

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from PIL import Image
+
 from ggdr.metrics.lpips import LPIPS, load_lpips
 from ggdr.metrics.vgg import shapes_of
 from ggdr.scripts.generate import generate_images
@@ -24,8 +26,6 @@ from ggdr.scripts.viewing.projection_files import Result as Found
 from ggdr.stylegan2 import load_generator
 from ggdr.stylegan2.generator import Generator
 from ggdr.torch_utils.pictures.images import save_image
-from PIL import Image
-
 from tests.tiny import pixels, save_tiny, tiny_generator
 
 FILES = ["photo-loss.png", "photo-projected.png", "photo-target.png", "photo.mp4", "photo.npz", "sheet.png"]

@@ -16,7 +16,6 @@ from html.parser import HTMLParser
 from ggdr.scripts import curves
 from ggdr.scripts.reports.page_curves import chart_panels
 from ggdr.scripts.reports.page_html import json_for_html
-
 from tests.conftest import ROOT
 from tests.report_runs import EVIL, METRIC, add_clusters, data_of, invoke, make_run
 

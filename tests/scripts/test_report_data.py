@@ -9,6 +9,7 @@ import shlex
 import click
 import numpy as np
 import pytest
+
 from ggdr.scripts import report_pictures, train
 from ggdr.scripts.reports.page_curves import series, thinned
 from ggdr.scripts.reports.read_run import command_line, machines, read_memory, read_run, settings, snapshots, status
@@ -17,7 +18,6 @@ from ggdr.scripts.viewing.cluster_files import ClusterFolder
 from ggdr.torch_utils.checkpoint import save_snapshot
 from ggdr.torch_utils.pictures.images import save_image
 from ggdr.torch_utils.runlog import status_line
-
 from tests.report_runs import EVIL, METRIC, add_clusters, add_metric, data_of, grid, make_run, picture
 
 # Curves.

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from ggdr.scripts.report import main
 
+from ggdr.scripts.report import main
 from tests.report_runs import EVIL, METRIC, add_clusters, add_metric, make_run
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install 'ggdr[test]'")

@@ -9,11 +9,11 @@ import json
 import pytest
 import torch
 from click.testing import CliRunner
+
+from ggdr.decoder import FeatureDecoder
 from ggdr.scripts.cli import main
 from ggdr.scripts.importing import published as published_networks
 from ggdr.torch_utils.checkpoint import load_snapshot, load_state, save_snapshot
-
-from ggdr.decoder import FeatureDecoder
 from tests.conftest import write_dataset
 from tests.download_server import cache, send, server  # noqa: F401
 from tests.published_files import pickled, small_networks, with_decoder, write_pickle

@@ -12,14 +12,14 @@ import time
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
+
 from ggdr.scripts.training.run import Samples
 from ggdr.scripts.training.run_folder import RunFolder
 from ggdr.scripts.training.settings import blocking, differences
 from ggdr.stylegan2 import load_generator
 from ggdr.torch_utils.checkpoint import load_snapshot, load_state
 from ggdr.torch_utils.runlog import read_stats
-from PIL import Image
-
 from tests.conftest import TINY_RUN, python, write_dataset
 
 
@@ -344,7 +344,6 @@ def test_differences_name_nested_settings():
 
 def test_rows_of_a_conditional_sample_grid_show_one_class_each(dataset_zip):
     from ggdr.torch_utils.data.loader import ImageDataset
-
     from tests.stylegan2.test_task import make_task
 
     samples = Samples(make_task(), ImageDataset(dataset_zip, use_labels=True), seed=0)

@@ -9,6 +9,7 @@ import math
 
 import pytest
 import torch
+
 from ggdr.stylegan2.augment.ada import AdaController
 
 

@@ -10,10 +10,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from ggdr.stylegan2.augment.pipe import PIPES, Augmentation
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
+from ggdr.stylegan2.augment.pipe import PIPES, Augmentation
 from tests.augment_cases import GEOMETRY, make_pipe, make_rng
 from tests.golden import Golden, assert_agrees, golden_params
 

@@ -10,9 +10,9 @@ import math
 
 import pytest
 import torch
-from ggdr.stylegan2.augment.pipe import PIPES, AugmentConfig, AugmentPipe, Draws
 from torch import Tensor
 
+from ggdr.stylegan2.augment.pipe import PIPES, AugmentConfig, AugmentPipe, Draws
 from tests.augment_cases import COLOR, GEOMETRY, SINGLE, make_pipe, make_rng
 
 # Draws.

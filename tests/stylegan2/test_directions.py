@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import safetensors.torch
 import torch
+
 from ggdr.stylegan2.config import GeneratorConfig
 from ggdr.stylegan2.generator import Generator
 from ggdr.stylegan2.latent.directions import (
@@ -25,7 +26,6 @@ from ggdr.stylegan2.latent.directions import (
 from ggdr.stylegan2.latent.sampling import latents_of_seeds, map_latents
 from ggdr.stylegan2.layers import FullyConnectedLayer
 from ggdr.torch_utils.checkpoint import SnapshotError
-
 from tests.tiny import tiny_generator
 
 METHODS = ["sefa", "pca"]

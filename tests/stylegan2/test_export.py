@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from ggdr.stylegan2.config import GeneratorConfig
 from ggdr.stylegan2.generator import Generator
 from ggdr.stylegan2.weights import export
@@ -24,7 +25,6 @@ from ggdr.stylegan2.weights.export import (
     trace,
 )
 from ggdr.torch_utils.ops.build import ops_mode
-
 from tests.conftest import ROOT
 from tests.export_cases import PARTS, exported_parts, needs_onnx, tiny_discriminator  # noqa: F401
 from tests.tiny import tiny_generator

@@ -9,6 +9,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.interpolate import CubicSpline
+
 from ggdr.scripts.generate import generate_images, images_of_seeds
 from ggdr.stylegan2.config import GeneratorConfig
 from ggdr.stylegan2.generator import SynthesisNetwork
@@ -23,8 +25,6 @@ from ggdr.stylegan2.latent.sampling import (
     w_covariance,
     walk_through,
 )
-from scipy.interpolate import CubicSpline
-
 from tests.tiny import tiny_generator
 
 KINDS = [(curve, closed, sphere) for curve in ("linear", "cubic") for closed in (True, False) for sphere in (0, 1)]

@@ -9,6 +9,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+
 from ggdr.stylegan2.config import DiscriminatorConfig
 from ggdr.stylegan2.discriminator import Discriminator
 from ggdr.stylegan2.latent.image_distance import discriminator_maps, distance_to, maps_distance, pyramid_distance
@@ -20,8 +22,6 @@ from ggdr.stylegan2.latent.projection import (
     project,
     w_statistics,
 )
-from torch import Tensor
-
 from tests.tiny import tiny_generator
 
 

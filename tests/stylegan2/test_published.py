@@ -10,12 +10,12 @@ import pickle
 import numpy as np
 import pytest
 import torch
+
+from ggdr.decoder import FeatureDecoder
 from ggdr.scripts.importing.read_foreign import read_foreign
 from ggdr.stylegan2 import Discriminator, Generator
 from ggdr.stylegan2.weights.common import ForeignNetworkError, ImportedNetworks
 from ggdr.stylegan2.weights.nvidia import read_published
-
-from ggdr.decoder import FeatureDecoder
 from tests.golden import GOLDEN_DIR, assert_agrees
 from tests.published_files import (
     EasyDict,

@@ -8,10 +8,10 @@ import argparse
 
 import pytest
 import torch
+
 from ggdr.scripts.importing.read_foreign import read_foreign
 from ggdr.stylegan2 import Discriminator, Generator
 from ggdr.stylegan2.weights.common import ForeignNetworkError, ImportedNetworks
-
 from tests import rosinality_networks as theirs
 from tests.fuzzing import run_bounded
 from tests.golden import assert_agrees

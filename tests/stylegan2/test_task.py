@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from ggdr.scripts.training.run import build_ggdr
 from ggdr.scripts.training.settings import GGDROptions
 from ggdr.stylegan2.augment.ada import AdaController

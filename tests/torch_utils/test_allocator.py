@@ -5,8 +5,8 @@
 import platform
 
 import pytest
-from ggdr.torch_utils.timing.allocator import keep_freed_memory
 
+from ggdr.torch_utils.timing.allocator import keep_freed_memory
 from tests.conftest import python
 
 # Like a training step: some large maps, all freed at its end. Prints the pages that the kernel handed out per step.

@@ -16,6 +16,7 @@ import time
 
 import pytest
 import torch
+
 from ggdr.scripts.errors import CliError
 from ggdr.scripts.options.parameters import prepare_ops
 from ggdr.torch_utils.cache import cache_folder
@@ -23,7 +24,6 @@ from ggdr.torch_utils.ops import build, toolchain
 from ggdr.torch_utils.ops.bias_act import bias_act
 from ggdr.torch_utils.ops.build import BuildError, find_library, find_or_build, set_ops, uses_native
 from ggdr.torch_utils.ops.toolchain import MissingTool, cpu_toolchain, cuda_toolchain, find_nvcc
-
 from tests.conftest import python
 
 CPU = torch.device("cpu")

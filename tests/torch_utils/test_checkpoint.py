@@ -9,6 +9,7 @@ import pickle
 import pytest
 import safetensors.torch
 import torch
+
 from ggdr.stylegan2 import load_discriminator, load_generator
 from ggdr.torch_utils.checkpoint import (
     SnapshotError,
@@ -18,7 +19,6 @@ from ggdr.torch_utils.checkpoint import (
     save_snapshot,
     save_state,
 )
-
 from tests.stylegan2.test_networks import tiny_generator
 
 SAVE = {

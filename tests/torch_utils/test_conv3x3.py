@@ -5,6 +5,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+
 from ggdr.torch_utils.ops.build import set_ops
 from ggdr.torch_utils.ops.cpu import conv3x3 as module
 from ggdr.torch_utils.ops.cpu.conv3x3 import conv3x3, conv3x3_up

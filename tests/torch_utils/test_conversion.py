@@ -8,10 +8,10 @@ import io
 
 import numpy as np
 import pytest
-from ggdr.torch_utils.data.convert import Conversion, encode_png
-from ggdr.torch_utils.data.image_files import DataError
 from PIL import Image
 
+from ggdr.torch_utils.data.convert import Conversion, encode_png
+from ggdr.torch_utils.data.image_files import DataError
 from tests.dataset_files import RGB, classes_of, convert, encode, pixels_of, run, write
 
 

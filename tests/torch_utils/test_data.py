@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ggdr.torch_utils.data.loader import DataError, ImageDataset, ImageLoader, batch_indices
 from PIL import Image
 
+from ggdr.torch_utils.data.loader import DataError, ImageDataset, ImageLoader, batch_indices
 from tests.conftest import python
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (10, 16, 16, 3), dtype=np.uint8)

@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
+
 from ggdr.torch_utils import downloads
 from ggdr.torch_utils.downloads import WeightsError, WeightsFile, find_hashed, find_weights, sha256_of
-
 from tests.conftest import python
 from tests.download_server import CONTENT, cache, refuse, send, send_half, send_on, server  # noqa: F401
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+
 from ggdr.torch_utils.ops.build import ops_mode, set_ops
 from ggdr.torch_utils.timing.flops import count_flops
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from ggdr.torch_utils.ops.grid_sample import grid_sample
 from torch.autograd import gradcheck, gradgradcheck
+
+from ggdr.torch_utils.ops.grid_sample import grid_sample
 
 PADDING_MODES = ["zeros", "border", "reflection"]
 SHAPES = [((2, 3, 5, 7), (4, 3)), ((1, 1, 1, 6), (5, 2)), ((3, 2, 9, 4), (1, 1))]

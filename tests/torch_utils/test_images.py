@@ -7,6 +7,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from ggdr.torch_utils.pictures.images import (
     GridSize,
     from_u8,
@@ -16,7 +18,6 @@ from ggdr.torch_utils.pictures.images import (
     save_image,
     to_u8,
 )
-from PIL import Image
 
 
 def numbered_images(num: int, channels: int = 1, height: int = 2, width: int = 3) -> torch.Tensor:

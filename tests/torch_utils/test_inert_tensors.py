@@ -12,8 +12,8 @@ import struct
 
 import pytest
 import torch
-from ggdr.torch_utils.untrusted.pickle_reader import InertPickleError
 
+from ggdr.torch_utils.untrusted.pickle_reader import InertPickleError
 from tests.inert_pickles import MARK, Calls, parse
 
 

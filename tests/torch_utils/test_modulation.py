@@ -4,6 +4,7 @@
 
 import pytest
 import torch
+
 from ggdr.torch_utils.ops.build import set_ops
 from ggdr.torch_utils.ops.cpu.modulation import demodulated_act, modulate
 

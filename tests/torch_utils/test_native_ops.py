@@ -8,10 +8,11 @@ import itertools
 
 import pytest
 import torch
+from torch.autograd import grad, gradcheck, gradgradcheck
+
 from ggdr.torch_utils.ops.bias_act import ACTIVATIONS, _bias_act_ref, bias_act
 from ggdr.torch_utils.ops.build import set_ops
 from ggdr.torch_utils.ops.upfirdn2d import _upfirdn2d_ref, downsample2d, setup_filter, upfirdn2d, upsample2d
-from torch.autograd import grad, gradcheck, gradgradcheck
 
 pytestmark = pytest.mark.usefixtures("native_ops")
 

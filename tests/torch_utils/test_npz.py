@@ -9,6 +9,7 @@ import zipfile
 
 import numpy as np
 import pytest
+
 from ggdr.torch_utils.untrusted.npz import NpzError, open_npz
 
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 import pytest
 import torch
 from click.testing import CliRunner
+
 from ggdr.scripts import cli
 from ggdr.scripts.errors import CliError
 from ggdr.scripts.options.parameters import ops_option, prepare_ops
 from ggdr.torch_utils.ops import build
 from ggdr.torch_utils.ops.build import MODES, set_ops, uses_native
-
 from tests.conftest import TINY_RUN
 
 CPU = torch.device("cpu")

@@ -14,9 +14,10 @@ import time
 
 import numpy as np
 import pytest
+from rich.console import Console
+
 from ggdr.torch_utils import runlog
 from ggdr.torch_utils.runlog import RunLog, format_time, read_stats
-from rich.console import Console
 
 SHOW_CURSOR = "\x1b[?25h"
 HIDE_CURSOR = "\x1b[?25l"

@@ -7,9 +7,10 @@ from __future__ import annotations
 import imageio.v3 as iio
 import numpy as np
 import pytest
+from PIL import Image, ImageSequence
+
 from ggdr.torch_utils.pictures.animation import save_animation
 from ggdr.torch_utils.pictures.sheets import PAPER, as_rgb, contact_sheet, enlarged
-from PIL import Image, ImageSequence
 
 RED, BLUE = (np.full((8, 8, 3), color, np.uint8) for color in ((255, 0, 0), (0, 0, 255)))
 

@@ -8,6 +8,7 @@ import itertools
 
 import pytest
 import torch
+
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.gan import Phase, PhaseOutput
 from ggdr.torch_utils.loop import LoopConfig

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from ggdr.torch_utils.data.image_files import Container, DataError
 from ggdr.torch_utils.data.stored_zip import StoredZip
 

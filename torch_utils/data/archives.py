@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
+
 from ggdr.torch_utils.data.image_files import Container, DataError
 from ggdr.torch_utils.data.labels import MAX_CLASSES, LabelTable, read_labels
 from ggdr.torch_utils.untrusted.pickle_names import NUMPY_NAMES, NUMPY_RECORDS, PLAIN

@@ -14,8 +14,9 @@ import zlib
 from dataclasses import dataclass
 
 import numpy as np
-from ggdr.torch_utils.data.image_files import DataError, load_image
 from PIL import Image
+
+from ggdr.torch_utils.data.image_files import DataError, load_image
 
 TRANSFORMS = ("none", "center-crop", "center-crop-wide")
 FILTERS = {

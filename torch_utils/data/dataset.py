@@ -12,11 +12,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
+
 from ggdr.torch_utils.data.convert import check_resolution
 from ggdr.torch_utils.data.image_files import Container, DataError, digest, load_image
 from ggdr.torch_utils.data.labels import read_labels
 from ggdr.torch_utils.untrusted.text import printable
-from PIL import Image
 
 if TYPE_CHECKING:
     import torch

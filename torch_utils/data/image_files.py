@@ -19,8 +19,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from ggdr.torch_utils.untrusted.text import printable
 from PIL import Image, UnidentifiedImageError
+
+from ggdr.torch_utils.untrusted.text import printable
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 

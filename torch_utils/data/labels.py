@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from ggdr.torch_utils.data.image_files import MAX_FILE, Container, DataError
 from ggdr.torch_utils.untrusted.json_text import parse_json
 from ggdr.torch_utils.untrusted.text import printable

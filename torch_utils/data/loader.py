@@ -11,10 +11,11 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from ggdr.torch_utils.data.dataset import ImageDataset, random_state
 from ggdr.torch_utils.data.image_files import DataError
 from ggdr.torch_utils.data.workers import cpu_count, map_in_order
-from torch import Tensor
 
 __all__ = ["DataError", "ImageDataset", "ImageLoader", "batch_indices"]
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from PIL import Image
+
 from ggdr.torch_utils.data.image_files import Container, DataError, load_image
 from ggdr.torch_utils.untrusted.text import printable
-from PIL import Image
 
 _EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 

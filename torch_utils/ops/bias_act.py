@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+
 from ggdr.torch_utils.ops.build import uses_native
 from ggdr.torch_utils.ops.self_check import register_self_check
-from torch import Tensor
 
 
 class Activation(NamedTuple):

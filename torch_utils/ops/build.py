@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TextIO
 
 import torch
+
 from ggdr.torch_utils.cache import cache_folder
 from ggdr.torch_utils.ops.toolchain import BuildError, Toolchain, cpu_toolchain, cuda_toolchain
 

@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
+from torch import Tensor
+
 from ggdr.torch_utils.ops.cpu.conv3x3 import conv3x3, conv3x3_up
 from ggdr.torch_utils.ops.upfirdn2d import downsample2d, upfirdn2d, upsample2d
-from torch import Tensor
 
 
 def conv2d_resample(x: Tensor, w: Tensor, f: Tensor | None = None, *, up: int = 1, down: int = 1) -> Tensor:

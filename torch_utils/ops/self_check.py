@@ -19,8 +19,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from ggdr.torch_utils.ops import build
 from torch import Tensor
+
+from ggdr.torch_utils.ops import build
 
 DEFAULT_TOLERANCE = 1e-4  # of the largest value; float32 sums in another order differ by less than a tenth of it
 

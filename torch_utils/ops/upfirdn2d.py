@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from ggdr.torch_utils.ops.build import uses_native
-from ggdr.torch_utils.ops.self_check import register_self_check
 from torch import Tensor
 from torch._prims_common import suggest_memory_format
+
+from ggdr.torch_utils.ops.build import uses_native
+from ggdr.torch_utils.ops.self_check import register_self_check
 
 
 def setup_filter(f: Sequence[float] | Sequence[Sequence[float]] | Tensor, *, normalize: bool = True) -> Tensor:

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from ggdr.torch_utils.ops.build import ops_mode, set_ops
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import conv_flop_count, flop_registry
+
+from ggdr.torch_utils.ops.build import ops_mode, set_ops
 
 
 def count_flops(run: Callable[[], object]) -> int:

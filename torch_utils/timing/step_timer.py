@@ -11,11 +11,12 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.gan import GANTask
 from ggdr.torch_utils.loop import DEVICE_CHECK_STEPS, LoopConfig, PhaseRunner, StatsSum
 from ggdr.torch_utils.timing.flops import count_flops
-from torch import Tensor
 
 LAZY_EVERY = 4  # phases that rest for longer run this often, so that a few iterations time them more than once
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+
 from ggdr.torch_utils.untrusted.text import printable
 
 FREE = 2**28  # bytes that an array may have however small it is on disk, ...

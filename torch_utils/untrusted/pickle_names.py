@@ -8,6 +8,7 @@ from collections import OrderedDict
 from typing import Any
 
 import numpy as np
+
 from ggdr.torch_utils.untrusted.pickle_reader import InertPickleError, Record, as_keys, expect
 
 SCALARS = ("f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "b1")

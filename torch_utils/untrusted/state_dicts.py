@@ -7,8 +7,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from ggdr.torch_utils.untrusted.text import printable
 from torch import Tensor
+
+from ggdr.torch_utils.untrusted.text import printable
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # types that weights may be stored in
 

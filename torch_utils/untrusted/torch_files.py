@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from torch import Tensor
+
 from ggdr.torch_utils.untrusted.pickle_names import PLAIN
 from ggdr.torch_utils.untrusted.pickle_reader import Name, Vocabulary, read_pickle
 from ggdr.torch_utils.untrusted.text import printable
-from torch import Tensor
 
 MAX_DIMS = 25
 _STORAGES = {

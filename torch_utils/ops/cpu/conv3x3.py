@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+
 from ggdr.torch_utils.ops.build import uses_native
 from ggdr.torch_utils.ops.self_check import register_self_check
-from torch import Tensor
 
 # Where Winograd's filtering pays, by type and stride: from so many tiles of 4x4 results on, and so many channels. Its
 # arithmetic is in float32, so that CPUs with bfloat16 products are faster without in the rest.

@@ -11,10 +11,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from ggdr.torch_utils.ops.bias_act import ACTIVATIONS, bias_act
 from ggdr.torch_utils.ops.build import uses_native
 from ggdr.torch_utils.ops.self_check import register_self_check
-from torch import Tensor
 
 _TYPES = (torch.float32, torch.bfloat16)
 
