@@ -23,7 +23,9 @@ from torch.profiler import ProfilerActivity, profile
 
 from ggdr.scripts.benches.drawn_images import draw_pictures, write_images
 from ggdr.scripts.benches.train import resolve_settings
-from ggdr.scripts.training.run import HALF_DTYPES, build_task, tune_process
+from ggdr.scripts.training.hosts import HOSTS
+from ggdr.scripts.training.run import tune_process
+from ggdr.scripts.training.settings import HALF_DTYPES
 from ggdr.torch_utils.data.convert import encode_png
 from ggdr.torch_utils.data.loader import ImageDataset
 from ggdr.torch_utils.distributed import ProcessGroup
@@ -66,9 +68,9 @@ class Run:
         sizes = {name: getattr(args, name) for name in ("channel_base", "channel_max", "precision")}
         options = resolve_settings({**COMMAND, **sizes}, dataset, group)
         with torch.random.fork_rng():
-            self.real_img = torch.rand([BATCH, 3, RES, RES]).mul(2).sub(1).contiguous(memory_format=torch.channels_last)
-        self.real_c = torch.zeros([BATCH, 0])
-        self.task = build_task(options, dataset, group)
+            img = torch.rand([BATCH, 3, RES, RES]).mul(2).sub(1).contiguous(memory_format=torch.channels_last)
+        self.batch = {"img": img, "c": torch.zeros([BATCH, 0])}
+        self.task = HOSTS[options.host].build(options, dataset, group)
         config = LoopConfig(total_nimg=1, batch=BATCH, batch_gpu=BATCH, tick_nimg=1, snap_ticks=1)
         self.runner = PhaseRunner(self.task, config, group, StatsSum(group.device))
 
@@ -76,7 +78,7 @@ class Run:
         """The phases of most iterations: all but the lazy ones."""
         for phase in self.task.phases:
             if phase.interval == 1:
-                self.runner.run(phase, self.real_img, self.real_c, 0)
+                self.runner.run(phase, self.batch, 0)
         self.task.step_end(BATCH, BATCH)
 
     def milliseconds(self, iterations: int) -> dict[str, float]:

@@ -54,6 +54,7 @@ class GGDR:
     """
 
     name = "ggdr"
+    quantity = "distance"  # what `penalty` is, over `gain`
 
     def __init__(
         self,

@@ -17,6 +17,14 @@ class CliError(click.ClickException):
     exit_code = 2
 
 
+class OptionError(ValueError):
+    """An option's value cannot be used; `option` is its name on the command line, as "--batch"."""
+
+    def __init__(self, option: str, message: str) -> None:
+        super().__init__(f"{option}: {message}")
+        self.option, self.message = option, message
+
+
 @contextmanager
 def cli_errors() -> Iterator[None]:
     """Turns the errors that a user can mend into messages; all others keep their traceback."""
@@ -28,6 +36,8 @@ def cli_errors() -> Iterator[None]:
         yield
     except (DataError, SnapshotError, WorkerDied) as error:
         raise CliError(str(error)) from error
+    except OptionError as error:
+        raise click.BadParameter(error.message, param_hint=error.option) from error
     except OSError as error:
         raise CliError(os_error_text(error)) from error
 

@@ -113,7 +113,7 @@ def _table(result: ImportedNetworks) -> list[str]:
 def _guides(result: ImportedNetworks) -> list[int]:
     """Resolutions that the GGDR decoder predicts, as far as the settings tell."""
     try:
-        guides = result.config()["training"]["ggdr"]["guide_res"]
+        guides = result.config()["training"]["regularizers"]["ggdr"]["guide_res"]
     except (KeyError, TypeError):
         return []
     return [res for res in guides if isinstance(res, int)] if isinstance(guides, list) else []

@@ -5,8 +5,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -28,13 +27,16 @@ from ggdr.stylegan2.losses import (
 )
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.ema import ema_beta, update_ema
-from ggdr.torch_utils.gan import Batch, Phase, PhaseOutput, Regularizer
+from ggdr.torch_utils.gan import Batch, Panel, Phase, PhaseOutput, Picture
+from ggdr.torch_utils.regularizers import Regularizers
 
 LabelSampler = Callable[[int, torch.Generator], Tensor]  # (n, generator) -> labels [n, c_dim] float32
 
 
 class StyleGAN2Task:
-    """Networks, optimisers and losses of one StyleGAN2-ADA run, with an optional regulariser on D's fakes.
+    """Networks, optimisers and losses of one StyleGAN2-ADA run, with regularisers on D's fakes.
+
+    Its batches are {"img": [N, C, H, W] float32 in [-1, 1], "c": [N, c_dim] float32}.
 
     All random numbers come from two generators, one on the CPU and one on the device, in the same state on every
     process; see Phase.draw.
@@ -50,19 +52,17 @@ class StyleGAN2Task:
         sample_labels: LabelSampler,
         augment: AugmentPipe | None = None,
         ada: AdaController | None = None,
-        regularizer: Regularizer | None = None,
+        regularizers: Regularizers | None = None,
+        pictures: Sequence[Picture] = (),
         group: ProcessGroup | None = None,
         seed: int = 0,
     ) -> None:
         self.G, self.D = G.train(), D.train()
         self.G_ema = copy.deepcopy(G).eval().requires_grad_(False)
         self.loss, self.optim = loss, optim
-        self.sample_labels, self.augment, self.ada, self.regularizer = (
-            sample_labels,
-            augment,
-            ada,
-            regularizer,
-        )
+        self.sample_labels, self.augment, self.ada = sample_labels, augment, ada
+        self.regularizers = regularizers or Regularizers()
+        self.pictures = list(pictures)
         self.group = group or ProcessGroup()
         self.device = self.group.device
         self.cpu_rng = torch.Generator("cpu").manual_seed(seed)
@@ -72,6 +72,7 @@ class StyleGAN2Task:
         self._pl_sum, self._pl_count = torch.zeros([], device=self.device), 0
         self._w_sum = torch.zeros([G.w_dim], device=self.device)
         self.phases = self._build_phases()
+        self.panels = self._build_panels()
 
     def _build_phases(self) -> list[Phase]:
         """G, G_pl, D, D_r1, in the order in which an iteration runs them."""
@@ -79,18 +80,31 @@ class StyleGAN2Task:
         for layer in freezable_layers(self.D)[: o.freeze_d]:
             layer.requires_grad_(False)
         D_params = [p for p in self.D.parameters() if p.requires_grad]
-        D_extra = [] if self.regularizer is None else list(self.regularizer.parameters())
+        D_extra = list(self.regularizers.parameters())
         G_interval = o.G_reg_interval if self.loss.pl_weight > 0 else None
         D_interval = o.D_reg_interval if self.loss.r1_gamma > 0 else None
         G_opt = _lazy_adam(list(self.G.parameters()), o, G_interval)
         D_opt = _lazy_adam(D_params + D_extra, o, D_interval)
-        phases = [Phase("G", list(self.G.parameters()), G_opt, self._draw_fake, self._G_losses)]
+        G_params = list(self.G.parameters())
+        phases = [Phase("G", G_params, G_opt, self._G_losses, ("G",), self._draw_fake)]
         if G_interval is not None:
-            phases.append(Phase("G_pl", list(self.G.parameters()), G_opt, self._draw_pl, self._G_pl_losses, G_interval))
-        phases.append(Phase("D", D_params + D_extra, D_opt, self._draw_D, self._D_losses))
+            phases.append(Phase("G_pl", G_params, G_opt, self._G_pl_losses, ("G_pl",), self._draw_pl, G_interval))
+        terms = ("D_fake", "D_real")
+        phases.append(Phase("D", D_params + D_extra, D_opt, self._D_losses, terms, self._draw_D))
         if D_interval is not None:
-            phases.append(Phase("D_r1", D_params, D_opt, self._draw_real, self._D_r1_losses, D_interval))
+            phases.append(Phase("D_r1", D_params, D_opt, self._D_r1_losses, ("D_r1",), self._draw_real, D_interval))
         return phases
+
+    def _build_panels(self) -> list[Panel]:
+        panels = [Panel(f"score/{name}", name, "Discriminator scores", "mean logit") for name in ("real", "fake")]
+        panels += self.regularizers.panels
+        if self.augment is not None:
+            panels.append(Panel("ada/p", "augment", "ADA probability", "augmentation p", headline=True, axis="zero"))
+        signs = "Discriminator signs", "mean sign of the logit"
+        panels += [Panel(f"sign/{name}", name, *signs, detail=True) for name in ("real", "fake")]
+        if any(phase.name == "G_pl" for phase in self.phases):
+            panels.append(Panel("pl/length", "length", "Path length", "mean path length", detail=True))
+        return panels
 
     # Random numbers, for the batch of all processes.
 
@@ -149,48 +163,45 @@ class StyleGAN2Task:
         size = (self.G.img_channels, self.G.img_resolution, self.G.img_resolution)
         return self.augment.augmentation(draws, size)
 
-    def _G_losses(self, batch: Batch) -> PhaseOutput:
-        img, _ = self._run_G(batch.draws, track_w=True)
-        aug = self._augmentation(batch.draws["fake_aug"])
-        logits = self.D(img if aug is None else aug(img), batch.draws["c"])
-        return PhaseOutput({"G": generator_logistic_loss(logits)}, {})
+    def _G_losses(self, batch: Batch, draws: dict[str, Any]) -> PhaseOutput:
+        img, _ = self._run_G(draws, track_w=True)
+        aug = self._augmentation(draws["fake_aug"])
+        logits = self.D(img if aug is None else aug(img), draws["c"])
+        return PhaseOutput({"G": generator_logistic_loss(logits)})
 
-    def _G_pl_losses(self, batch: Batch) -> PhaseOutput:
+    def _G_pl_losses(self, batch: Batch, draws: dict[str, Any]) -> PhaseOutput:
         """Penalises path lengths that differ from their moving average as it stood before this iteration."""
-        img, ws = self._run_G(batch.draws)
-        lengths = path_lengths(img, ws, batch.draws["pl_noise"])
+        img, ws = self._run_G(draws)
+        lengths = path_lengths(img, ws, draws["pl_noise"])
         self._pl_sum += lengths.detach().sum()
         self._pl_count += len(lengths)
         penalty = (lengths - self.pl_mean).square() * self.loss.pl_weight
         return PhaseOutput({"G_pl": penalty}, {"pl/length": lengths.detach()})
 
-    def _D_losses(self, batch: Batch) -> PhaseOutput:
-        draws, reg = batch.draws, self.regularizer
+    def _D_losses(self, batch: Batch, draws: dict[str, Any]) -> PhaseOutput:
         aug = self._augmentation(draws["fake_aug"])
-        with nullcontext() if reg is None else reg.watch() as feats:
+        with self.regularizers.watch() as feats:
             with torch.no_grad():
                 img, _ = self._run_G(draws)
                 img = img if aug is None else aug(img)
             fake_logits = self.D(img, draws["c"])
-        losses = {"D_fake": fake_logistic_loss(fake_logits)}
-        observed = {"score/fake": fake_logits, "sign/fake": fake_logits.sign()}
-        if reg is not None:
-            losses[reg.name] = reg.penalty(feats, warp=None if aug is None else aug.warp)
-            observed[f"{reg.name}/distance"] = losses[reg.name] / reg.gain
+        guided = self.regularizers.penalties(feats, warp=None if aug is None else aug.warp)
 
         aug = self._augmentation(draws["real_aug"])
-        real_logits = self.D(batch.real_img if aug is None else aug(batch.real_img), batch.real_c)
-        losses["D_real"] = real_logistic_loss(real_logits)
-        observed |= {"score/real": real_logits, "sign/real": real_logits.sign()}
+        real_logits = self.D(batch["img"] if aug is None else aug(batch["img"]), batch["c"])
         if self.ada is not None:
             self.ada.observe(real_logits.detach())
-        return PhaseOutput(losses, {name: value.detach().flatten() for name, value in observed.items()})
+        losses = {"D_fake": fake_logistic_loss(fake_logits), "D_real": real_logistic_loss(real_logits)}
+        logits = {"fake": fake_logits.detach().flatten(), "real": real_logits.detach().flatten()}
+        observed = {f"score/{name}": value for name, value in logits.items()}
+        observed |= {f"sign/{name}": value.sign() for name, value in logits.items()}
+        return PhaseOutput({**losses, **guided.losses}, {**observed, **guided.observed})
 
-    def _D_r1_losses(self, batch: Batch) -> PhaseOutput:
-        real_img = batch.real_img.detach().requires_grad_()
-        aug = self._augmentation(batch.draws["real_aug"])
-        logits = self.D(real_img if aug is None else aug(real_img), batch.real_c)
-        return PhaseOutput({"D_r1": r1_penalty(logits, real_img, gamma=self.loss.r1_gamma)}, {})
+    def _D_r1_losses(self, batch: Batch, draws: dict[str, Any]) -> PhaseOutput:
+        real_img = batch["img"].detach().requires_grad_()
+        aug = self._augmentation(draws["real_aug"])
+        logits = self.D(real_img if aug is None else aug(real_img), batch["c"])
+        return PhaseOutput({"D_r1": r1_penalty(logits, real_img, gamma=self.loss.r1_gamma)})
 
     # Between iterations.
 
@@ -214,11 +225,6 @@ class StyleGAN2Task:
             report["ada/p"] = float(self.augment.p)
         return report
 
-    def parameters(self) -> Iterator[torch.nn.Parameter]:
-        """Every trained parameter, each once."""
-        seen: dict[int, torch.nn.Parameter] = {id(p): p for phase in self.phases for p in phase.params}
-        return iter(seen.values())
-
     @torch.no_grad()
     def sample(self, z: Tensor, c: Tensor, *, batch: int = 32) -> Tensor:
         """G_ema's images with constant noise: z [N, z_dim], c [N, c_dim] -> [N, C, H, W] float32 on the CPU."""
@@ -227,11 +233,9 @@ class StyleGAN2Task:
         return torch.cat(imgs)
 
     def snapshot(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-        """State dicts of G, D, G_ema and the regulariser, and the settings that G and D are built from."""
+        """State dicts of G, D, G_ema and the regularisers, and the settings that G and D are built from."""
         networks = {"G": self.G.state_dict(), "D": self.D.state_dict(), "G_ema": self.G_ema.state_dict()}
-        if self.regularizer is not None:
-            networks[self.regularizer.name] = self.regularizer.state_dict()
-        return networks, {"G": asdict(self.G.config), "D": asdict(self.D.config)}
+        return {**networks, **self.regularizers.state_dicts()}, {"G": asdict(self.G.config), "D": asdict(self.D.config)}
 
     def state(self) -> dict[str, Any]:
         """Everything that an exact resume needs."""
@@ -246,7 +250,7 @@ class StyleGAN2Task:
             "device_type": self.device.type,
         }
 
-    def load_state(self, state: dict[str, Any]) -> None:
+    def load_state(self, state: Mapping[str, Any]) -> None:
         """Takes back what `state` gave; the device's random state only if the type of device is the same."""
         self.load_networks(state["networks"])
         for optimizer, saved in zip(self._optimizers(), state["optimizers"], strict=True):
@@ -264,12 +268,11 @@ class StyleGAN2Task:
         if state["device_type"] == self.device.type:
             self.device_rng.set_state(state["device_rng"])
 
-    def load_networks(self, networks: dict[str, dict[str, Tensor]]) -> None:
-        """Loads G, D, G_ema, and the regulariser where there is one; all must be in `networks` and fit."""
+    def load_networks(self, networks: Mapping[str, dict[str, Tensor]]) -> None:
+        """Loads G, D, G_ema and the regularisers; all must be in `networks` and fit."""
         for name, net in (("G", self.G), ("D", self.D), ("G_ema", self.G_ema)):
             net.load_state_dict(networks[name], strict=True)
-        if self.regularizer is not None:
-            self.regularizer.load_state_dict(networks[self.regularizer.name])
+        self.regularizers.load_state_dicts(networks)
 
     def _optimizers(self) -> list[torch.optim.Optimizer]:
         return list({id(phase.optimizer): phase.optimizer for phase in self.phases}.values())

@@ -44,7 +44,10 @@ def save_tiny(path: Path, G: Generator, *, guide_res: int | None = None, nimg: i
             probe=lambda: D(G(torch.zeros(1, G.z_dim), torch.zeros(1, G.c_dim)), torch.zeros(1, G.c_dim)),
         )
         networks |= {"D": D.state_dict(), "ggdr": ggdr.state_dict()}
-        config |= {"D": asdict(D.config), "training": {"ggdr": {"guide_res": [guide_res], "weight": 10.0}}}
+        config |= {
+            "D": asdict(D.config),
+            "training": {"regularizers": {"ggdr": {"guide_res": [guide_res], "weight": 10.0}}},
+        }
     save_snapshot(path, networks, config)
     return path
 

@@ -8,16 +8,18 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from ggdr.torch_utils.distributed import ProcessGroup
-from ggdr.torch_utils.gan import Batch, GANTask, Phase, part
+from ggdr.torch_utils.gan import Batch, GANTask, Panel, Phase, batch_size, part
+from ggdr.torch_utils.timing.memory import memory_gib
 
 DEVICE_CHECK_STEPS = 4  # iterations between looks at numbers that are still on a GPU
 STATE_SECONDS = 600  # the state is saved at ticks that end this long after the last save
@@ -101,8 +103,31 @@ class StatsSum:
         self._counts.clear()
 
 
+def run_panels(task: GANTask) -> list[Panel]:
+    """Panels of all values that a run of `task` reports: the host's, and between them those that the loop adds."""
+    often = [phase.name for phase in task.phases if phase.interval == 1]
+    rarely = [phase.name for phase in task.phases if phase.interval > 1]
+    return [
+        *(Panel(f"loss/{name}", name, "Losses", "loss", headline=True) for name in often),
+        *task.panels,
+        Panel("time/sec_per_kimg", "time", "Training time", "seconds per kimg", axis="zero"),
+        *(Panel(f"loss/{name}", name, "Regularisation losses", "loss", detail=True, axis="log") for name in rarely),
+        *(
+            Panel(f"grad_norm/{x.name}", x.name, "Gradient norms", "L2 norm", detail=True, axis="log")
+            for x in task.phases
+        ),
+        Panel("memory/cpu_gib", "process", "Memory", "GiB", detail=True, axis="zero"),
+        Panel("memory/gpu_gib", "GPU, peak", "Memory", "GiB", detail=True, axis="zero"),
+    ]
+
+
+def is_due(phase: Phase, step: int) -> bool:
+    """Whether a phase runs in an iteration."""
+    return step % phase.interval == 0
+
+
 class PhaseRunner:
-    """Runs one iteration's phases: forward and backward in parts, average, check, step."""
+    """Runs iterations of a task: each phase's forward and backward in parts, average, check, step; then `step_end`."""
 
     def __init__(self, task: GANTask, config: LoopConfig, group: ProcessGroup, stats: StatsSum) -> None:
         self.task, self.config, self.group, self.stats = task, config, group, stats
@@ -112,45 +137,82 @@ class PhaseRunner:
                 f"batch {config.batch} does not split into {group.world} process(es) x a whole number of "
                 f"batch-gpu {config.batch_gpu}"
             )
-        self._checked_gradients: set[str] = set()
+        self._checked: set[str] = set()
         self._unread: list[tuple[str, int, Tensor]] = []
         self._skips: dict[str, int] = {}
-        for p in task.parameters():
-            p.requires_grad_(False)
+        for phase in task.phases:
+            for p in phase.params:
+                p.requires_grad_(False)
 
-    def run(self, phase: Phase, real_img: Tensor, real_c: Tensor, nimg: int) -> None:
-        """One optimiser step of `phase` on this rank's share of the batch, real_img [batch/world, C, H, W]."""
-        draws = phase.draw(self.config.batch, self.group.world * self.rounds)
-        draws = part(draws, slice(self.group.rank, None, self.group.world))
+    def iteration(
+        self,
+        batch: Batch,
+        at: Counters,
+        *,
+        due: Callable[[Phase, int], bool] = is_due,
+        done: Callable[[str], None] = lambda name: None,
+    ) -> dict[str, float]:
+        """One iteration on this rank's share of a batch; moves `at` on.
+
+        Args:
+            due:  whether a phase runs in a step.
+            done: called with the name of each phase after it.
+
+        Returns:
+            What the task's `step_end` reports.
+
+        Raises:
+            ValueError: the batch holds another number of samples, or a phase's losses lack one of its terms.
+        """
+        share = self.config.batch // self.group.world
+        if batch_size(batch) != share:
+            raise ValueError(f"expected {share} samples in this process' share of a batch, got {batch_size(batch)}")
+        for phase in self.task.phases:
+            if due(phase, at.step):
+                self.run(phase, batch, at.nimg)
+                done(phase.name)
+        at.nimg += self.config.batch
+        at.step += 1
+        return self.task.step_end(at.nimg, self.config.batch)
+
+    def run(self, phase: Phase, batch: Batch, nimg: int) -> None:
+        """One optimiser step of `phase` on this rank's share of the batch."""
+        draws = None
+        if phase.draw is not None:
+            draws = phase.draw(self.config.batch, self.group.world * self.rounds)
+            draws = part(draws, slice(self.group.rank, None, self.group.world))
         for p in phase.params:
             p.requires_grad_(True)
         phase.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros([], device=self.group.device)
         for i in range(self.rounds):
             share = slice(i, None, self.rounds)
-            out = phase.losses(Batch(real_img[share], real_c[share], part(draws, share)))
+            out = phase.losses(part(batch, share), part(draws, share))
             terms = {name: term.mean() for name, term in out.losses.items()}
             loss = torch.stack(list(terms.values())).sum()
             (loss * (phase.interval / self.rounds)).backward()
             total += loss.detach() / self.rounds
-            # The phase's own terms add up to its reported loss; a regulariser's stands for itself.
-            own = [term for name, term in terms.items() if name.startswith(phase.name)]
-            self.stats.add(f"loss/{phase.name}", torch.stack(own).sum().detach())
-            for name, term in terms.items():
-                self.stats.add(f"loss_term/{name}", term.detach())
-            for name, value in out.observed.items():
-                self.stats.add(name, value)
+            self._report(phase, {name: term.detach() for name, term in terms.items()}, out.observed)
         for p in phase.params:
             p.requires_grad_(False)
-        self.group.average_gradients_(phase.params, check=phase.name not in self._checked_gradients)
-        self._checked_gradients.add(phase.name)
+        self.group.average_gradients_(phase.params, check=phase.name not in self._checked)
+        self._checked.add(phase.name)
         grads = [p.grad for p in phase.params if p.grad is not None]
         grad_norm = torch.stack(torch._foreach_norm(grads)).norm()
         self.stats.add(f"grad_norm/{phase.name}", grad_norm)
         self._unread.append((phase.name, nimg, torch.stack([total, grad_norm])))
-        # The fused optimisers leave parameters and moments alone where this is 1, without asking the host.
-        phase.optimizer.found_inf = grad_norm.isfinite().logical_not().float()
-        phase.optimizer.step()
+        _step_if(phase.optimizer, grad_norm.isfinite())
+
+    def _report(self, phase: Phase, terms: Mapping[str, Tensor], observed: Mapping[str, Tensor]) -> None:
+        """Adds a phase's terms, the sum of those that make up its loss, and what it observed to the statistics."""
+        missing = [name for name in phase.terms if name not in terms]
+        if missing:
+            raise ValueError(f"phase {phase.name}: its losses lack {', '.join(missing)}; they are {', '.join(terms)}")
+        self.stats.add(f"loss/{phase.name}", torch.stack([terms[name] for name in phase.terms]).sum())
+        for name, term in terms.items():
+            self.stats.add(f"loss_term/{name}", term)
+        for name, value in observed.items():
+            self.stats.add(name, value)
 
     def check_finite(self) -> None:
         """Looks at the losses and gradients since the last check.
@@ -174,9 +236,23 @@ class PhaseRunner:
                 raise NonFiniteError(f"{what} of phase {name} became {value} in step {step}, at {nimg} images")
 
 
+def _step_if(optimizer: Optimizer, is_finite: Tensor) -> None:
+    """Takes an optimiser's step, or leaves parameters and moments alone where the gradient is not finite.
+
+    Args:
+        is_finite: [] bool, on the device.
+    """
+    if getattr(optimizer, "_step_supports_amp_scaling", False):
+        # torch's protocol with its gradient scaler, which fused optimisers follow on the device: the host never waits.
+        optimizer.found_inf = is_finite.logical_not().float()
+        optimizer.step()
+    elif is_finite:
+        optimizer.step()
+
+
 def train(
     task: GANTask,
-    batches: Iterator[tuple[Tensor, Tensor]],
+    batches: Iterator[Batch],
     config: LoopConfig,
     *,
     log: TrainLog,
@@ -189,8 +265,8 @@ def train(
 
     Args:
         task:        the host.
-        batches:     this rank's shares of real batches: img [batch/world, C, H, W] in [-1, 1], c [batch/world, c_dim],
-                     starting where `resume` stopped.
+        batches:     this rank's shares of the data's batches, nests of tensors [batch/world, ...], from where `resume`
+                     stopped.
         log:         what it reports goes here.
         save_state:  called with the loop's and the task's state, to be given back as `resume`.
         on_snapshot: called with nimg at the start, every `snap_ticks` ticks, and at the end.
@@ -201,10 +277,12 @@ def train(
 
     Raises:
         NonFiniteError: a loss or gradient is NaN or infinite; nothing is saved then.
+        ValueError:     what `PhaseRunner.iteration` raises.
     """
     group = group or ProcessGroup()
     stats = StatsSum(group.device)
     runner = PhaseRunner(task, config, group, stats)
+    headline = [panel for panel in run_panels(task) if panel.headline]
     at = Counters()
     if resume is not None:
         at = Counters(**resume["counters"])
@@ -219,13 +297,7 @@ def train(
     timed_from = at.nimg
     with _stop_signals() as stop:
         while at.nimg < config.total_nimg:
-            real_img, real_c = next(batches)
-            for phase in task.phases:
-                if at.step % phase.interval == 0:
-                    runner.run(phase, real_img, real_c, at.nimg)
-            at.nimg += config.batch
-            at.step += 1
-            report = task.step_end(at.nimg, config.batch)
+            report = runner.iteration(next(batches), at)
 
             # A look at the device makes it wait, so on a GPU it is taken only now and then.
             done = at.nimg >= config.total_nimg
@@ -239,9 +311,9 @@ def train(
             if tick_ends:
                 now = time.monotonic()
                 rate = (now - tick_time) * 1000 / (at.nimg - timed_from)
-                log.scalars(at.nimg, {**stats.means(group), **report, "time/sec_per_kimg": rate})
+                log.scalars(at.nimg, {**stats.means(group), **report, "time/sec_per_kimg": rate, **memory_gib()})
                 tick = at.nimg // config.tick_nimg + (not is_whole)
-                log.progress(at.nimg, tick=tick, sec_per_kimg=rate, **_headline(stats, report))
+                log.progress(at.nimg, tick=tick, sec_per_kimg=rate, **_headline(headline, stats, report))
                 stats.clear()
                 snap = done or _crossed(at.nimg, config.batch, config.tick_nimg * config.snap_ticks)
                 if snap:
@@ -251,7 +323,7 @@ def train(
                     is_saved, saved_time = True, time.monotonic()
                 tick_time, timed_from = time.monotonic(), at.nimg
             else:
-                log.progress(at.nimg, **_headline(stats, report))
+                log.progress(at.nimg, **_headline(headline, stats, report))
 
             if group.any(stop.signal is not None) and not done:
                 reason = stop.signal or "a signal to another process"
@@ -267,11 +339,10 @@ def _crossed(nimg: int, batch: int, every: int) -> bool:
     return nimg // every > (nimg - batch) // every
 
 
-def _headline(stats: StatsSum, report: Mapping[str, float]) -> dict[str, float]:
-    """The few values of the progress line."""
-    fields = {"D": stats.latest("loss/D"), "G": stats.latest("loss/G"), "ggdr": stats.latest("ggdr/distance")}
-    fields["augment"] = report.get("ada/p", float("nan"))
-    return {name: value for name, value in fields.items() if value == value}
+def _headline(panels: Sequence[Panel], stats: StatsSum, report: Mapping[str, float]) -> dict[str, float]:
+    """The values of the progress line by their labels; those that there are no numbers of yet are left out."""
+    values = {panel.label: report.get(panel.name, stats.latest(panel.name)) for panel in panels}
+    return {label: value for label, value in values.items() if not math.isnan(value)}
 
 
 @dataclass

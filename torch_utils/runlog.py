@@ -8,7 +8,6 @@ import contextlib
 import json
 import math
 import os
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ggdr.torch_utils.checkpoint import atomic_write
+from ggdr.torch_utils.timing.memory import memory_gib
 from ggdr.torch_utils.untrusted.json_text import is_finite, parse_json
 from ggdr.torch_utils.untrusted.text import printable
 
@@ -343,26 +343,9 @@ def format_rate(sec_per_kimg: float) -> str:
 
 
 def memory_fields() -> dict[str, str]:
-    """This process's memory in GiB: resident now, and the peak of tensors on the GPU (0 without one)."""
-    gpu = 0
-    torch = sys.modules.get("torch")  # who has not imported it holds nothing on a GPU
-    if torch is not None and torch.cuda.is_available():
-        gpu = torch.cuda.max_memory_allocated()
-    return {"cpumem": f"{_resident_bytes() / 2**30:.1f}G", "gpumem": f"{gpu / 2**30:.1f}G"}
-
-
-def _resident_bytes() -> int:
-    """Resident memory; where the system has no /proc, its peak."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        try:
-            import resource
-        except ImportError:  # Windows
-            return 0
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, others KiB
+    """This process's memory: resident now, and the peak of tensors on the GPU (0 without one)."""
+    found = memory_gib()
+    return {"cpumem": f"{found['memory/cpu_gib']:.1f}G", "gpumem": f"{found.get('memory/gpu_gib', 0):.1f}G"}
 
 
 def _stats_lines(path: Path) -> Iterator[tuple[bytes, dict]]:

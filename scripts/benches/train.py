@@ -29,7 +29,7 @@ from ggdr.scripts.train import main as train_command
 from ggdr.torch_utils.data.convert import encode_png
 
 if TYPE_CHECKING:
-    from ggdr.scripts.training.settings import TrainingOptions
+    from ggdr.scripts.training.host_stylegan2 import StyleGAN2Settings
     from ggdr.torch_utils.data.loader import ImageDataset
     from ggdr.torch_utils.distributed import ProcessGroup
     from ggdr.torch_utils.timing.step_timer import StepTimer
@@ -126,43 +126,41 @@ def measure(commands: Sequence[Mapping[str, Any]], group: ProcessGroup) -> list[
             raise CliError(str(error)) from error
 
 
-def resolve_settings(command: Mapping[str, Any], dataset: ImageDataset, group: ProcessGroup) -> TrainingOptions:
+def resolve_settings(command: Mapping[str, Any], dataset: ImageDataset, group: ProcessGroup) -> StyleGAN2Settings:
     """The settings of `ggdr train` with these options.
 
     Raises:
-        click.BadParameter: one cannot be used.
+        OptionError: one cannot be used.
     """
-    from ggdr.scripts.training.settings import OptionError, resolve
+    from ggdr.scripts.training import host_stylegan2
 
     # The probability is an option of fixed augmentation there; here ADA starts from it too.
     p = command["p"] if command["aug"] == "fixed" else None
     given = {**command, "p": p, "data": dataset.path, "mirror": False, "freezed": 0}
-    try:
-        options = resolve(
-            given,
-            resolution=dataset.resolution,
-            channels=dataset.num_channels,
-            c_dim=dataset.c_dim,
-            num_images=dataset.num_images,
-            fingerprint="",
-            num_processes=group.world,
-            device_type=group.device.type,
-            init_snapshot=None,
-        )
-    except OptionError as error:
-        raise click.BadParameter(error.message, param_hint=error.option) from error
+    options = host_stylegan2.resolve_settings(
+        given,
+        resolution=dataset.resolution,
+        channels=dataset.num_channels,
+        c_dim=dataset.c_dim,
+        num_images=dataset.num_images,
+        fingerprint="",
+        num_processes=group.world,
+        device_type=group.device.type,
+        init_snapshot=None,
+    )
     if command["aug"] == "ada":
         options = replace(options, augment=replace(options.augment, p=command["p"]))
     return options
 
 
 def _measure(
-    settings: list[TrainingOptions], dataset: ImageDataset, group: ProcessGroup, iterations: int
+    settings: list[StyleGAN2Settings], dataset: ImageDataset, group: ProcessGroup, iterations: int
 ) -> list[dict[str, Any]]:
     """Builds one run for each of `settings` and times their iterations turn by turn."""
     import torch
 
-    from ggdr.scripts.training.run import HALF_DTYPES, tune_process
+    from ggdr.scripts.training.run import tune_process
+    from ggdr.scripts.training.settings import HALF_DTYPES
     from ggdr.torch_utils.ops import uses_native
     from ggdr.torch_utils.timing.machine_peak import conv_rate
 
@@ -194,7 +192,7 @@ def _measure(
     ]
 
 
-def _result(options: TrainingOptions, timer: StepTimer, flops: Mapping[str, float], *, peak: float) -> dict[str, Any]:
+def _result(options: StyleGAN2Settings, timer: StepTimer, flops: Mapping[str, float], *, peak: float) -> dict[str, Any]:
     """What is reported of one run; `peak` in FLOP/s."""
     batch = options.loop.batch
     pieces = {name: seconds * 1000 / batch for name, seconds in timer.seconds().items()}
@@ -218,7 +216,7 @@ def _result(options: TrainingOptions, timer: StepTimer, flops: Mapping[str, floa
         "channel_base": options.G.channel_base,
         "channel_max": options.G.channel_max,
         "precision": options.precision,
-        "ggdr_res": None if options.ggdr is None else list(options.ggdr.guide_res),
+        "ggdr_res": list(options.regularizers["ggdr"].guide_res) if "ggdr" in options.regularizers else None,
         "aug": options.augment.mode,
         "augpipe": None if options.augment.mode == "noaug" else options.augment.pipe,
         "p": None if options.augment.mode == "noaug" else options.augment.p,
@@ -226,18 +224,15 @@ def _result(options: TrainingOptions, timer: StepTimer, flops: Mapping[str, floa
 
 
 @contextmanager
-def _timer(options: TrainingOptions, dataset: ImageDataset, group: ProcessGroup) -> Iterator[StepTimer]:
+def _timer(options: StyleGAN2Settings, dataset: ImageDataset, group: ProcessGroup) -> Iterator[StepTimer]:
     """A run of `ggdr train` whose iterations can be timed one by one."""
-    from ggdr.scripts.training.run import build_task, float_batches
-    from ggdr.torch_utils.data.loader import ImageLoader
+    from ggdr.scripts.training.hosts import HOSTS
     from ggdr.torch_utils.timing.step_timer import StepTimer
 
-    task = build_task(options, dataset, group)
-    loader = ImageLoader(
-        dataset, options.loop.batch, rank=group.rank, world=group.world, seed=options.seed, device=group.device
-    )
-    with closing(iter(loader)) as batches:
-        yield StepTimer(task, float_batches(batches), options.loop, group)
+    host = HOSTS[options.host]
+    task = host.build(options, dataset, group)
+    with closing(host.batches(options, dataset, group, 0)) as batches:
+        yield StepTimer(task, batches, options.loop, group)
 
 
 # What the user sees.

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -57,6 +58,25 @@ ops_option = click.option(
 def bad_parameter(message: str, option: str) -> click.BadParameter:
     """An option's value cannot be used; to be raised."""
     return click.BadParameter(message, param_hint=f"'{option}'")
+
+
+def typed_words(command: click.Command, values: Mapping[str, Any], *, leave_out: Collection[str] = ()) -> list[str]:
+    """The words that give a command these options; those at their defaults, and those to leave out, are not among them.
+
+    Args:
+        values: by parameter name.
+    """
+    words: list[str] = []
+    for param in command.params:
+        value = values.get(param.name)
+        if param.name in leave_out or value in (None, param.default, (), []):
+            continue
+        if getattr(param, "is_flag", False):
+            words += (param.opts if value else param.secondary_opts)[:1]
+            continue
+        for item in value if isinstance(value, (list, tuple)) else [value]:
+            words += [param.opts[0], f"{item:.15g}" if isinstance(item, float) else str(item)]
+    return words
 
 
 def choose_device(name: str) -> torch.device:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,15 @@ from ggdr.scripts.errors import CliError
 from ggdr.scripts.importing.published import NETWORKS, network_name, snapshot_of
 from ggdr.scripts.options.network import FOREIGN_SUFFIXES
 from ggdr.scripts.training.run_folder import STATE_FILE, RunFolder
-from ggdr.scripts.training.settings import TrainingOptions, blocking, differences
+from ggdr.scripts.training.settings import RunSettings, differences
 from ggdr.torch_utils.checkpoint import load_state
 
 _IMPORT = "Networks of others are read first: ggdr import-weights {path} NEW.safetensors, then --resume NEW.safetensors"
 
 
 @dataclass(frozen=True)
-class ResumePlan:
-    """Where weights come from, and which settings are those of the resumed run."""
+class Origin:
+    """Where a run's weights come from, and which settings are those of the resumed run."""
 
     state_path: Path | None = None  # exact continuation
     init_snapshot: str | None = None  # transfer learning: where this run's weights came from, at its start
@@ -29,7 +29,7 @@ class ResumePlan:
     note: str | None = None
 
 
-def plan_resume(outdir: Path, resume: str | None) -> ResumePlan:
+def find_origin(outdir: Path, resume: str | None) -> Origin:
     """Looks at --outdir and --resume, without writing anything.
 
     Raises:
@@ -43,14 +43,14 @@ def plan_resume(outdir: Path, resume: str | None) -> ResumePlan:
         if own.has_results():
             raise CliError(f"--resume: {outdir} holds snapshots, but no {STATE_FILE} to resume from")
         if not own.has_options():
-            return ResumePlan(note=f"no run in {outdir} to resume; starting from scratch")
+            return Origin(note=f"no run in {outdir} to resume; starting from scratch")
         stored = own.read_options()
         note = f"the run in {outdir} saved no state yet; starting it again"
-        return ResumePlan(init_snapshot=stored.get("init_snapshot"), stored=stored, note=note)
+        return Origin(init_snapshot=stored.get("init_snapshot"), stored=stored, note=note)
     if own.has_results():
         raise CliError(f"--outdir: {outdir} already holds a run; go on with --resume latest, or name another folder")
     if resume is None:
-        return ResumePlan()
+        return Origin()
     path = Path(resume)
     if not path.exists():
         name = network_name(resume)
@@ -67,24 +67,29 @@ def plan_resume(outdir: Path, resume: str | None) -> ResumePlan:
         return _continuation(state, f"going on from {state}")
     if path.suffix in FOREIGN_SUFFIXES:
         raise CliError(f"--resume: {path} is no snapshot. {_IMPORT.format(path=path)}")
-    return ResumePlan(init_snapshot=str(path.absolute()), note=f"starting from the weights of {path}")
+    return Origin(init_snapshot=str(path.absolute()), note=f"starting from the weights of {path}")
 
 
-def _continuation(state_path: Path, note: str | None) -> ResumePlan:
+def _continuation(state_path: Path, note: str | None) -> Origin:
     stored = RunFolder(state_path.parent).read_options()
-    return ResumePlan(state_path, stored.get("init_snapshot"), stored, note)
+    return Origin(state_path, stored.get("init_snapshot"), stored, note)
 
 
-def load_resumed(state_path: Path, options: TrainingOptions, device_type: str) -> tuple[dict[str, Any], list[str]]:
+def load_resumed(
+    state_path: Path, settings: RunSettings, device_type: str, is_fixed: Callable[[str], bool]
+) -> tuple[dict[str, Any], list[str]]:
     """The training state, and what to tell about it.
 
+    Args:
+        is_fixed: whether a setting, as "G.z_dim", may not change, since the state would not fit.
+
     Raises:
-        CliError: these options cannot go on from it; says which.
+        CliError: these settings cannot go on from it; says which.
         SnapshotError: the state cannot be read.
     """
     state = load_state(state_path)
-    changes = differences(state["options"], options.to_json())
-    fixed = blocking(changes)
+    changes = differences(state["options"], settings.to_json())
+    fixed = {name: change for name, change in changes.items() if is_fixed(name)}
     if fixed:
         raise CliError(
             f"--resume: a run cannot go on with another {_table(fixed)}; to start from its weights give a snapshot "
@@ -93,10 +98,10 @@ def load_resumed(state_path: Path, options: TrainingOptions, device_type: str) -
     notes = [f"resuming {state_path} at {state['counters']['nimg'] / 1000:.1f} kimg"]
     if changes:
         notes.append(f"settings that differ from the resumed run: {_table(changes)}")
-    if state["task"]["device_type"] != device_type:
+    if state["device_type"] != device_type:
         notes.append("random numbers go on differently: the state was saved on another type of device")
     return state, notes
 
 
 def _table(changes: Mapping[str, tuple[Any, Any]]) -> str:
-    return "; ".join(f"{name} {old} -> {new}" for name, (old, new) in changes.items())
+    return "; ".join(f"{name.removeprefix('regularizers.')} {old} -> {new}" for name, (old, new) in changes.items())

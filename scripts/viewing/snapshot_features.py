@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ggdr import GGDR, FeatureTap
 from ggdr.scripts.generate import images_of_seeds
-from ggdr.scripts.training.run import build_ggdr
-from ggdr.scripts.training.settings import GGDROptions
+from ggdr.scripts.training.regularizer_ggdr import GGDRKind
+from ggdr.stylegan2.attachment import attachment
 from ggdr.stylegan2.latent.sampling import class_labels
 from ggdr.stylegan2.snapshot import discriminator_of, generator_of
 from ggdr.torch_utils.checkpoint import SnapshotError, load_snapshot
@@ -63,9 +63,9 @@ class SnapshotNetworks:
         self.ggdr: GGDR | None = None
         if self.D is not None and "ggdr" in snapshot.networks:
             try:
-                stored = snapshot.config["training"]["ggdr"]
-                options = GGDROptions(tuple(stored["guide_res"]), stored["weight"])
-                self.ggdr = build_ggdr(self.G, self.D, options, device)
+                kind = GGDRKind()
+                settings = kind.read(snapshot.config["training"]["regularizers"]["ggdr"])
+                self.ggdr = kind.build(attachment(self.G, self.D), settings)
                 self.ggdr.load_state_dict(snapshot.networks["ggdr"])
             except (KeyError, TypeError, ValueError, RuntimeError) as error:
                 reason = printable(error)

@@ -83,7 +83,7 @@ class ImportedNetworks:
             return dict(self.settings)
         config: dict[str, Any] = {name: asdict(c) for name, c in (("G", self.G), ("D", self.D)) if c is not None}
         if self.guides:
-            config["training"] = {"ggdr": {"guide_res": list(self.guides), "weight": 10.0}}
+            config["training"] = {"regularizers": {"ggdr": {"guide_res": list(self.guides), "weight": 10.0}}}
         return config
 
 

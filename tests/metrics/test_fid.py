@@ -74,20 +74,21 @@ def test_distance_of_two_ellipses_has_a_closed_form():
     assert frechet_distance(mean, a, mean, b) == pytest.approx(5 + 6 - 2 * root, rel=1e-12)
 
 
+# To 1e-7: eigenvalues that should be 0 are 1e-16 of the largest one, and roots are taken of them.
 @pytest.mark.parametrize(("num_a", "num_b"), [(20, 30), (20, 500), (500, 20), (127, 127), (128, 129), (500, 400)])
 def test_distance_is_right_for_fewer_images_than_dimensions(num_a, num_b):
     a, b = features_of(num_a, 128, seed=0), features_of(num_b, 128, seed=1)
     got = distance(gaussian_of(a), gaussian_of(b))
-    assert got == pytest.approx(distance_of_rows(a, b), rel=1e-8)
-    assert got == pytest.approx(distance(gaussian_of(b), gaussian_of(a)), rel=1e-8)
+    assert got == pytest.approx(distance_of_rows(a, b), rel=1e-7)
+    assert got == pytest.approx(distance(gaussian_of(b), gaussian_of(a)), rel=1e-7)
 
 
 def test_distance_of_sets_that_share_images_or_dead_features_is_right():
     a = features_of(60, 128, seed=0)
     b = torch.cat([a[:40], features_of(10, 128, seed=1)])
-    assert distance(gaussian_of(a), gaussian_of(b)) == pytest.approx(distance_of_rows(a, b), rel=1e-8)
+    assert distance(gaussian_of(a), gaussian_of(b)) == pytest.approx(distance_of_rows(a, b), rel=1e-7)
     a[:, :90], b[:, 100:] = 0, 0
-    assert distance(gaussian_of(a), gaussian_of(b)) == pytest.approx(distance_of_rows(a, b), rel=1e-8)
+    assert distance(gaussian_of(a), gaussian_of(b)) == pytest.approx(distance_of_rows(a, b), rel=1e-7)
 
 
 @pytest.mark.parametrize("num", [50, 500])

@@ -98,7 +98,7 @@ def numbers(value):
 def test_train_reports_the_pieces_of_the_step_and_their_sum():
     report = json_of("train", *TINY_STEP)
     assert report.keys() == OF_TRAIN
-    assert list(report["sec_per_kimg_by_piece"]) == ["real_images", "G", "D", "D_r1", "step_end"]
+    assert list(report["sec_per_kimg_by_piece"]) == ["data", "G", "D", "D_r1", "step_end"]
     assert list(report["gflop_by_phase"]) == ["G", "D", "D_r1"]
     assert report["sec_per_kimg"] == pytest.approx(sum(report["sec_per_kimg_by_piece"].values()))
     assert report["sec_per_kimg_fastest"] <= report["sec_per_kimg"]

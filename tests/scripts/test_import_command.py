@@ -67,7 +67,7 @@ def test_the_snapshot_says_where_it_came_from(imported):
         "format": "pickle of GGDR",
         "augment_p": 0.25,
     }
-    assert snapshot.config["training"] == {"ggdr": {"guide_res": [8], "weight": 10.0}}
+    assert snapshot.config["training"] == {"regularizers": {"ggdr": {"guide_res": [8], "weight": 10.0}}}
 
 
 def test_the_command_says_what_it_found(tmp_path):

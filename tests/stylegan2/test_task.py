@@ -12,8 +12,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ggdr.scripts.training.run import build_ggdr
-from ggdr.scripts.training.settings import GGDROptions
+from ggdr.scripts.training.regularizer_ggdr import GGDRSettings
+from ggdr.scripts.training.regularizers import build_regularizers
+from ggdr.stylegan2.attachment import attachment
 from ggdr.stylegan2.augment.ada import AdaController
 from ggdr.stylegan2.augment.pipe import PIPES, AugmentPipe
 from ggdr.stylegan2.config import DiscriminatorConfig, GeneratorConfig, LossConfig, OptimConfig
@@ -30,7 +31,7 @@ from ggdr.stylegan2.losses import (
 from ggdr.stylegan2.task import StyleGAN2Task, freezable_layers
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.ema import ema_beta, update_ema
-from ggdr.torch_utils.gan import Batch, part
+from ggdr.torch_utils.gan import part
 from ggdr.torch_utils.loop import LoopConfig, NonFiniteError, PhaseRunner, StatsSum
 
 RES, BATCH = 16, 8
@@ -53,14 +54,16 @@ def make_task(*, weight=10.0, ada=True, seed=0, lr=0.002, **loss) -> StyleGAN2Ta
         sample_labels=lambda n, rng: torch.eye(3)[torch.randint(3, [n], generator=rng)],
         augment=AugmentPipe(PIPES["bgc"], 0.5) if ada else None,
         ada=AdaController(0.5) if ada else None,
-        regularizer=None if weight is None else build_ggdr(G, D, GGDROptions((8,), weight), torch.device("cpu")),
+        regularizers=build_regularizers(
+            attachment(G, D), {} if weight is None else {"ggdr": GGDRSettings((8,), weight)}
+        ),
         seed=seed,
     )
 
 
 def reals(n=BATCH):
     rng = torch.Generator().manual_seed(5)
-    return torch.rand([n, 3, RES, RES], generator=rng) * 2 - 1, torch.eye(3)[torch.arange(n) % 3]
+    return {"img": torch.rand([n, 3, RES, RES], generator=rng) * 2 - 1, "c": torch.eye(3)[torch.arange(n) % 3]}
 
 
 def run_phase(task, name, *, rounds=1, step=True):
@@ -68,7 +71,7 @@ def run_phase(task, name, *, rounds=1, step=True):
     config = LoopConfig(1000, BATCH, BATCH // rounds, 100, 1)
     runner = PhaseRunner(task, config, ProcessGroup(), stats := StatsSum(torch.device("cpu")))
     phase = next(p for p in task.phases if p.name == name)
-    runner.run(phase, *reals(), 0)
+    runner.run(phase, reals(), 0)
     return {id(p): p.grad.clone() for p in phase.params if p.grad is not None}, stats.means(ProcessGroup())
 
 
@@ -81,7 +84,7 @@ def test_discriminator_step_leaves_generator_without_gradient():
     run_phase(task, "D")
     assert all(g is None for g in grads_of(task, "G"))
     assert all(g is not None for g in grads_of(task, "D"))
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in task.regularizer.parameters())
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in task.regularizers.parameters())
 
 
 def test_generator_steps_leave_discriminator_and_decoder_without_gradient():
@@ -89,14 +92,14 @@ def test_generator_steps_leave_discriminator_and_decoder_without_gradient():
         task = make_task()
         run_phase(task, name)
         assert all(g is None for g in grads_of(task, "D"))
-        assert all(p.grad is None for p in task.regularizer.parameters())
+        assert all(p.grad is None for p in task.regularizers.parameters())
         assert any(g is not None and g.abs().sum() > 0 for g in grads_of(task, "G"))
 
 
 def test_r1_does_not_reach_decoder_or_generator():
     task = make_task()
     run_phase(task, "D_r1")
-    assert all(p.grad is None for p in [*task.regularizer.parameters(), *task.G.parameters()])
+    assert all(p.grad is None for p in [*task.regularizers.parameters(), *task.G.parameters()])
 
 
 def test_weight_zero_leaves_gradients_of_d_as_without_ggdr():
@@ -123,12 +126,11 @@ def test_accumulating_gradients_equals_one_large_batch(name, rounds):
 def test_lazy_phases_count_as_often_as_they_are_skipped():
     task = make_task()
     grads, stats = run_phase(task, "D_r1")
-    img, c = reals()
     task = make_task()
     phase = task.phases[-1]
     for p in phase.params:
         p.requires_grad_(True)
-    out = phase.losses(Batch(img, c, phase.draw(BATCH, 1)))
+    out = phase.losses(reals(), phase.draw(BATCH, 1))
     out.losses["D_r1"].mean().backward()
     for p, grad in zip([p for p in phase.params if p.grad is not None], grads.values(), strict=True):
         torch.testing.assert_close(grad, 2 * p.grad)
@@ -169,7 +171,7 @@ def test_a_nan_leaves_weights_and_moments_alone_and_stops_with_phase_and_positio
         task.D.b4.out.bias.fill_(float("nan"))
     before = copy.deepcopy([list(task.G.parameters()), list(G_opt.state_dict()["state"].values())])
     runner = PhaseRunner(task, LoopConfig(1000, BATCH, BATCH, 100, 1), ProcessGroup(), StatsSum(torch.device("cpu")))
-    runner.run(task.phases[0], *reals(), 1234)
+    runner.run(task.phases[0], reals(), 1234)
     with pytest.raises(NonFiniteError, match="loss of phase G became nan in step 154, at 1234 images"):
         runner.check_finite()
     assert all(torch.equal(a, b) for a, b in zip(before[0], task.G.parameters(), strict=True))
@@ -184,9 +186,9 @@ def test_steps_with_an_overflow_are_left_out_as_often_as_allowed():
     bias = task.D.b4.out.bias.detach()
     for value in (float("inf"), float("inf"), 0, float("inf"), float("inf")):
         bias.fill_(value)
-        runner.run(task.phases[0], *reals(), 0)
+        runner.run(task.phases[0], reals(), 0)
         runner.check_finite()
-    runner.run(task.phases[0], *reals(), 0)
+    runner.run(task.phases[0], reals(), 0)
     with pytest.raises(NonFiniteError):
         runner.check_finite()
 
@@ -242,14 +244,14 @@ def test_the_features_are_warped_by_the_very_draw_of_their_images():
             seen.setdefault("imgs", []).append(img)
             return img.mean(dim=[1, 2, 3])[:, None]
 
-    task.regularizer.penalty = penalty
-    task.regularizer.watch = nullcontext
+    task.regularizers.by_name["ggdr"].penalty = penalty
+    task.regularizers.by_name["ggdr"].watch = nullcontext
     task.D = Recorder()
     phase = next(p for p in task.phases if p.name == "D")
     draws = phase.draw(BATCH, 1)
     img, _ = task._run_G(draws)
     ramp = torch.linspace(-1, 1, 8).expand(BATCH, 1, 8, 8)
-    phase.losses(Batch(*reals(), draws))
+    phase.losses(reals(), draws)
     flips = seen["warp"](ramp)[:, 0, 0, 0] > 0
     assert 0 < flips.sum() < BATCH
     expected = torch.where(flips[:, None, None, None], img.flip(3), img)
@@ -263,7 +265,7 @@ def test_reals_are_augmented_where_the_discriminator_sees_them(name):
         task = make_task()
         task.augment.p = p
         phase = next(ph for ph in task.phases if ph.name == name)
-        losses.append(phase.losses(Batch(*reals(), phase.draw(BATCH, 1))).losses)
+        losses.append(phase.losses(reals(), phase.draw(BATCH, 1)).losses)
     key = {"D": "D_real", "D_r1": "D_r1"}[name]
     assert not torch.allclose(losses[0][key], losses[1][key])
 
@@ -272,9 +274,9 @@ def test_path_lengths_are_held_to_their_mean():
     task = make_task()
     phase = next(p for p in task.phases if p.name == "G_pl")
     draws = phase.draw(BATCH, 1)
-    lengths = phase.losses(Batch(*reals(), draws)).observed["pl/length"]
+    lengths = phase.losses(reals(), draws).observed["pl/length"]
     task.pl_mean.fill_(lengths[0].item())
-    penalty = phase.losses(Batch(*reals(), draws)).losses["G_pl"]
+    penalty = phase.losses(reals(), draws).losses["G_pl"]
     torch.testing.assert_close(penalty, 2 * (lengths - lengths[0]).square())
 
 

@@ -16,6 +16,7 @@ from ggdr.torch_utils.timing import step_timer
 from ggdr.torch_utils.timing.step_timer import StepTimer
 
 BATCH, INTERVAL = 4, 16
+CONFIG = LoopConfig(1, BATCH, BATCH, 1, 1)
 
 
 class ConvTask:
@@ -27,23 +28,20 @@ class ConvTask:
         optimizer = torch.optim.Adam(params, fused=True)
         self.ran: list[str] = []
         self.phases = [
-            Phase("D", params, optimizer, lambda n, parts: None, lambda batch: self._losses("D", batch.real_img)),
+            Phase("D", params, optimizer, lambda img, draws: self._losses("D", img), ("D",)),
             Phase(
                 "D_r1",
                 params,
                 optimizer,
-                lambda n, parts: None,
-                lambda batch: self._losses("D_r1", batch.real_img.flip(3)),
-                INTERVAL,
+                lambda img, draws: self._losses("D_r1", img.flip(3)),
+                ("D_r1",),
+                interval=INTERVAL,
             ),
         ]
 
     def _losses(self, name: str, img: torch.Tensor) -> PhaseOutput:
         self.ran.append(name)
-        return PhaseOutput({name: self.conv(img).square().mean(dim=[1, 2, 3])}, {})
-
-    def parameters(self):
-        return self.conv.parameters()
+        return PhaseOutput({name: self.conv(img).square().mean(dim=[1, 2, 3])})
 
     def step_end(self, nimg, batch_size):
         self.ran.append("step_end")
@@ -53,8 +51,7 @@ class ConvTask:
 @pytest.fixture
 def timer():
     img = torch.randn(BATCH, 3, 8, 8)
-    batches = itertools.repeat((img, torch.zeros(BATCH, 0)))
-    return StepTimer(ConvTask(), batches, LoopConfig(1, BATCH, BATCH, 1, 1), ProcessGroup())
+    return StepTimer(ConvTask(), itertools.repeat(img), CONFIG, ProcessGroup())
 
 
 def test_lazy_phases_run_more_often_than_in_training_and_count_for_their_share(timer, monkeypatch):
@@ -67,21 +64,21 @@ def test_lazy_phases_run_more_often_than_in_training_and_count_for_their_share(t
     for _ in range(8):
         timer.run()
     assert (timer.task.ran.count("D"), timer.task.ran.count("D_r1"), timer.task.ran.count("step_end")) == (8, 2, 8)
-    expected = {"real_images": 1, "D": 1, "D_r1": 1 / INTERVAL, "step_end": 1}
+    expected = {"data": 1, "D": 1, "D_r1": 1 / INTERVAL, "step_end": 1}
     assert timer.seconds() == timer.fastest_seconds() == expected
 
 
 def test_medians_are_of_timed_iterations_only(timer, monkeypatch):
     timer.task.phases.pop()
-    timer = StepTimer(timer.task, timer.batches, timer.config, timer.group)
-    # Start, real images, D, step end; iterations of 4, 8 and 36 seconds after one of 70.
+    timer = StepTimer(timer.task, timer.batches, CONFIG, timer.group)
+    # Start, data, D, step end; iterations of 4, 8 and 36 seconds after one of 70.
     stamps = iter([0, 50, 60, 70] + [t for s in (1, 2, 9) for t in (100, 100 + s, 100 + 3 * s, 100 + 4 * s)])
     monkeypatch.setattr(step_timer.time, "perf_counter", lambda: float(next(stamps)))
     timer.run(warm_up=True)
     for _ in range(3):
         timer.run()
-    assert timer.seconds() == {"real_images": 2, "D": 4, "step_end": 2}
-    assert timer.fastest_seconds() == {"real_images": 1, "D": 2, "step_end": 1}
+    assert timer.seconds() == {"data": 2, "D": 4, "step_end": 2}
+    assert timer.fastest_seconds() == {"data": 1, "D": 2, "step_end": 1}
 
 
 def test_flops_are_those_of_the_phase_over_its_interval(timer):

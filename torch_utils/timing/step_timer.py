@@ -11,11 +11,10 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ggdr.torch_utils.distributed import ProcessGroup
-from ggdr.torch_utils.gan import GANTask
-from ggdr.torch_utils.loop import DEVICE_CHECK_STEPS, LoopConfig, PhaseRunner, StatsSum
+from ggdr.torch_utils.gan import Batch, GANTask, Phase
+from ggdr.torch_utils.loop import DEVICE_CHECK_STEPS, Counters, LoopConfig, PhaseRunner, StatsSum, is_due
 from ggdr.torch_utils.timing.flops import count_flops
 
 LAZY_EVERY = 4  # phases that rest for longer run this often, so that a few iterations time them more than once
@@ -24,9 +23,9 @@ LAZY_EVERY = 4  # phases that rest for longer run this often, so that a few iter
 class StepTimer:
     """Runs a host's iterations as `torch_utils.loop.train` does, without reports and files, and times their pieces.
 
-    The pieces are "real_images" (waiting for the loader and bringing the batch to [-1, 1]), each phase by its name,
-    and "step_end" (moving average, controllers, the look for NaN). On a GPU the time stamps are taken by the GPU,
-    which is not made to wait for them.
+    The pieces are "data" (waiting for the loader and what the host makes of its batch), each phase by its name, and
+    "step_end" (moving average, controllers, the look for NaN). On a GPU the time stamps are taken by the GPU, which is
+    not made to wait for them.
 
     Args:
         task:    the host.
@@ -34,13 +33,11 @@ class StepTimer:
         config:  batch sizes.
     """
 
-    def __init__(
-        self, task: GANTask, batches: Iterator[tuple[Tensor, Tensor]], config: LoopConfig, group: ProcessGroup
-    ) -> None:
-        self.task, self.batches, self.config, self.group = task, batches, config, group
+    def __init__(self, task: GANTask, batches: Iterator[Batch], config: LoopConfig, group: ProcessGroup) -> None:
+        self.task, self.batches, self.group = task, batches, group
         self.runner = PhaseRunner(task, config, group, StatsSum(group.device))
-        self.intervals = {"real_images": 1, **{phase.name: phase.interval for phase in task.phases}, "step_end": 1}
-        self._step = 0
+        self.intervals = {"data": 1, **{phase.name: phase.interval for phase in task.phases}, "step_end": 1}
+        self._at = Counters()
         self._stamps: list[list[tuple[str, Any]]] = []
 
     def run(self, *, warm_up: bool = False) -> None:
@@ -49,19 +46,18 @@ class StepTimer:
         Raises:
             NonFiniteError: a loss or gradient became NaN or infinite.
         """
-        nimg = self._step * self.config.batch
-        stamps = [("", self._stamp())]
-        real_img, real_c = next(self.batches)
-        stamps.append(("real_images", self._stamp()))
-        for phase in self.task.phases:
-            if warm_up or self._step % min(phase.interval, LAZY_EVERY) == 0:
-                self.runner.run(phase, real_img, real_c, nimg)
-                stamps.append((phase.name, self._stamp()))
-        self._step += 1
-        self.task.step_end(nimg + self.config.batch, self.config.batch)
-        if self.group.device.type == "cpu" or self._step % DEVICE_CHECK_STEPS == 0:
+        stamps: list[tuple[str, Any]] = []
+
+        def done(name: str) -> None:
+            stamps.append((name, self._stamp()))
+
+        done("")
+        batch = next(self.batches)
+        done("data")
+        self.runner.iteration(batch, self._at, due=_always if warm_up else _often, done=done)
+        if self.group.device.type == "cpu" or self._at.step % DEVICE_CHECK_STEPS == 0:
             self.runner.check_finite()
-        stamps.append(("step_end", self._stamp()))
+        done("step_end")
         if not warm_up:
             self._stamps.append(stamps)
 
@@ -75,10 +71,10 @@ class StepTimer:
 
     def flops(self) -> dict[str, float]:
         """FLOPs of each phase over its interval (see `count_flops`), by running each once more."""
-        real_img, real_c = next(self.batches)
+        batch = next(self.batches)
         found = {}
         for phase in self.task.phases:
-            count = count_flops(lambda phase=phase: self.runner.run(phase, real_img, real_c, 0))
+            count = count_flops(lambda phase=phase: self.runner.run(phase, batch, 0))
             found[phase.name] = count / phase.interval
         return found
 
@@ -99,3 +95,12 @@ class StepTimer:
             for (_, before), (name, after) in pairwise(stamps):
                 times[name].append(before.elapsed_time(after) / 1000 if on_gpu else after - before)
         return times
+
+
+def _often(phase: Phase, step: int) -> bool:
+    """As the loop does, but a phase that rests for longer runs every LAZY_EVERY iterations."""
+    return is_due(phase, step) or step % LAZY_EVERY == 0
+
+
+def _always(phase: Phase, step: int) -> bool:
+    return True

@@ -1,0 +1,61 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""What a training command needs of a kind of model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ggdr.scripts.training.resume import Origin
+from ggdr.scripts.training.settings import RunSettings
+from ggdr.torch_utils.checkpoint import Snapshot
+from ggdr.torch_utils.distributed import ProcessGroup
+from ggdr.torch_utils.gan import Batch, GANTask
+
+
+class Host(Protocol):
+    """One kind of model. Another one is a module with such an object, its task, and its line in HOSTS."""
+
+    name: str
+
+    def prepare(self, command: Mapping[str, Any], origin: Origin, group: ProcessGroup) -> Prepared:
+        """Opens the data and resolves the settings; writes nothing.
+
+        Args:
+            command: the command's options by parameter name; None where not given.
+            origin:  where weights and settings come from.
+
+        Raises:
+            OptionError, DataError, SnapshotError: they cannot be used.
+        """
+
+    def build(self, settings: Any, data: Any, group: ProcessGroup) -> GANTask:
+        """Freshly initialised networks, losses and optimisers; the same on every process."""
+
+    def batches(self, settings: Any, data: Any, group: ProcessGroup, start_nimg: int) -> Iterator[Batch]:
+        """This process' shares of the data's batches, from an image count on."""
+
+    def load_weights(self, task: Any, snapshot: Snapshot) -> list[str]:
+        """Starts from the weights of a snapshot (transfer learning); returns what to tell about it.
+
+        Raises:
+            SnapshotError: it is of another architecture or size; says in which settings.
+        """
+
+    def is_fixed(self, name: str) -> bool:
+        """Whether a setting, as "G.z_dim", may not change when a run is resumed."""
+
+    def summary(self, settings: Any, data: Any) -> str:
+        """What is about to be trained, on what, in one line."""
+
+
+@dataclass
+class Prepared:
+    """What a host makes of the options of a command: nothing is written yet."""
+
+    settings: RunSettings
+    data: Any
+    snapshot: Snapshot | None = None  # whose weights a new run starts from
+    notes: list[str] = field(default_factory=list)

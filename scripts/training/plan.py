@@ -1,0 +1,111 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""From the options of a training command to a run that can start."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ggdr.scripts.errors import CliError
+from ggdr.scripts.training import regularizers
+from ggdr.scripts.training.host import Host
+from ggdr.scripts.training.hosts import HOSTS
+from ggdr.scripts.training.resume import find_origin, load_resumed
+from ggdr.scripts.training.run_folder import RunFolder
+from ggdr.scripts.training.settings import RunSettings
+from ggdr.torch_utils.checkpoint import Snapshot
+from ggdr.torch_utils.distributed import ProcessGroup
+
+# Options that say where a run lives and how this process runs it, not what it computes.
+PER_PROCESS = ("outdir", "resume", "dry_run", "device", "ops")
+
+
+@dataclass
+class RunPlan:
+    """A run that can start; nothing is written yet.
+
+    Attributes:
+        command:  the options by parameter name, with those of a resumed run where none are given.
+        data:     the training set, as the host opened it.
+        resume:   the state to go on from, or None.
+        snapshot: whose weights a new run starts from, or None.
+        history:  what was told of earlier starts of this run.
+        notes:    what to tell now.
+    """
+
+    host: Host
+    folder: RunFolder
+    command: dict[str, Any]
+    settings: RunSettings
+    data: Any
+    resume: dict[str, Any] | None
+    snapshot: Snapshot | None
+    history: list[str]
+    notes: list[str]
+
+    @property
+    def start_nimg(self) -> int:
+        return 0 if self.resume is None else self.resume["counters"]["nimg"]
+
+    def settings_text(self) -> str:
+        """The settings as JSON."""
+        return json.dumps(self.settings.to_json(), indent=2)
+
+
+def resolve_run(host_name: str, command: Mapping[str, Any], given: Collection[str], group: ProcessGroup) -> RunPlan:
+    """Looks at the data, at the run folder, and at what is resumed; to be called on every process.
+
+    Args:
+        command: all options by parameter name.
+        given:   names of those that were typed; they come before those of a resumed run.
+
+    Raises:
+        click.ClickException: an option's value cannot be used, or processes found different files.
+        OptionError, DataError, SnapshotError: as in `scripts.errors.cli_errors`.
+    """
+    origin = find_origin(command["outdir"], command["resume"])
+    stored = {k: v for k, v in origin.stored.get("command", {}).items() if k in command and k not in PER_PROCESS}
+    host = HOSTS[host_name]
+    if origin.stored.get("host", host.name) != host.name:
+        raise CliError(f"--resume: the run is one of {origin.stored['host']}, and this command trains {host.name}")
+    if "aug" in given:
+        stored = {k: v for k, v in stored.items() if k not in ("p", "target")}
+    command = {**command, **stored, **{name: command[name] for name in given}}
+    if command["data"] is None:
+        raise click.UsageError(
+            "Missing option '--data': the dataset to train on.", click.get_current_context(silent=True)
+        )
+    command["data"] = Path(command["data"]).absolute()
+    if "data" in stored and "data" not in given and not command["data"].exists():
+        raise CliError(f"--data: {command['data']}, which the resumed run was trained on, is gone; name it anew")
+    prepared = host.prepare(command, origin, group)
+    resume, notes = None, [*([] if origin.note is None else [origin.note]), *prepared.notes]
+    if origin.state_path is not None:
+        resume, resume_notes = load_resumed(
+            origin.state_path,
+            prepared.settings,
+            group.device.type,
+            lambda name: host.is_fixed(name) or regularizers.is_fixed(name),
+        )
+        notes += resume_notes
+    plan = RunPlan(
+        host=host,
+        folder=RunFolder(command["outdir"]),
+        command=command,
+        settings=prepared.settings,
+        data=prepared.data,
+        resume=resume,
+        snapshot=None if resume is not None else prepared.snapshot,
+        history=list(origin.stored.get("history", [])),
+        notes=notes,
+    )
+    # Also a barrier: after it the run folder may change.
+    if not group.agrees(f"{plan.settings_text()} {plan.start_nimg}"):
+        raise CliError("--outdir, --data: processes found different things there; all need the same files")
+    return plan

@@ -1,0 +1,95 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""GGDR as `ggdr train` knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ggdr.scripts.errors import OptionError
+from ggdr.scripts.options.parameters import FiniteFloat
+
+if TYPE_CHECKING:
+    from ggdr import GGDR
+    from ggdr.torch_utils.gan import Panel
+    from ggdr.torch_utils.regularizers import Attachment
+
+MAX_DEFAULT_RES = 64
+
+
+@dataclass(frozen=True)
+class GGDRSettings:
+    """What of G is predicted, and how much it counts."""
+
+    guide_res: tuple[int, ...]
+    weight: float
+
+
+class GGDRKind:
+    """See RegularizerKind."""
+
+    name = "ggdr"
+    fixed = ("guide_res",)
+    options = (
+        click.option("--ggdr/--no-ggdr", default=True, help="Generator-guided discriminator regularisation."),
+        click.option(
+            "--ggdr-res",
+            type=click.IntRange(min=8),
+            metavar="PIXELS",
+            multiple=True,
+            help="Feature map of G that D learns to predict; may be given several times."
+            "  [default: min(64, resolution / 4), at least 8]",
+        ),
+        click.option(
+            "--ggdr-weight",
+            type=FiniteFloat(min=0),
+            default=10.0,
+            metavar="FLOAT",
+            help="Weight of the cosine distance; 0 only measures it: the decoder learns, D is trained as without.",
+        ),
+    )
+
+    def resolve(self, command: Mapping[str, Any], resolution: int) -> GGDRSettings | None:
+        """Guides from 8 up to the image's own resolution."""
+        if not command["ggdr"]:
+            if command.get("ggdr_res"):
+                raise OptionError("--ggdr-res", "needs --ggdr, got --no-ggdr")
+            return None
+        guide_res = tuple(command.get("ggdr_res") or ()) or (max(min(MAX_DEFAULT_RES, resolution // 4), 8),)
+        allowed = [2**i for i in range(3, resolution.bit_length())]
+        for res in guide_res:
+            if res not in allowed:
+                raise OptionError("--ggdr-res", f"{res} is not among the feature maps {', '.join(map(str, allowed))}")
+        return GGDRSettings(tuple(sorted(set(guide_res))), command["ggdr_weight"])
+
+    def read(self, stored: Mapping[str, Any]) -> GGDRSettings:
+        """Settings as a run or snapshot stores them; KeyError, TypeError or ValueError if they are damaged."""
+        return GGDRSettings(tuple(stored["guide_res"]), stored["weight"])
+
+    def build(self, attachment: Attachment, settings: GGDRSettings) -> GGDR:
+        """GGDR on a host."""
+        from ggdr import GGDR
+
+        return GGDR(
+            attachment.G,
+            attachment.D,
+            guide=[attachment.guides[res] for res in settings.guide_res],
+            encoder=attachment.encoder,
+            probe=attachment.probe,
+            weight=settings.weight,
+        )
+
+    def panels(self, settings: GGDRSettings) -> list[Panel]:
+        """The distance of prediction and truth."""
+        from ggdr.torch_utils.gan import Panel
+
+        return [
+            Panel("ggdr/distance", "ggdr", "GGDR cosine distance", "1 \N{MINUS SIGN} cosine similarity", headline=True)
+        ]
+
+    def summary(self, settings: GGDRSettings) -> str:
+        return f"GGDR x{settings.weight:g} at {', '.join(f'{res}x{res}' for res in settings.guide_res)}"

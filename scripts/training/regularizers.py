@@ -1,0 +1,86 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""The regularisers that training commands know by name: the one list of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ggdr.scripts.training.regularizer_ggdr import GGDRKind
+
+if TYPE_CHECKING:
+    from ggdr.torch_utils.gan import Panel
+    from ggdr.torch_utils.regularizers import Attachment, Regularizer, Regularizers
+
+
+class RegularizerKind(Protocol):
+    """One regulariser as commands know it. Another one is a module with such an object, and its line in REGULARIZERS.
+
+    Attributes:
+        name:    of its settings, its loss term and its weights.
+        options: click's options, given to each command that trains.
+        fixed:   settings that a resumed run may not change.
+    """
+
+    name: str
+    options: Sequence[Callable[[Any], Any]]
+    fixed: tuple[str, ...]
+
+    def resolve(self, command: Mapping[str, Any], resolution: int) -> Any | None:
+        """Its settings, a frozen dataclass; None if it is not used. Raises OptionError.
+
+        Args:
+            command:    a command's options by parameter name.
+            resolution: of the images.
+        """
+
+    def read(self, stored: Mapping[str, Any]) -> Any:
+        """Settings that a run or snapshot stores; raises KeyError, TypeError or ValueError if they are damaged."""
+
+    def build(self, attachment: Attachment, settings: Any) -> Regularizer: ...
+
+    def panels(self, settings: Any) -> list[Panel]:
+        """Of what it reports."""
+
+    def summary(self, settings: Any) -> str:
+        """A few words for the log."""
+
+
+REGULARIZERS: dict[str, RegularizerKind] = {kind.name: kind for kind in (GGDRKind(),)}
+
+
+def regularizer_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorates a command with the options of all regularisers."""
+    for kind in reversed(REGULARIZERS.values()):
+        for option in reversed(kind.options):
+            command = option(command)
+    return command
+
+
+def resolve_regularizers(command: Mapping[str, Any], resolution: int) -> dict[str, Any]:
+    """Settings of those that are used, by name; raises OptionError."""
+    found = {name: kind.resolve(command, resolution) for name, kind in REGULARIZERS.items()}
+    return {name: settings for name, settings in found.items() if settings is not None}
+
+
+def build_regularizers(attachment: Attachment, settings: Mapping[str, Any]) -> Regularizers:
+    """Those of `resolve_regularizers`, attached to a host."""
+    from ggdr.torch_utils.regularizers import Regularizers
+
+    items = [REGULARIZERS[name].build(attachment, mine) for name, mine in settings.items()]
+    return Regularizers(items, [panel for name, mine in settings.items() for panel in REGULARIZERS[name].panels(mine)])
+
+
+def describe_regularizers(settings: Mapping[str, Any]) -> str:
+    """A few words for the log."""
+    return ", ".join(REGULARIZERS[name].summary(mine) for name, mine in settings.items()) or "no regulariser"
+
+
+def is_fixed(name: str) -> bool:
+    """Whether a setting, as "regularizers.ggdr.guide_res", may not change on resume; nor may what is used."""
+    part, _, rest = name.partition(".")
+    regularizer, _, field = rest.partition(".")
+    if part != "regularizers":
+        return False
+    return not field or (regularizer in REGULARIZERS and field in REGULARIZERS[regularizer].fixed)

@@ -1,0 +1,99 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""The seam between a host and its regularisers: any number of them, each a term of D's loss on fakes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+from ggdr.torch_utils.gan import Panel, PhaseOutput, Warp
+
+
+class Regularizer(Protocol):
+    """What a host needs of GGDR, or of the next idea."""
+
+    name: str  # of the loss term, of its weights in snapshots, and of what it reports
+    gain: float  # what `penalty` was multiplied by; divided out for the report
+    quantity: str  # what is penalised, as "distance"; reported as NAME/QUANTITY
+
+    def watch(self) -> AbstractContextManager[Any]:
+        """Hooks live inside; G and D run once each."""
+
+    def penalty(self, feats: Any, warp: Warp | None = None) -> Tensor:
+        """[N] float32, added to the discriminator's loss on fakes."""
+
+    def parameters(self) -> Iterable[Parameter]:
+        """Trained in the phase that has the penalty."""
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None: ...
+
+
+class Attachment(NamedTuple):
+    """Where regularisers take hold of a host: one generator, and the discriminator that judges its images.
+
+    Attributes:
+        probe:   runs D(G(.)) once, on a batch of one.
+        guides:  layers of G by the size of their feature maps, in pixels.
+        encoder: layers of D, from the image down.
+    """
+
+    G: nn.Module
+    D: nn.Module
+    probe: Callable[[], object]
+    guides: Mapping[int, str]
+    encoder: Sequence[str]
+
+
+class Regularizers:
+    """Those of one pair of a generator and a discriminator, watched together.
+
+    Args:
+        items:  the regularisers; ValueError if two have one name.
+        panels: of what they report.
+    """
+
+    def __init__(self, items: Sequence[Regularizer] = (), panels: Sequence[Panel] = ()) -> None:
+        self.by_name = {item.name: item for item in items}
+        if len(self.by_name) < len(items):
+            raise ValueError(f"expected regularisers of different names, got {[item.name for item in items]}")
+        self.panels = list(panels)
+
+    def __iter__(self) -> Iterator[Regularizer]:
+        return iter(self.by_name.values())
+
+    @contextmanager
+    def watch(self) -> Iterator[dict[str, Any]]:
+        """What each regulariser sees, by its name; G runs once inside, and then D once on its images."""
+        with ExitStack() as stack:
+            yield {item.name: stack.enter_context(item.watch()) for item in self}
+
+    def penalties(self, feats: Mapping[str, Any], warp: Warp | None = None) -> PhaseOutput:
+        """A loss term [N] by each regulariser's name, and the quantity that it penalises.
+
+        Args:
+            feats: from `watch`.
+            warp:  the geometry that the images went through between G and D.
+        """
+        losses = {item.name: item.penalty(feats[item.name], warp=warp) for item in self}
+        observed = {f"{item.name}/{item.quantity}": losses[item.name].detach() / item.gain for item in self}
+        return PhaseOutput(losses, observed)
+
+    def parameters(self) -> Iterator[Parameter]:
+        """Of all of them, for the discriminator's optimiser."""
+        return (p for item in self for p in item.parameters())
+
+    def state_dicts(self) -> dict[str, dict[str, Tensor]]:
+        """Weights by name, beside those of the networks."""
+        return {item.name: item.state_dict() for item in self}
+
+    def load_state_dicts(self, states: Mapping[str, dict[str, Tensor]]) -> None:
+        """Takes back what `state_dicts` gave; all names must be there."""
+        for item in self:
+            item.load_state_dict(states[item.name])
