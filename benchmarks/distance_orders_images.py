@@ -23,10 +23,10 @@ from torch import Tensor
 from ggdr.metrics.fid import frechet_distance
 from ggdr.metrics.offline import OfflineFeatures
 from ggdr.metrics.stats import FeatureStats
-from ggdr.scripts.curves import COLORS, STYLE
 from ggdr.stylegan2 import load_generator
 from ggdr.torch_utils.data.dataset import ImageDataset
 from ggdr.torch_utils.pictures.images import to_u8
+from ggdr.torch_utils.pictures.plot_style import COLORS, STYLE
 
 SHOWN = 5  # fake on which each corruption is shown
 

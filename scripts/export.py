@@ -16,12 +16,18 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from ggdr.scripts.card import card_options, card_parameters, check_place, check_seeds, read_card_facts
 from ggdr.scripts.errors import CliError, cli_errors
 from ggdr.scripts.options.network import ReadBy, make_folder, network_option
 from ggdr.scripts.options.parameters import bad_parameter, choose_device, device_option, prepare_ops
 from ggdr.scripts.options.pictures import check_cutoff, cutoff_option, noise_option
 from ggdr.scripts.options.progress import busy_with
+from ggdr.scripts.reports.card_options import (
+    card_options,
+    card_parameters,
+    check_place,
+    check_seeds,
+    read_card_facts,
+)
 
 if TYPE_CHECKING:
     from ggdr.stylegan2 import Discriminator, Generator

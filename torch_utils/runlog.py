@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 REFRESH_SECONDS = 0.5  # least time between two drawings of the progress bar
 RESERVED_KEYS = ("nimg", "kimg", "time")
+SPEED_KEY = "time/sec_per_kimg"  # under which loops report their speed, which is without snapshots and metrics
 
 
 class _Console(Console):

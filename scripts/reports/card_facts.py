@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ggdr.torch_utils.untrusted.json_text import parse_json
 
 if TYPE_CHECKING:
+    from ggdr.scripts.reports.panels import Panel
     from ggdr.scripts.reports.read_run import Run
     from ggdr.stylegan2.config import DiscriminatorConfig, GeneratorConfig
     from ggdr.torch_utils.checkpoint import Snapshot
@@ -40,7 +41,7 @@ class Facts:
         nimg:       images that it was trained on; None if unknown.
         run:        name of the run's folder; None if there is none.
         seconds:    of training up to it, without snapshots and metrics.
-        ada_p:      augmentation probability when it was written.
+        reported:   the values that its run declares as headlines, as they were when it was written.
         machine:    ("processor", "...") and so on.
         metrics:    lines of metric-NAME.jsonl about it; their choices, and "fakes" and "reals" in these, are dicts,
                     and their warnings a list of texts.
@@ -56,17 +57,24 @@ class Facts:
     nimg: int | None
     run: str | None = None
     seconds: float | None = None
-    ada_p: float | None = None
+    reported: list[tuple[Panel, float]] = field(default_factory=list)
     machine: list[tuple[str, str]] = field(default_factory=list)
     metrics: list[dict[str, Any]] = field(default_factory=list)
 
-    def part(self, *names: str) -> dict[str, Any]:
-        """The plain values and lists of a nested part of `config`; empty if it is not there."""
+    def title(self, chosen: str | None) -> str:
+        """The heading of a card: as chosen, of the run, or of the file."""
+        return chosen or self.run or self.file.removesuffix(".safetensors")
+
+    def nested(self, *names: str) -> Mapping[str, Any] | None:
+        """A nested part of `config`; None if it is not there."""
         found: Any = self.config
         for name in names:
             found = found.get(name) if isinstance(found, Mapping) else None
-        if not isinstance(found, Mapping):
-            return {}
+        return found if isinstance(found, Mapping) else None
+
+    def part(self, *names: str) -> dict[str, Any]:
+        """The plain values and lists of a nested part of `config`; empty if it is not there."""
+        found = self.nested(*names) or {}
         return {name: value for name, value in found.items() if value is None or is_plain(value)}
 
 
@@ -105,7 +113,7 @@ def read_facts(snapshot: Snapshot, run_dir: Path | None = None) -> Facts:
     run = read_run(folder, folder.resolve().name)
     of_run: dict[str, Any] = {"run": run.name, "machine": _machine(run), "metrics": _metrics(folder, nimg, sha256)}
     if nimg is not None:
-        of_run["seconds"], of_run["ada_p"] = _at(run, nimg)
+        of_run["seconds"], of_run["reported"] = _at(run, nimg)
     return Facts(**{**vars(facts), **of_run})
 
 
@@ -133,20 +141,26 @@ def file_name(path: str) -> str:
     return PurePosixPath(PureWindowsPath(path).as_posix()).name
 
 
-def _at(run: Run, nimg: int) -> tuple[float | None, float | None]:
-    """Seconds of training up to a snapshot, and the augmentation probability then; None where they are unknown."""
+def _at(run: Run, nimg: int) -> tuple[float | None, list[tuple[Panel, float]]]:
+    """Seconds of training up to a snapshot, and the values that headline the run then; none if that is unknown."""
     from ggdr.scripts.reports.read_run import finite_number
+    from ggdr.torch_utils.runlog import SPEED_KEY
 
-    seconds, last, ada_p = 0.0, 0.0, None
+    seconds, last = 0.0, None
     for line in run.lines:
-        rate = finite_number(line.get("time/sec_per_kimg"))
-        if rate is None or line["kimg"] * 1000 > nimg + 0.5:
-            continue
-        seconds, last = seconds + rate * (line["kimg"] - last), line["kimg"]
-        ada_p = finite_number(line.get("ada/p"))
+        rate = finite_number(line.get(SPEED_KEY))
+        if rate is not None and line["kimg"] * 1000 <= nimg + 0.5:
+            seconds += rate * (line["kimg"] - (last["kimg"] if last else 0))
+            last = line
     # A snapshot in the middle of a tick has no line of its own.
-    is_whole = last > 0 and last * 1000 >= 0.9 * nimg
-    return (seconds * nimg / 1000 / last, ada_p) if is_whole else (None, None)
+    if last is None or last["kimg"] * 1000 < 0.9 * nimg or last["kimg"] <= 0:
+        return None, []
+    reported = [
+        (panel, last[panel.name])
+        for panel in run.panels
+        if panel.headline and finite_number(last.get(panel.name)) is not None
+    ]
+    return seconds * nimg / 1000 / last["kimg"], reported
 
 
 def _machine(run: Run) -> list[tuple[str, str]]:

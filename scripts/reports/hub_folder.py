@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ggdr.scripts.card import SAMPLES_FILE, card_title, write_samples
+from ggdr.scripts.reports.card_samples import SAMPLES_FILE, write_samples
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,4 +56,4 @@ def write_hub_files(
     text = write_samples(written, folder / SAMPLES_FILE, seeds, truncation_psi, device)
     about: dict[str, Any] = {"repo": repo, "weights": WEIGHTS_FILE, "license": licence}
     about |= {"samples": (SAMPLES_FILE, text), "networks": sorted(networks)}
-    (folder / CARD_FILE).write_text(model_card(facts, CardText(card_title(facts, title), **about)))
+    (folder / CARD_FILE).write_text(model_card(facts, CardText(facts.title(title), **about)))

@@ -192,8 +192,8 @@ def _data(facts: Facts) -> list[tuple[str, str]]:
 
 
 def _training(facts: Facts) -> list[tuple[str, str]]:
-    training, loop, augment, ggdr = (facts.part("training", *part) for part in ((), ("loop",), ("augment",), ("ggdr",)))
-    loss, optim = facts.part("training", "loss"), facts.part("training", "optim")
+    training, imported = facts.part("training"), imported_from(facts.config)
+    loop, augment, loss, optim = (facts.part("training", part) for part in ("loop", "augment", "loss", "optim"))
     rows: list[tuple[str, str]] = []
 
     def add(name: str, part: Mapping[str, Any], key: str, shown: Callable[[Any], str] = _shown) -> None:
@@ -211,30 +211,51 @@ def _training(facts: Facts) -> list[tuple[str, str]]:
     add("Path length weight", loss, "pl_weight")
     add("Style mixing", loss, "style_mixing_prob")
     add("Half-life of the averaged weights, kimg", optim, "ema_halflife_kimg")
-    if ggdr:
-        guides = ggdr.get("guide_res", [])
-        layers = ", ".join(f"{res}x{res}" for res in (guides if isinstance(guides, list) else [guides]))
-        # Of an imported network the decoder is known, but not its weight: a snapshot has ours there, to go on with.
-        weight = f"weight {as_text(ggdr.get('weight'))}, " if loop else ""
-        rows.append(("GGDR", md(f"{weight}guided by the features at {layers or 'unknown layers'}")))
-    elif "ggdr" in training:
-        rows.append(("GGDR", "not used"))
+    rows += _regularizers(facts)
     mode = str(augment.get("mode"))
     add("Augmentation", augment, "mode", lambda _: AUGMENTATIONS.get(mode, md(mode)))
     if mode != "noaug":
         add("Augmentation pipeline", augment, "pipe", code)
     if mode == "fixed":
         add("Augmentation probability", augment, "p")
-    if facts.ada_p is not None:
-        rows.append(("Augmentation probability at the end", f"{facts.ada_p:.3g}"))
-    else:
-        add("Augmentation probability at the end", imported_from(facts.config), "augment_p")
+    add("Augmentation probability at the end", imported, "augment_p")
     add("Precision", training, "precision", lambda x: PRECISIONS.get(str(x), md(x)))
     add("Started from", training, "init_snapshot", code)
     add("Seed", training, "seed")
     if facts.seconds is not None:
         rows.append(("Duration", f"{format_time(facts.seconds)}, without snapshots and metrics"))
+    rows += _reported(facts)
     return rows + [(md(name[:1].upper() + name[1:]), md(value)) for name, value in facts.machine]
+
+
+def _regularizers(facts: Facts) -> list[tuple[str, str]]:
+    """A row for each regulariser of the discriminator, and whether GGDR is one of them."""
+    rows, names = [], facts.nested("training", "regularizers")
+    for name in names or {}:
+        settings = facts.part("training", "regularizers", name)
+        # Of an imported network the decoder is known, but not its weight: a snapshot has ours there, to go on with.
+        weight = f"weight {as_text(settings.pop('weight', None))}, " if facts.nested("training", "loop") else ""
+        if name == "ggdr":
+            guides = settings.get("guide_res", [])
+            layers = ", ".join(f"{res}x{res}" for res in (guides if isinstance(guides, list) else [guides]))
+            rows.append(("GGDR", md(f"{weight}guided by the features at {layers or 'unknown layers'}")))
+        else:
+            rows.append((md(f"Regulariser {name}"), md(weight + as_text(settings))))
+    if names is not None and "ggdr" not in names:
+        rows.append(("GGDR", "not used"))
+    return rows
+
+
+def _reported(facts: Facts) -> list[tuple[str, str]]:
+    """A row for each plot of values that headline the run."""
+    plots: dict[str, dict[str, str]] = {}
+    for panel, value in facts.reported:
+        plots.setdefault(panel.group, {})[panel.label] = f"{value:.3g}"
+    rows = []
+    for group, values in plots.items():
+        shown = values.values() if len(values) == 1 else map(" ".join, values.items())
+        rows.append((md(f"{group} at the end"), md("; ".join(shown))))
+    return rows
 
 
 def _evaluation(facts: Facts) -> str:
@@ -342,5 +363,5 @@ def _papers(facts: Facts) -> Sequence[str]:
 
 def _has_ggdr(facts: Facts) -> bool:
     """Whether the discriminator was regularised; a decoder of weight 0 only looked on."""
-    weight = finite_number(facts.part("training", "ggdr").get("weight"))
+    weight = finite_number(facts.part("training", "regularizers", "ggdr").get("weight"))
     return "ggdr" in facts.networks if weight is None else weight > 0

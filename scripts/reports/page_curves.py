@@ -1,55 +1,47 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""The curves of `ggdr report`: which panels there are, and their points, few enough for a browser."""
+"""The curves of `ggdr report`: its plots, and their points, few enough for a browser."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from ggdr.scripts.curves import PANELS, Panel, metric_panels
-from ggdr.scripts.reports.read_run import finite_number
+from ggdr.scripts.reports.panels import Lines, group_panels
+from ggdr.torch_utils.untrusted.json_text import is_finite
 
-MAX_POINTS = 2000  # of a curve; a panel is about 500 pixels wide
+if TYPE_CHECKING:
+    from ggdr.scripts.reports.read_run import Run
+
+MAX_POINTS = 2000  # of a curve; a plot is about 500 pixels wide
 DIGITS = 6  # significant ones of a value on the page
-MORE_PANELS = (
-    Panel("Discriminator signs", "mean sign of the logit", (("sign/real", "real"), ("sign/fake", "fake"))),
-    Panel("Regularisation losses", "loss", (("loss/D_r1", "R1"), ("loss/G_pl", "path length"))),
-    Panel(
-        "Gradient norms",
-        "L2 norm",
-        (("grad_norm/D", "D"), ("grad_norm/G", "G"), ("grad_norm/D_r1", "R1"), ("grad_norm/G_pl", "path length")),
-    ),
-    Panel("Memory", "GiB", (("memory/cpu", "process"), ("memory/gpu", "GPU, peak"))),
-)
-LOG_PANELS = ("Gradient norms", "Regularisation losses")  # whose curves lie decades apart
-ZERO_PANELS = ("ADA probability", "Memory", "Training time")  # whose axis begins at 0
-
-Lines = Sequence[Mapping[str, Any]]
 
 
-def chart_panels(runs: Mapping[str, Lines], most: int = MAX_POINTS) -> list[dict[str, Any]]:
-    """The panels that some run has a number for, metrics first.
+def chart_plots(runs: Sequence[Run], most: int = MAX_POINTS) -> list[dict[str, Any]]:
+    """The plots that some run has a number for: metrics, then what runs declare, details last.
 
     Args:
-        runs: each run's lines {"kimg": .., KEY: number or None}; of one key by kimg.
         most: points of a curve that are kept.
 
     Returns:
-        [{"title", "ylabel", "log", "zero", "curves": [{"name", "series": [as of `series`, one for each run]}]}].
+        [{"title", "unit", "axis", "is_metric",
+          "curves": [{"name", "series": [as of `series`, one for each run]}]}].
     """
-    panels = []
-    for panel in (*metric_panels({name: list(lines) for name, lines in runs.items()}), *PANELS, *MORE_PANELS):
-        curves = [
-            {"name": name, "series": [series(lines, key, most) for lines in runs.values()]}
-            for key, name in panel.curves
-        ]
-        curves = [curve for curve in curves if any(curve["series"])]
-        if curves:
-            about = {"title": panel.title, "ylabel": panel.ylabel}
-            about |= {"log": panel.title in LOG_PANELS, "zero": panel.title in ZERO_PANELS}
-            panels.append({**about, "curves": curves})
-    return panels
+    panels = [panel for run in runs for panel in run.metrics] + [panel for run in runs for panel in run.panels]
+    plots = group_panels(panels, [run.lines for run in runs])
+    return [
+        {
+            "title": plot.title,
+            "unit": plot.unit,
+            "axis": plot.axis,
+            "is_metric": plot.is_metric,
+            "curves": [
+                {"name": panel.label, "series": [series(run.lines, panel.name, most) for run in runs]}
+                for panel in plot.panels
+            ],
+        }
+        for plot in sorted(plots, key=lambda plot: plot.is_detail)
+    ]
 
 
 def series(lines: Lines, key: str, most: int = MAX_POINTS) -> dict[str, Any] | None:
@@ -62,7 +54,7 @@ def series(lines: Lines, key: str, most: int = MAX_POINTS) -> dict[str, Any] | N
                 without a bias towards the spikes.
         None if there is no number.
     """
-    points = [(line["kimg"], finite_number(line[key])) for line in lines if key in line]
+    points = [(line["kimg"], line[key] if is_finite(line[key]) else None) for line in lines if key in line]
     x, y = [kimg for kimg, _ in points], [value for _, value in points]
     if all(value is None for value in y):
         return None

@@ -10,7 +10,8 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ggdr.scripts.reports.read_run import Run, pictures_by_kimg
+from ggdr.scripts.reports.picture_kinds import PictureKind
+from ggdr.scripts.reports.read_run import Run
 from ggdr.torch_utils.untrusted.json_text import is_finite, parse_json
 from ggdr.torch_utils.untrusted.text import printable
 
@@ -72,36 +73,46 @@ def samples(
     link: Callable[[Path], str],
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[dict[str, Any], list[str]]:
-    """The sample grids of all runs.
+    """The pictures of all runs, by kind.
 
     Args:
-        most:     grids of a run that are kept: the first, the last, and evenly spaced ones, at the same kimg in all
-                  runs where they have them.
+        most:     pictures of a run and kind that are kept: the first, the last, and evenly spaced ones, at the same
+                  kimg in all runs where they have them.
         link:     a file's address, as seen from the page.
-        progress: called with the number of grids done, and of all.
+        progress: called with the number of pictures done, and of all.
 
     Returns:
         {"kimg": [every position of the slider],
-         "runs": [{"frames": [{"kimg", "link", picture's keys}], "reals": picture or None, "total"}]},
-        and notes on what could not be read.
+         "kinds": [{"title", "once", "runs": [{"frames": [{"kimg", "link", picture's keys}], "total"}]}]},
+        and notes on what could not be read. A picture that is made once is a frame whose kimg is None. Kinds of which
+        no run has a picture are left out.
     """
-    files = [pictures_by_kimg(run.path) for run in runs]
-    chosen = set(spread(sorted({kimg for found in files for kimg in found}), most))
-    kept = [_kept(list(found), chosen, most) for found in files]
-    total, done = sum(map(len, kept)), 0
+    kinds: dict[str, PictureKind] = {}
+    for kind in (kind for run in runs for kind in run.pictures):
+        kinds.setdefault(kind.name, kind)
+    files = {
+        kind: [kind.files(run.path) if any(own.name == name for own in run.pictures) else {} for run in runs]
+        for name, kind in kinds.items()
+    }
+    steps = {kimg for found in files.values() for own in found for kimg in own if kimg is not None}
+    chosen = set(spread(sorted(steps), most))
+    kept = {kind: [_kept(list(own), chosen, most) for own in found] for kind, found in files.items()}
+    total, done = sum(len(kimgs) for found in kept.values() for kimgs in found), 0
     shown, notes = [], []
-    for run, found, kimgs in zip(runs, files, kept, strict=True):
-        frames = []
-        for kimg in kimgs:
-            picture = _or_note(notes, pictures, found[kimg])
-            frames += [] if picture is None else [{"kimg": kimg, "link": link(found[kimg]), **picture}]
-            done += 1
-            progress(done, total)
-        reals = run.path / "reals.png"
-        real = _or_note(notes, pictures, reals) if reals.is_file() else None
-        shown.append({"frames": frames, "reals": real, "total": len(found)})
-    kimg = sorted({frame["kimg"] for run in shown for frame in run["frames"]})
-    return {"kimg": kimg, "runs": shown}, notes
+    for kind, found in files.items():
+        shown_runs = []
+        for own, kimgs in zip(found, kept[kind], strict=True):
+            frames = []
+            for kimg in kimgs:
+                picture = _or_note(notes, pictures, own[kimg])
+                frames += [] if picture is None else [{"kimg": kimg, "link": link(own[kimg]), **picture}]
+                done += 1
+                progress(done, total)
+            shown_runs.append({"frames": frames, "total": len(own)})
+        if any(run["frames"] for run in shown_runs):
+            shown.append({"title": kind.title, "once": kind.once, "runs": shown_runs})
+    kimg = {frame["kimg"] for kind in shown if not kind["once"] for run in kind["runs"] for frame in run["frames"]}
+    return {"kimg": sorted(kimg), "kinds": shown}, notes
 
 
 def clusters(run: Run, pictures: Pictures, most: int, *, link: Callable[[Path], str]) -> tuple[list[dict], list[str]]:
@@ -155,7 +166,7 @@ def spread(items: Sequence[Any], most: int) -> list[Any]:
     return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
 
 
-def _kept(own: Sequence[float], chosen: set[float], most: int) -> list[float]:
+def _kept(own: Sequence[float | None], chosen: set[float], most: int) -> list[float | None]:
     """Of a run's own kimg those that were chosen for all runs, and its ends."""
     inner = [kimg for kimg in own[1:-1] if kimg in chosen]
     return sorted({*own[:1], *inner[: most - 2], *own[-1:]})

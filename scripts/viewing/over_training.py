@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from ggdr.scripts.curves import COLORS, STYLE
 from ggdr.scripts.options.progress import Progress
 from ggdr.scripts.viewing.cluster_files import ClusterFolder
 from ggdr.scripts.viewing.cluster_sheets import NetworkView, label_pictures, view_network
@@ -19,6 +18,7 @@ from ggdr.scripts.viewing.side_by_side import Look, described
 from ggdr.scripts.viewing.snapshot_features import SnapshotNetworks
 from ggdr.torch_utils.checkpoint import atomic_write
 from ggdr.torch_utils.pictures.animation import save_animation
+from ggdr.torch_utils.pictures.plot_style import COLORS, STYLE
 from ggdr.torch_utils.pictures.sheets import contact_sheet
 
 MOST_COLUMNS = 10  # snapshots beside each other

@@ -86,7 +86,7 @@ def save_loss_curve(result: Result, path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    from ggdr.scripts.curves import COLORS, STYLE
+    from ggdr.torch_utils.pictures.plot_style import COLORS, STYLE
 
     with rc_context(STYLE):
         figure = Figure(figsize=(4.8, 3.0), dpi=160, layout="constrained")

@@ -8,11 +8,13 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from ggdr.scripts.curves import main as curves
 from ggdr.scripts.report import main as report
+from ggdr.torch_utils.pictures.images import save_image
 
 EVIL = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>\x1b[2J"
 
@@ -28,7 +30,10 @@ def make_run(path: Path, **files: str) -> Path:
 
 def test_text_of_a_run_cannot_act_in_its_report_or_on_the_terminal(tmp_path):
     name = EVIL.replace("/", "")  # a folder's name
-    options = {"command": {"data": EVIL}, "data": {"path": EVIL}, "history": [EVIL], "versions": {EVIL: EVIL}}
+    options = {"command": {}, "argv": [EVIL], "data": {"path": EVIL}, "history": [EVIL], "versions": {EVIL: EVIL}}
+    options |= {"device": {"type": EVIL, "processes": EVIL, "operations": EVIL}, "regularizers": {EVIL: {EVIL: EVIL}}}
+    options["panels"] = [{"name": "loss/D", "label": EVIL, "group": EVIL, "unit": EVIL}, {"name": EVIL, "group": EVIL}]
+    options["pictures"] = [{"name": "fakes", "title": EVIL}, {"name": EVIL, "title": EVIL}]
     clusters = {"title": EVIL, "note": EVIL, "command": EVIL, "numbers": [{EVIL: EVIL}], "sheets": [], "animations": []}
     metric = {"metric": "fid4k_full", "kimg": 1, "results": {EVIL: 1, "fid4k_full": 2}}
     run = make_run(
@@ -40,6 +45,7 @@ def test_text_of_a_run_cannot_act_in_its_report_or_on_the_terminal(tmp_path):
             "maps/clusters.json": json.dumps(clusters),
         },
     )
+    save_image(np.zeros([8, 8, 3], np.uint8), run / "fakes000001.png")
     out = tmp_path / "report.html"
     result = CliRunner().invoke(report, [str(run), "--out", str(out)])
     assert result.exit_code == 0 and "\x1b" not in result.output, result.output
@@ -53,8 +59,18 @@ NINES = "9" * 5000
 DAMAGED = [
     ("training_options.json", "[" * 1_000_000),
     ("training_options.json", '{"command": {}, "history": 5, "hardware": {"memory_gib": "x", "gpus": 3}, "loop": []}'),
-    ("training_options.json", '{"command": {"batch": {"a": [1e999]}}, "loop": {"total_nimg": 1e308}, "ggdr": [NaN]}'),
-    ("log.txt", f"tick 1 kimg 1.2.3 cpumem 1.1.1G gpumem {NINES}G\n, 0 on {NINES} x cuda with x operations"),
+    ("training_options.json", '{"command": {"batch": {"a": [1e999]}}, "loop": {"total_nimg": 1e308}, "data": [NaN]}'),
+    ("training_options.json", '{"command": {}, "panels": {"a": 1}, "pictures": 5, "argv": "x", "device": [1]}'),
+    ("training_options.json", '{"command": {}, "device": {"type": {}, "processes": 1e999, "operations": null}}'),
+    ("training_options.json", '{"command": {}, "panels": [[], null, {"name": [], "group": {}, "axis": []}]}'),
+    (
+        "training_options.json",
+        f'{{"command": {{}}, "pictures": [{{"name": "../x"}}, {{"name": "a{NINES}", "once": true}}, 3]}}',
+    ),
+    ("training_options.json", '{"command": {}, "regularizers": {"ggdr": {"": {"a": {}}, "b": [{}]}, "x": 5}}'),
+    ("stats.jsonl", json.dumps({"nimg": 1, **{f"{i}/a": 1.0 for i in range(5000)}}) + "\n"),
+    ("stats.jsonl", json.dumps({"nimg": 1, **{f"a/{i}": 1.0 for i in range(5000)}, "/": 2, "": 3, "a/": 4}) + "\n"),
+    ("log.txt", f"tick 1 kimg 1.2.3 cpumem 1.1.1G gpumem {NINES}G\n"),
     ("maps/clusters.json", '{"sheets": 1}'),
     ("maps/clusters.json", '{"sheets": [], "animations": [], "numbers": [{"a": NaN, "b": [1e999]}], "note": {}}'),
     ("maps/clusters.json", '{"sheets": [{"title": 1, "file": "../../x.png"}], "animations": []}'),

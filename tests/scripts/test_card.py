@@ -18,6 +18,7 @@ from ggdr.scripts.reports.card_facts import file_name, public, read_facts
 from ggdr.scripts.reports.card_markdown import code, md, yaml_lines
 from ggdr.scripts.reports.model_card import CardText, model_card
 from ggdr.torch_utils.checkpoint import load_snapshot, save_snapshot
+from tests.report_runs import OPTIONS
 from tests.tiny import pixels, save_tiny, tiny_generator
 
 TRAINING = {
@@ -33,7 +34,7 @@ TRAINING = {
     "loss": {"r1_gamma": 0.01, "style_mixing_prob": 0, "pl_weight": 0},
     "optim": {"lr": 0.0025, "ema_halflife_kimg": 5},
     "augment": {"mode": "ada", "pipe": "bgc", "p": 0.0},
-    "ggdr": {"guide_res": [8], "weight": 10.0},
+    "regularizers": {"ggdr": {"guide_res": [8], "weight": 10.0}},
     "loop": {"total_nimg": 12000, "batch": 16},
     "precision": "fp32",
     "seed": 3,
@@ -71,10 +72,14 @@ def run_dir(tmp_path) -> Path:
     stored = load_snapshot(path)
     networks = {name: {key: x.clone() for key, x in state.items()} for name, state in stored.networks.items()}
     save_snapshot(path, networks, {**stored.config, "nimg": 10000, "training": TRAINING})
-    stats = [{"nimg": n, "time/sec_per_kimg": n / 1000, "ada/p": n / 1e5} for n in (4000, 8000, 10000, 12000)]
+    stats = [
+        {"nimg": n, "time/sec_per_kimg": n / 1000, "ada/p": n / 1e5, "loss/D": 1.0, "loss/G": 2.5, "score/real": 0.5}
+        for n in (4000, 8000, 10000, 12000)
+    ]
     (folder / "stats.jsonl").write_text("".join(json.dumps(line) + "\n" for line in stats))
     hardware = {"cpu": "Some|CPU", "cores": 2, "memory_gib": 4.0, "gpus": [{"name": "Some GPU", "memory_gib": 80.0}]}
     options = {**TRAINING, "command": {"outdir": "/home/secret"}, "versions": {"torch": "2.9"}, "hardware": hardware}
+    options |= {name: OPTIONS[name] for name in ("argv", "device", "panels", "pictures")}
     (folder / "training_options.json").write_text(json.dumps(options))
     write_metric(folder, "fid5k_full", {"fid5k_full": 9.0}, 10000)
     write_metric(folder, "fid5k_full", {"fid5k_full": 12.25}, 10000)
@@ -155,10 +160,12 @@ def test_a_card_tells_how_the_network_came_about(run_dir):
     assert card["Images shown"] == "10,000 (10 kimg of the 12 planned)"
     assert card["GGDR"] == "weight 10, guided by the features at 8x8"
     assert card["Augmentation"] == "adaptive (ADA)" and card["Augmentation pipeline"] == "`bgc`"
-    assert card["Augmentation probability at the end"] == "0.1"
+    assert card["ADA probability at the end"] == "0.1" and card["Losses at the end"] == "D 1; G 2.5"
+    assert not [name for name in card if "scores" in name]  # which is no headline
     # 4 kimg at 4 s, 4 at 8 s, 2 at 10 s.
     assert card["Duration"].startswith("1m 08s")
     assert card["Processor"] == "Some\\|CPU" and card["GPU 0"] == "Some GPU, 80.0 GiB" and card["Torch"] == "2.9"
+    assert card["Trained on"] == "CPU" and card["Processes"] == "2" and card["Operations"] == "compiled"
     assert card["Run"] == "`my_run`"
     assert card["Its SHA-256"] == f"`{hashlib.sha256(path.read_bytes()).hexdigest()}`"
 
@@ -217,7 +224,7 @@ def test_few_training_images_and_a_decoder_that_only_looked_on_are_told(run_dir)
     path = snapshot_of(run_dir)
     stored = load_snapshot(path)
     networks = {name: {key: x.clone() for key, x in state.items()} for name, state in stored.networks.items()}
-    training = {**TRAINING, "ggdr": {"guide_res": [8], "weight": 0.0}}
+    training = {**TRAINING, "regularizers": {"ggdr": {"guide_res": [8], "weight": 0.0}}}
     source = {"file": "/home/secret/ffhq.pkl", "sha256": "cafe", "format": "StyleGAN2-ADA pickle"}
     save_snapshot(path, networks, {**stored.config, "training": training, "source": source})
     card = card_of(path)
@@ -283,9 +290,25 @@ def test_a_weight_that_an_imported_network_does_not_tell_is_not_told(run_dir):
     path = snapshot_of(run_dir)
     stored = load_snapshot(path)
     networks = {name: {key: x.clone() for key, x in state.items()} for name, state in stored.networks.items()}
-    training = {"ggdr": {"guide_res": [8], "weight": 10.0}}
+    training = {"regularizers": {"ggdr": {"guide_res": [8], "weight": 10.0}}}
     save_snapshot(path, networks, {"G": stored.config["G"], "D": stored.config["D"], "training": training})
     assert rows(card_of(path))["GGDR"] == "guided by the features at 8x8"
+
+
+def test_regularisers_are_those_of_the_settings(run_dir):
+    path = snapshot_of(run_dir)
+    stored = load_snapshot(path)
+    networks = {name: {key: x.clone() for key, x in state.items()} for name, state in stored.networks.items()}
+
+    def card_with(regularizers: object) -> str:
+        save_snapshot(path, networks, {**stored.config, "training": {**TRAINING, "regularizers": regularizers}})
+        return card_of(path)
+
+    card = rows(card_with({"other_one": {"gain": 2.0, "layers": [1, 2], "weight": 3.0}}))
+    assert card["Regulariser other\\_one"] == "weight 3, gain 2; layers 1, 2" and card["GGDR"] == "not used"
+    assert rows(card_with({}))["GGDR"] == "not used"
+    for odd in (None, 5, "<b>", [1], {"<b>": "<b>"}, {"ggdr": ["<b>"]}, {"ggdr": {"guide_res": {"a": 1}}}):
+        assert "<b>" not in re.sub(r"`[^`\n]*`", "", card_with(odd)).replace("\\<b", "")
 
 
 def test_copies_of_imported_weights_tell_where_those_came_from(run_dir):

@@ -13,9 +13,8 @@ import sys
 import webbrowser
 from html.parser import HTMLParser
 
-from ggdr.scripts import curves
-from ggdr.scripts.reports.page_curves import chart_panels
 from ggdr.scripts.reports.page_html import json_for_html
+from ggdr.torch_utils.pictures.plot_style import COLORS
 from tests.conftest import ROOT
 from tests.report_runs import EVIL, METRIC, add_clusters, data_of, invoke, make_run
 
@@ -47,7 +46,7 @@ def test_a_run_that_goes_on_is_reported_with_half_a_line_and_without_snapshots(t
     (path / "fakes000004.png").write_bytes(b"half a picture")
     data = data_of(path)
     assert data["runs"][0]["status"]["kimg"] == 3 and data["runs"][0]["snapshots"] == []
-    assert data["samples"]["runs"][0]["frames"] == [] and "fakes000004.png" in data["notes"][0]
+    assert data["samples"]["kinds"] == [] and "fakes000004.png" in data["notes"][0]
     result = invoke(path)
     assert result.exit_code == 0 and "note: " in result.output
 
@@ -57,10 +56,10 @@ def test_stats_alone_are_enough(tmp_path):
     (path / "log.txt").unlink()
     (path / "training_options.json").unlink()
     data = data_of(path)
-    assert data["panels"] and data["settings"] == [] and "training_options.json" in data["notes"][0]
+    assert data["plots"] and data["settings"] == [] and "training_options.json" in data["notes"][0]
     assert data["runs"][0]["status"]["total"] is None and data["runs"][0]["command"] is None
     (path / "stats.jsonl").write_text("")  # before the first tick
-    assert data_of(path)["panels"] == []
+    assert data_of(path)["plots"] == []
     assert invoke(path).exit_code == 0
 
 
@@ -116,7 +115,7 @@ def test_the_page_names_nothing_to_fetch_and_forbids_it(tmp_path):
     assert re.findall(r"'sha256-([^']+)'", found.policy) == hashes
     style = html[html.index("<style>") : html.index("</style>")]
     assert "url(" not in style and "@import" not in style
-    ours = "".join(path.read_text() for path in (ROOT / "scripts" / "report_page").iterdir())
+    ours = "".join(path.read_text() for path in (ROOT / "scripts" / "reports" / "page").iterdir())
     assert not re.search(r"https?://|innerHTML|outerHTML|insertAdjacentHTML|document\.write|fetch\(", ours)
 
 
@@ -131,8 +130,8 @@ def test_the_page_of_a_long_run_stays_small(tmp_path):
 
 
 def test_page_and_curves_have_the_same_colours():
-    style = (ROOT / "scripts" / "report_page" / "page.css").read_text()
-    assert tuple(re.findall(r"--color-\d: light-dark\((#\w+),", style)) == curves.COLORS
+    style = (ROOT / "scripts" / "reports" / "page" / "page.css").read_text()
+    assert tuple(re.findall(r"--color-\d: light-dark\((#\w+),", style)) == COLORS
 
 
 def test_bad_input_is_named_and_the_old_page_stays(tmp_path):
@@ -176,12 +175,6 @@ def test_open_shows_the_page_in_the_browser(tmp_path, monkeypatch):
     result = invoke(path, "--open")
     assert result.exit_code == 0 and f"open {(path / 'report.html').resolve()}" in result.output
     assert len(opened) == 1, "a text browser would take the terminal over"
-
-
-def test_every_panel_of_ggdr_curves_is_on_the_page():
-    keys = [key for panel in curves.PANELS for key, _ in panel.curves]
-    panels = chart_panels({"run": [{"kimg": 1.0, **dict.fromkeys(keys, 1.0)}]})
-    assert [panel["title"] for panel in panels] == [panel.title for panel in curves.PANELS]
 
 
 def test_help_loads_no_heavy_package():

@@ -5,20 +5,32 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 
-import click
 import numpy as np
 import pytest
 
-from ggdr.scripts import report_pictures, train
+from ggdr.scripts.reports import page_pictures
 from ggdr.scripts.reports.page_curves import series, thinned
-from ggdr.scripts.reports.read_run import command_line, machines, read_memory, read_run, settings, snapshots, status
+from ggdr.scripts.reports.read_run import command_line, machines, read_run, settings, snapshots, status
 from ggdr.scripts.training.run_folder import RunFolder
 from ggdr.scripts.viewing.cluster_files import ClusterFolder
 from ggdr.torch_utils.checkpoint import save_snapshot
 from ggdr.torch_utils.pictures.images import save_image
-from ggdr.torch_utils.runlog import status_line
-from tests.report_runs import EVIL, METRIC, add_clusters, add_metric, data_of, grid, make_run, picture
+from tests.conftest import ROOT
+from tests.report_runs import (
+    EVIL,
+    METRIC,
+    OPTIONS,
+    PANELS,
+    PICTURES,
+    add_clusters,
+    add_metric,
+    data_of,
+    grid,
+    make_run,
+    picture,
+)
 
 # Curves.
 
@@ -59,28 +71,48 @@ def test_what_is_no_finite_number_is_a_gap():
     assert series(lines[1:2], "a") is None
 
 
-def test_panels_begin_with_metrics_and_leave_out_what_no_run_has(tmp_path):
+def test_plots_begin_with_metrics_end_with_details_and_leave_out_what_no_run_has(tmp_path):
     a, b = make_run(tmp_path / "a"), make_run(tmp_path / "b")
     add_metric(b, {4: 9.0, 8: 7.0})
-    panels = data_of(a, b)["panels"]
-    titles = [panel["title"] for panel in panels]
-    assert titles[:2] == [METRIC, "Losses"]
-    assert {"Gradient norms", "Memory", "GGDR cosine distance"} < set(titles) and "ADA probability" not in titles
-    assert panels[0]["curves"][0]["series"] == [None, {"x": [4, 8], "y": [9.0, 7.0], "num": 2}]
-    losses = panels[1]["curves"]
+    plots = data_of(a, b)["plots"]
+    titles = [plot["title"] for plot in plots]
+    assert titles == [
+        METRIC, "Losses", "Discriminator scores", "GGDR cosine distance", "Training time",
+        "Discriminator signs", "Regularisation losses", "Gradient norms", "Memory",
+    ]  # fmt: skip
+    assert plots[0]["curves"][0]["series"] == [None, {"x": [4, 8], "y": [9.0, 7.0], "num": 2}]
+    assert (plots[0]["is_metric"], plots[0]["unit"], plots[1]["is_metric"]) == (True, "lower is better", False)
+    losses = plots[1]["curves"]
     assert [curve["name"] for curve in losses] == ["D", "G"] and losses[1]["series"][0]["y"] == list(range(1, 13))
-    assert [curve["name"] for curve in panels[titles.index("Gradient norms")]["curves"]] == ["D", "R1"]
+    assert [curve["name"] for curve in plots[titles.index("Gradient norms")]["curves"]] == ["D", "D_r1"]
 
 
-def test_memory_is_read_from_the_log_as_the_log_is_written(monkeypatch):
-    def line(kimg: float, cpu: float, gpu: float) -> str:
-        fields = {"cpumem": f"{cpu:.1f}G", "gpumem": f"{gpu:.1f}G"}
-        monkeypatch.setattr("ggdr.torch_utils.runlog.memory_fields", lambda: fields)
-        return "2026-01-01 00:00:00  " + status_line(3, round(kimg * 1000), 100.0, 9.0, 9.0, {"D": 1.0})
+def test_axes_and_units_are_those_that_the_run_declares(tmp_path):
+    plots = {plot["title"]: plot for plot in data_of(make_run(tmp_path / "run"))["plots"]}
+    axes = {entry["group"]: entry["axis"] for entry in PANELS}
+    units = {entry["group"]: entry["unit"] for entry in PANELS}
+    assert {"linear", "log", "zero"} == set(axes.values())
+    for title, plot in plots.items():
+        assert (plot["axis"], plot["unit"]) == (axes[title], units[title])
 
-    log = [line(1, 0.5, 0), line(2, 9.9, 0), "resuming at 1.0 kimg", line(2, 0.7, 0)]
-    assert read_memory(log) == [{"kimg": 1, "memory/cpu": 0.5}, {"kimg": 2, "memory/cpu": 0.7}]
-    assert read_memory([line(1, 0.5, 3.2)]) == [{"kimg": 1, "memory/cpu": 0.5, "memory/gpu": 3.2}]
+
+def test_no_reader_of_runs_knows_a_value_or_picture_by_name():
+    names = {entry["name"] for entry in PANELS} | {f"{entry['name']}.png" for entry in PICTURES}
+    files = [path for path in (ROOT / "scripts" / "reports").rglob("*.*") if path.suffix in (".py", ".js")]
+    assert len(files) > 15
+    for path in (*files, ROOT / "scripts" / "curves.py", ROOT / "scripts" / "report.py", ROOT / "scripts" / "card.py"):
+        assert not [name for name in names if name in path.read_text()], path
+
+
+def test_damaged_options_leave_the_curves_of_every_value_and_the_pictures(tmp_path):
+    path = make_run(tmp_path / "run")
+    (path / "training_options.json").write_text('{"command": ')
+    data = data_of(path)
+    assert [plot["title"] for plot in data["plots"]] == [
+        "loss", "score", "sign", "ggdr", "grad_norm", "loss_term", "time", "memory",
+    ]  # fmt: skip
+    (fakes,) = data["samples"]["kinds"]
+    assert (fakes["title"], len(fakes["runs"][0]["frames"])) == ("fakes", 4)
 
 
 # Status, settings, machine.
@@ -117,31 +149,31 @@ def test_a_run_folder_records_its_hardware(tmp_path):
     run.options["hardware"]["gpus"] = [{"name": "Big GPU", "memory_gib": 80.0}]
     groups = {group["title"]: {row["name"]: row["values"] for row in group["rows"]} for group in machines([run])}
     assert groups["Hardware"]["processor"] == [hardware["cpu"]] and groups["Hardware"]["trained on"] == ["CPU"]
+    assert groups["Hardware"]["processes"] == ["2"]
     assert groups["Hardware"]["GPU 0"] == ["Big GPU, 80.0 GiB"]
     assert groups["Software"]["operations"] == ["compiled"] and {"python", "torch"} <= set(groups["Software"])
 
 
 def test_settings_are_grouped_and_differences_marked(tmp_path):
+    other = {"regularizers": {}, "loop": {"total_nimg": 12_000, "batch": 32}}
     a = read_run(make_run(tmp_path / "a"), "a")
-    b = read_run(make_run(tmp_path / "b", options={"ggdr": None, "loop": {"total_nimg": 12_000, "batch": 32}}), "b")
+    b = read_run(make_run(tmp_path / "b", options=other), "b")
     groups = {group["title"]: {row["name"]: row for row in group["rows"]} for group in settings([a, b])}
-    assert list(groups) == ["Run", "Training loop", "GGDR"]
-    assert groups["Training loop"]["batch"] == {"name": "batch", "values": ["16", "32"], "differs": True}
-    assert groups["Training loop"]["total_nimg"] == {"name": "total_nimg", "values": ["12,000"] * 2, "differs": False}
-    assert groups["GGDR"]["used"]["values"] == ["yes", "no"] and groups["GGDR"]["weight"]["values"] == ["10", None]
+    assert list(groups) == ["Run", "Loop", "Regularizers: ggdr"]
+    assert groups["Loop"]["batch"] == {"name": "batch", "values": ["16", "32"], "differs": True}
+    assert groups["Loop"]["total_nimg"] == {"name": "total_nimg", "values": ["12,000"] * 2, "differs": False}
+    assert groups["Regularizers: ggdr"]["weight"]["values"] == ["10", None]
+    assert groups["Run"]["regularizers"]["values"] == [None, "none"]
+    assert set(groups["Run"]) == {"host", "cfg", "regularizers"}  # what else is there is no setting
 
 
-def test_the_command_line_starts_the_same_run(tmp_path):
+def test_the_command_is_the_one_that_was_typed(tmp_path):
     run = read_run(make_run(tmp_path / "run"), "run")
-    given = {"mirror": True, "ggdr": False, "ggdr_res": [8, 16], "lr": 0.0025, "aug": "ada", "resume": "latest"}
-    run.options["command"] |= {**given, "dry_run": False, "gamma": None}
-    words = shlex.split(command_line(run))
-    assert words[:2] == ["ggdr", "train"]
-    parsed, rest, _ = train.main.make_parser(click.Context(train.main)).parse_args(args=words[2:])
-    assert not rest and parsed["data"] == "my data.zip" and parsed["outdir"] == "runs/x"
-    assert (parsed["kimg"], parsed["lr"], parsed["ggdr_res"]) == ("12", "0.0025", ["8", "16"])
-    assert "--mirror" in words and "--no-ggdr" in words
-    assert not {"--aug", "--resume", "--dry-run", "--gamma"} & set(words)  # defaults, and what is of one process
+    assert command_line(run) == "ggdr train --data 'my data.zip' --outdir runs/x --cfg demo --kimg 12"
+    assert shlex.split(command_line(run))[2:] == OPTIONS["argv"]
+    for odd in (None, "--data x", ["--data", 5], {"a": 1}):
+        run.options["argv"] = odd
+        assert command_line(run) is None
 
 
 def test_the_best_snapshot_is_lowest_or_highest_as_the_metric_is(tmp_path):
@@ -167,14 +199,19 @@ def test_snapshots_less_than_a_kimg_apart_keep_their_own_values(tmp_path):
 # Pictures.
 
 
+def runs_of(data: dict, title: str = "Samples") -> list[dict]:
+    """The pictures of a kind, a dict for each run."""
+    return next(kind["runs"] for kind in data["samples"]["kinds"] if kind["title"] == title)
+
+
 def test_sample_grids_are_thinned_with_both_ends(tmp_path):
     a = make_run(tmp_path / "a", snaps=range(0, 40))
     b = make_run(tmp_path / "b", snaps=range(0, 25))
     data = data_of(a, b, max_images=6)
-    for run, last, total in zip(data["samples"]["runs"], (39, 24), (40, 25), strict=True):
+    for run, last, total in zip(runs_of(data), (39, 24), (40, 25), strict=True):
         kimg = [frame["kimg"] for frame in run["frames"]]
         assert len(kimg) <= 6 and kimg[0] == 0 and kimg[-1] == last and run["total"] == total
-    kimgs = [{frame["kimg"] for frame in run["frames"]} for run in data["samples"]["runs"]]
+    kimgs = [{frame["kimg"] for frame in run["frames"]} for run in runs_of(data)]
     assert kimgs[1] - {24} <= kimgs[0]  # the same steps, so that runs can be compared
     assert data["samples"]["kimg"] == sorted(kimgs[0] | kimgs[1])
 
@@ -183,11 +220,58 @@ def test_pictures_are_kept_small_and_equal_ones_once(tmp_path):
     a, b = make_run(tmp_path / "a", snaps=(0, 4)), make_run(tmp_path / "b", snaps=(0, 4))
     data = data_of(a, b)
     assert len(data["pictures"]) == 3  # two grids and the reals, the same in both runs
-    frame = data["samples"]["runs"][1]["frames"][1]
+    frame = runs_of(data)[1]["frames"][1]
     assert (frame["width"], frame["height"], frame["enlarged"]) == (32, 32, True) and frame["kimg"] == 4
     shown = picture(data, frame["image"])
     assert shown.shape == (8, 8, 3) and np.abs(shown - grid(4)[::4, ::4]).mean() < 15
     assert np.abs(shown - grid(0)[::4, ::4]).mean() > 60
+
+
+def test_every_kind_of_pictures_that_a_run_declares_is_shown(tmp_path):
+    kinds = [
+        {"name": "input", "title": "Photographs", "once": True},
+        {"name": "output", "title": "Maps"},
+        {"name": "reconstruction", "title": "Photographs again", "once": False},
+        {"name": "never", "title": "Of which there are none"},
+    ]
+    a, b = make_run(tmp_path / "a", options={"pictures": kinds}), make_run(tmp_path / "b")
+    for kimg in (0, 4):
+        save_image(grid(kimg), a / f"output{kimg:06d}.png")
+        save_image(grid(kimg + 1), a / f"reconstruction{kimg:06d}.png")
+    shutil.copy(a / "reals.png", a / "input.png")
+    data = data_of(a, b)
+    found = {
+        kind["title"]: (kind["once"], [len(run["frames"]) for run in kind["runs"]]) for kind in data["samples"]["kinds"]
+    }
+    assert found == {
+        "Photographs": (True, [1, 0]),
+        "Maps": (False, [2, 0]),
+        "Photographs again": (False, [2, 0]),
+        "Real images": (True, [0, 1]),
+        "Samples": (False, [0, 4]),  # the first run has such files, and does not say so
+    }
+    assert data["samples"]["kimg"] == [0, 4, 8, 12]
+    assert [frame["kimg"] for frame in runs_of(data, "Photographs")[0]["frames"]] == [None]
+    assert runs_of(data, "Maps")[0]["frames"][1]["link"] == "output000004.png"
+
+
+@pytest.mark.parametrize(
+    ("pictures", "message"),
+    [
+        ("fakes", "expected a list of pictures, got str"),
+        ([{"name": "../a/fakes"}, {"name": "fakes", "title": "Fakes"}], "1 of 2 pictures are malformed"),
+        ([{"name": "fakes", "title": 3}, {"name": "", "title": "x"}, {"name": "fakes", "once": "no"}], "3 of 3"),
+        ([{"name": f"kind{'x' * i}"} for i in range(30)], "of 30 pictures the first 20 are shown"),
+    ],
+    ids=range(4),
+)
+def test_malformed_kinds_of_pictures_are_told_in_one_line(tmp_path, pictures, message):
+    path = make_run(tmp_path / "run", options={"pictures": pictures})
+    (tmp_path / "a").mkdir()
+    save_image(grid(1), tmp_path / "a" / "fakes000001.png")
+    data = data_of(path)
+    assert message in data["notes"][0] and len(data["notes"]) == 2  # and that there are no clusters
+    assert all("/" not in frame["link"] for kind in data["samples"]["kinds"] for frame in kind["runs"][0]["frames"])
 
 
 def test_a_large_grid_is_made_smaller_and_a_photograph_is_not_taken_for_an_enlarged_one(tmp_path):
@@ -195,7 +279,7 @@ def test_a_large_grid_is_made_smaller_and_a_photograph_is_not_taken_for_an_enlar
     pixels = np.random.RandomState(0).randint(256, size=(600, 1200, 3)).astype(np.uint8)
     save_image(pixels, path / "fakes000000.png")
     data = data_of(path)
-    (frame,) = data["samples"]["runs"][0]["frames"]
+    (frame,) = runs_of(data)[0]["frames"]
     assert picture(data, frame["image"]).shape == (512, 1024, 3)
     assert (frame["width"], frame["height"], frame["enlarged"]) == (1200, 600, False)
 
@@ -230,7 +314,7 @@ def test_what_ggdr_clusters_writes_is_what_is_read(tmp_path):
 def test_a_large_animation_is_only_linked(tmp_path, monkeypatch):
     path = make_run(tmp_path / "run")
     add_clusters(path)
-    monkeypatch.setattr(report_pictures, "MAX_ANIMATION", 10)
+    monkeypatch.setattr(page_pictures, "MAX_ANIMATION", 10)
     (animation,) = data_of(path)["clusters"][0]["animations"]
     assert animation["image"] is None and animation["link"] == "clusters/over.webp" and animation["bytes"] > 10
 

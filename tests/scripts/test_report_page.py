@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from ggdr.scripts.report import main
-from tests.report_runs import EVIL, METRIC, add_clusters, add_metric, make_run
+from ggdr.torch_utils.pictures.images import save_image
+from tests.report_runs import EVIL, METRIC, add_clusters, add_metric, grid, make_run
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install 'ggdr[test]'")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -194,7 +195,7 @@ def test_arrow_keys_read_a_chart_off(desktop):
 
 
 def test_smoothing_is_that_of_the_curves_command(desktop):
-    from ggdr.scripts.curves import smoothed
+    from ggdr.scripts.reports.plot_runs import smoothed
 
     kimg, numbers = [0.0, 1.0, 2.0, 4.0, 5.0], [3.0, 1.0, 4.0, 1.0, 5.0]
     # Half-life of `ggdr curves`: a hundredth of the length.
@@ -211,8 +212,16 @@ def test_log_axis_is_offered_where_all_values_are_positive(desktop):
     assert panel(desktop, "Discriminator scores").get_by_role("button", name="Logarithmic").count() == 0
 
 
+def test_axes_begin_as_the_run_declares(desktop):
+    axes = desktop.evaluate("view.panels.map(({ title, plot }) => [title, plot.layout.yaxis])")
+    kinds = {title: axis.get("type", "linear") for title, axis in axes}
+    assert {title for title, kind in kinds.items() if kind == "log"} == {"Gradient norms", "Regularisation losses"}
+    starts = {title: axis["range"][0] for title, axis in axes}
+    assert starts["Memory"] == starts["Training time"] == 0 and starts["GGDR cosine distance"] > 0
+
+
 def test_slider_keys_and_play_button_change_the_pictures_of_all_runs(desktop):
-    images = desktop.locator("#samples figure:not(.reals) img")
+    images = desktop.locator("#samples figure:not(.still) img")
     slider = desktop.get_by_label("Samples at")
     desktop.locator("#samples").scroll_into_view_if_needed()
 
@@ -239,8 +248,52 @@ def test_slider_keys_and_play_button_change_the_pictures_of_all_runs(desktop):
     sync_api.expect(desktop.get_by_role("button", name="Play")).to_be_visible()  # it stopped at the end
 
 
+def test_kinds_of_pictures_are_chosen_by_their_titles(browser, tmp_path):
+    evil = EVIL[:43]  # the whole script; longer titles are cut
+    kinds = [
+        {"name": "input", "title": "Photographs", "once": True},
+        {"name": "fakes", "title": evil, "once": False},
+        {"name": "again", "title": "Back again", "once": False},
+    ]
+    path = make_run(tmp_path / "run", options={"pictures": kinds})
+    for kimg in (4, 8):
+        save_image(grid(kimg + 20), path / f"again{kimg:06d}.png")
+    save_image(grid(50), path / "input.png")
+    result = CliRunner().invoke(main, [str(path)])
+    assert result.exit_code == 0, result.output
+    page = opened(browser, path / "report.html", viewport={"width": 1280, "height": 900})
+    choice = page.get_by_role("group", name="Pictures shown")
+    assert choice.get_by_role("button").all_text_contents() == [evil, "Back again", "Photographs"]
+
+    def shown() -> list[str]:
+        images = page.locator("#samples figure:visible img")
+        return [images.nth(i).get_attribute("alt") for i in range(images.count())]
+
+    assert shown() == [f"{evil} of run at 12 kimg", "Photographs"]
+    choice.get_by_role("button", name="Show or hide Back again").click()
+    assert shown() == [f"{evil} of run at 12 kimg", "Back again of run at 8 kimg", "Photographs"]
+    choice.get_by_role("button", name=f"Show or hide {evil}").click()
+    choice.get_by_role("button", name="Show or hide Photographs").click()
+    page.get_by_label("Samples at").focus()
+    page.keyboard.press("Home")
+    assert shown() == ["Back again of run at 4 kimg"]  # there is none before
+    page.get_by_role("button", name="Enlarge Back again of run").click()
+    assert page.get_by_role("dialog").locator("img").get_attribute("alt") == "Back again of run, 4 kimg"
+    page.context.close()
+
+
+def test_pictures_that_are_made_once_need_no_slider(browser, tmp_path):
+    path = make_run(tmp_path / "run", snaps=())
+    save_image(grid(50), path / "reals.png")
+    assert CliRunner().invoke(main, [str(path)]).exit_code == 0
+    page = opened(browser, path / "report.html", viewport={"width": 390, "height": 844})
+    assert page.locator("#samples figure:visible img").get_attribute("alt") == "Real images"
+    assert page.get_by_label("Samples at").count() == 0 and page.heard == [(path / "report.html").as_uri()]
+    page.context.close()
+
+
 def test_a_picture_enlarges_and_steps_with_the_arrow_keys(desktop):
-    desktop.get_by_role("button", name=f"Enlarge the samples of {FIRST}").click()
+    desktop.get_by_role("button", name=f"Enlarge Samples of {FIRST}").click()
     viewer = desktop.get_by_role("dialog")
     assert "0 kimg" in viewer.locator("img").get_attribute("alt")
     desktop.keyboard.press("ArrowRight")

@@ -67,8 +67,8 @@ function valueTable(panel) {
   };
   const mark = (dash, color) =>
     el("span", {
-      className: `strip dash-${dash}`,
-      style: color === undefined ? {} : { color: `var(--color-${color})` },
+      className: `strip dash-${dash % DASHES.length}`,
+      style: color === undefined ? {} : { color: `var(--color-${color % NUM_COLORS})` },
       "aria-hidden": "true",
     });
   if (DATA.runs.length === 1) {
@@ -108,9 +108,8 @@ function makePanel(about) {
   const panel = {
     ...about,
     cells: [],
-    isLog: about.log && canLog,
+    isLog: about.axis === "log" && canLog,
     isTall: false,
-    isMetric: about.ylabel.endsWith("is better"),
   };
   panel.plot = el("div", { className: "plot" });
   panel.line = el("div", { className: "cursor", hidden: true });
@@ -139,7 +138,7 @@ function makePanel(about) {
     "div",
     { className: "panel-title" },
     el("h3", {}, about.title),
-    el("span", { className: "unit" }, about.ylabel),
+    el("span", { className: "unit" }, about.unit),
   );
   card.append(
     el("div", { className: "panel-head" }, title, el("div", { className: "buttons" }, log, tall)),
@@ -229,7 +228,7 @@ function makeTools() {
 
 function readColors() {
   view.colors = {
-    runs: Array.from({ length: 7 }, (_, i) => cssColor(`--color-${i}`)),
+    runs: Array.from({ length: NUM_COLORS }, (_, i) => cssColor(`--color-${i}`)),
     grid: cssColor("--grid"),
     line: cssColor("--line"),
     muted: cssColor("--muted"),
@@ -237,18 +236,18 @@ function readColors() {
 }
 
 function makeCharts() {
-  if (!DATA.panels.length) {
+  if (!DATA.plots.length) {
     byId("panels").replaceWith(el("p", { className: "card" }, "No numbers yet: the first tick is not over."));
     byId("curve-tools").remove();
     return;
   }
   readColors();
   makeTools();
-  view.panels = DATA.panels.map((about) => makePanel(about));
+  view.panels = DATA.plots.map((about) => makePanel(about));
   showRange();
   showCursor();
   const longest = Math.max(
-    ...DATA.panels.flatMap((panel) => panel.curves.flatMap((curve) => curve.series.map((series) => series?.num ?? 0))),
+    ...DATA.plots.flatMap((plot) => plot.curves.flatMap((curve) => curve.series.map((series) => series?.num ?? 0))),
   );
   const thinned =
     `Of the longest curve's ${longest.toLocaleString("en")} points at most ${DATA.max_points.toLocaleString("en")} ` +

@@ -6,6 +6,7 @@ const MARGIN = { l: 54, r: 12, t: 8, b: 38 };
 const HEIGHT = 220;
 const TALL = 460;
 const DASHES = ["solid", "dash", "dot", "dashdot"];
+const NUM_COLORS = 7; // of the style: more curves or dashes than there are begin again
 const MAX_HALF_LIFE = 0.1; // of the longest run
 const MARKED_POINTS = 60; // a curve of no more has its points marked
 
@@ -14,8 +15,8 @@ const span = runSpan();
 
 /** First and last kimg of all curves. */
 function runSpan() {
-  const ends = DATA.panels.flatMap((panel) =>
-    panel.curves.flatMap((curve) => curve.series.filter(Boolean).flatMap((s) => [s.x[0], s.x.at(-1)])),
+  const ends = DATA.plots.flatMap((plot) =>
+    plot.curves.flatMap((curve) => curve.series.filter(Boolean).flatMap((s) => [s.x[0], s.x.at(-1)])),
   );
   return ends.length ? [Math.min(0, ...ends), Math.max(...ends)] : [0, 1];
 }
@@ -74,8 +75,8 @@ function curvesOf(panel) {
         {
           curve: i,
           run,
-          color: several ? run : i,
-          dash: several ? DASHES[i] : "solid",
+          color: several ? run : i % NUM_COLORS,
+          dash: several ? DASHES[i % DASHES.length] : "solid",
           series,
           shown: panel.shown[i][run],
         },
@@ -95,18 +96,20 @@ function fittedRange(panel, curves, [from, to]) {
       });
     }
   }
+  const fromZero = panel.axis === "zero" && !panel.isLog;
   if (low > high) return panel.isLog ? [-1, 1] : [0, 1];
   if (panel.isLog) [low, high] = [Math.log10(low), Math.log10(high)];
-  else if (panel.zero) low = Math.min(low, 0);
+  else if (fromZero) low = Math.min(low, 0);
   const room = (high - low) * 0.06 || Math.abs(high) * 0.1 || 1;
-  return [panel.zero && !panel.isLog && low === 0 ? 0 : low - room, high + room];
+  return [fromZero && low === 0 ? 0 : low - room, high + room];
 }
 
 function yAxis(panel, range) {
   const axis = { range, fixedrange: true, nticks: 6, exponentformat: "power" };
   if (!panel.isLog) return axis;
-  // Only powers of ten are labelled where there are several.
-  return { ...axis, type: "log", ...(range[1] - range[0] > 1.5 ? { dtick: 1 } : {}) };
+  // Only powers of ten are labelled where there are several; where there is one, also twice and five times it.
+  const decades = range[1] - range[0];
+  return { ...axis, type: "log", ...(decades > 1.5 ? { dtick: 1 } : decades > 0.7 ? { dtick: "D2" } : {}) };
 }
 
 /** What plotly draws of a panel. */
@@ -116,7 +119,7 @@ function figure(panel) {
   const colors = view.colors;
   const traces = curves.flatMap(({ color, dash, series, shown }) => {
     const line = { color: colors.runs[color], width: 1.8, dash };
-    const few = series.num <= MARKED_POINTS && panel.isMetric;
+    const few = series.num <= MARKED_POINTS && panel.is_metric;
     const main = {
       x: shown.x,
       y: shown.y,

@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: the GGDR authors of this repository
 // SPDX-License-Identifier: Apache-2.0
-// The slider through the sample grids, and the viewer of enlarged pictures.
+// The slider through the pictures of training, of any number of kinds, and the viewer of enlarged pictures.
 
 const PLAY_MS = 350;
 const player = { at: 0, timer: null, figures: [], slider: null, onChange: null };
@@ -11,7 +11,7 @@ function pictureElement(picture, alt) {
   return el("img", { src: DATA.pictures[picture.image], alt, width: picture.width, height: picture.height, className });
 }
 
-/** A run's grid at a position of the slider: the last one that is not later; before its first one, that. */
+/** A run's picture at a position of the slider: the last one that is not later; before its first one, that. */
 function frameAt(frames, kimg) {
   return frames.findLast((frame) => frame.kimg <= kimg) ?? frames[0];
 }
@@ -24,10 +24,10 @@ function showSamples(at) {
   const text = `${formatKimg(kimg)} kimg`;
   player.slider.setAttribute("aria-valuetext", text);
   byId("sample-kimg").textContent = text;
-  for (const { img, caption, frames, name, link } of player.figures) {
+  for (const { img, caption, frames, title, link } of player.figures) {
     const frame = frameAt(frames, kimg);
     img.src = DATA.pictures[frame.image];
-    img.alt = `Samples of ${name} at ${formatKimg(frame.kimg)} kimg`;
+    img.alt = `${title} at ${formatKimg(frame.kimg)} kimg`;
     caption.textContent = `${formatKimg(frame.kimg)} kimg`;
     link.href = frame.link;
   }
@@ -57,60 +57,45 @@ function sampleKey(key) {
   return true;
 }
 
-function sampleFigure(run) {
-  const { frames } = DATA.samples.runs[run];
-  const { name } = DATA.runs[run];
+/** A picture that enlarges at a click. */
+function pictureButton(title, img, onclick) {
+  return el("button", { type: "button", className: "picture", "aria-label": `Enlarge ${title}`, onclick }, img);
+}
+
+/** The pictures of one kind and run, which follow the slider. */
+function steppingFigure(kind, run, isOneOfSeveral) {
+  const { frames } = kind.runs[run];
+  const title = `${kind.title} of ${DATA.runs[run].name}`;
   const img = pictureElement(frames[0], "");
   const caption = el("span", { className: "muted" });
   const link = el("a", { className: "muted" }, "original");
-  const open = el(
-    "button",
-    { type: "button", className: "picture", "aria-label": `Enlarge the samples of ${name}` },
-    img,
-  );
-  open.onclick = () =>
-    openViewer(
-      name,
-      () => frameAt(frames, DATA.samples.kimg[player.at]),
-      (key) => sampleKey(key),
-    );
-  player.figures.push({ img, caption, frames, name, link });
-  return el("figure", {}, el("figcaption", {}, runName(run), caption, link), open);
+  const current = () => frameAt(frames, DATA.samples.kimg[player.at]);
+  const open = pictureButton(title, img, () => openViewer(title, current, (key) => sampleKey(key)));
+  player.figures.push({ img, caption, frames, title, link });
+  const name = isOneOfSeveral ? el("span", {}, kind.title) : null;
+  return el("figure", {}, el("figcaption", {}, runName(run), name, caption, link), open);
 }
 
-function realFigure(run, names) {
-  const picture = DATA.samples.runs[run].reals;
-  const text = DATA.runs.length > 1 ? `Real images of ${names}` : "Real images";
-  const open = el(
-    "button",
-    { type: "button", className: "picture", "aria-label": "Enlarge the real images" },
-    pictureElement(picture, text),
+const steppingFigures = (kind, isOneOfSeveral) =>
+  kind.runs.flatMap(({ frames }, run) => (frames.length ? [steppingFigure(kind, run, isOneOfSeveral)] : []));
+
+/** The pictures of a kind that is made once. Runs on the same data have the same one: once is enough. */
+function stillFigures(kind) {
+  const runsOf = new Map();
+  kind.runs.forEach(({ frames }, run) =>
+    frames.forEach(({ image }) => runsOf.set(image, [...(runsOf.get(image) ?? []), run])),
   );
-  open.onclick = () => openViewer(text, () => picture);
-  return el("figure", { className: "reals" }, el("figcaption", {}, el("span", { className: "run" }, text)), open);
+  return [...runsOf.values()].map((runs) => {
+    const [picture] = kind.runs[runs[0]].frames;
+    const isOfAll = runs.length === DATA.runs.length;
+    const names = isOfAll ? "all runs" : runs.map((run) => DATA.runs[run].name).join(", ");
+    const title = DATA.runs.length > 1 ? `${kind.title} of ${names}` : kind.title;
+    const open = pictureButton(title, pictureElement(picture, title), () => openViewer(title, () => picture));
+    return el("figure", { className: "still" }, el("figcaption", {}, el("span", { className: "run" }, title)), open);
+  });
 }
 
-function makeSamples() {
-  const runs = DATA.samples.runs.map((_, run) => run);
-  const shown = runs.filter((run) => DATA.samples.runs[run].frames.length);
-  if (!shown.length) {
-    byId("sample-card").textContent = "No sample grid yet.";
-    return;
-  }
-  const figures = el("div", { className: "figures" }, ...shown.map(sampleFigure));
-  // Runs on the same data show the same real images: once is enough.
-  const reals = new Map();
-  runs
-    .filter((run) => DATA.samples.runs[run].reals)
-    .forEach((run) => {
-      const { image } = DATA.samples.runs[run].reals;
-      reals.set(image, [...(reals.get(image) ?? []), run]);
-    });
-  for (const group of reals.values())
-    figures.append(
-      realFigure(group[0], reals.size > 1 ? group.map((run) => DATA.runs[run].name).join(", ") : "all runs"),
-    );
-
+function makeSlide() {
   const last = DATA.samples.kimg.length - 1;
   player.slider = el("input", { type: "range", id: "sample-slider", min: 0, max: last, step: 1, value: last });
   player.slider.oninput = () => {
@@ -122,7 +107,7 @@ function makeSamples() {
     { type: "button", id: "play", className: "round", onclick: () => play(player.timer === null) },
     "▶",
   );
-  const slide = el(
+  return el(
     "div",
     { className: "slide" },
     playButton,
@@ -130,26 +115,55 @@ function makeSamples() {
     player.slider,
     el("output", { id: "sample-kimg", htmlFor: "sample-slider" }),
   );
-  const withReals = matchMedia("(min-width: 700px)").matches;
-  const setReals = (on) => figures.classList.toggle("without-reals", !on);
-  const toggle = reals.size
-    ? toggleButton("Real images", "Show real images beside the samples", withReals, setReals)
-    : null;
-  setReals(withReals);
-  byId("sample-card").append(el("div", { className: "sample-tools" }, slide, toggle), figures);
-  const left = DATA.samples.runs.flatMap(({ frames, total }, run) =>
-    frames.length < total ? [`${DATA.runs[run].name}: ${frames.length} of ${total} grids`] : [],
-  );
-  const thinned = left.length ? ` Evenly thinned: ${left.join(", ")}.` : "";
-  byId("sample-card").append(
-    el(
-      "p",
-      { className: "hint" },
-      `The same latents at every step, by the averaged generator. Arrow keys step, a click enlarges.${thinned}`,
+}
+
+/** A button that shows and hides the pictures of a kind. */
+function kindToggle(kind, figures, isOn) {
+  const show = (on) => figures.forEach((figure) => (figure.hidden = !on));
+  show(isOn);
+  return toggleButton(kind.title, `Show or hide ${kind.title}`, isOn, show);
+}
+
+/** Which pictures of runs are left out. */
+function thinnedText(kinds) {
+  const left = kinds.flatMap(({ title, runs }) =>
+    runs.flatMap(({ frames, total }, run) =>
+      frames.length < total ? [`${title} of ${DATA.runs[run].name}: ${frames.length} of ${total}`] : [],
     ),
   );
+  return left.length ? ` Evenly thinned: ${left.join(", ")}.` : "";
+}
+
+function makeSamples() {
+  const stepping = DATA.samples.kinds.filter((kind) => !kind.once);
+  const still = DATA.samples.kinds.filter((kind) => kind.once);
+  const card = byId("sample-card");
+  if (!DATA.samples.kinds.length) {
+    card.textContent = "No pictures yet.";
+    return;
+  }
+  const figures = el("div", { className: "figures" });
+  const toggles = [];
+  stepping.forEach((kind, i) => {
+    const own = steppingFigures(kind, stepping.length > 1);
+    figures.append(...own);
+    if (stepping.length > 1) toggles.push(kindToggle(kind, own, i === 0));
+  });
+  // On a small screen they would push the others out of sight.
+  const withStills = matchMedia("(min-width: 700px)").matches || !stepping.length;
+  still.forEach((kind) => {
+    const own = stillFigures(kind);
+    figures.append(...own);
+    toggles.push(kindToggle(kind, own, withStills));
+  });
+  const choice = toggles.length
+    ? el("div", { className: "kinds", role: "group", "aria-label": "Pictures shown" }, ...toggles)
+    : null;
+  card.append(el("div", { className: "sample-tools" }, stepping.length ? makeSlide() : null, choice), figures);
+  if (!stepping.length) return;
+  card.append(el("p", { className: "hint" }, `Arrow keys step, a click enlarges.${thinnedText(stepping)}`));
   play(false);
-  showSamples(last);
+  showSamples(DATA.samples.kimg.length - 1);
   document.addEventListener("keydown", (event) => {
     const bounds = byId("samples").getBoundingClientRect();
     const inView = bounds.top < innerHeight / 2 && bounds.bottom > innerHeight / 2;
@@ -176,7 +190,8 @@ function openViewer(title, current, onKey = () => false) {
     const picture = current();
     img.src = DATA.pictures[picture.image];
     img.className = picture.enlarged ? "pixelated" : "";
-    text.textContent = picture.kimg === undefined ? title : `${title}, ${formatKimg(picture.kimg)} kimg`;
+    const { kimg = null } = picture;
+    text.textContent = kimg === null ? title : `${title}, ${formatKimg(kimg)} kimg`;
     img.alt = text.textContent;
   };
   const close = el("button", { type: "button", className: "quiet", onclick: () => dialog.close() }, "Close");

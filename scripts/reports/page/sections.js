@@ -287,13 +287,9 @@ function commandBox(command) {
 
 function makeCommands() {
   DATA.runs.forEach((run, i) => {
-    if (run.command === null) return;
-    const card = el(
-      "article",
-      { className: "card" },
-      el("h3", {}, DATA.runs.length > 1 ? runName(i) : "Command"),
-      commandBox(run.command),
-    );
+    if (run.command === null && !run.history.length) return;
+    const card = el("article", { className: "card" }, el("h3", {}, DATA.runs.length > 1 ? runName(i) : "Command"));
+    if (run.command !== null) card.append(commandBox(run.command));
     if (run.history.length)
       card.append(el("h4", {}, "How it went on"), el("ol", {}, ...run.history.map((entry) => el("li", {}, entry))));
     byId("settings").append(card);

@@ -1,0 +1,177 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""Which values a run has, and how to plot them: what it declares in training_options.json, and its metrics."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ggdr.metrics.names import parse_metric
+from ggdr.scripts.reports.declared import read_declared
+from ggdr.torch_utils.runlog import RESERVED_KEYS
+from ggdr.torch_utils.untrusted.json_text import is_finite, parse_json
+from ggdr.torch_utils.untrusted.text import printable
+
+METRIC = "result/"  # what the keys of metrics begin with
+AXES = ("linear", "log", "zero")
+MAX_PANELS = 100  # of a run
+MAX_TEXT = 60  # characters of a title, label or unit
+_VALUE = re.compile(r"(.*?)(?:_(mean|std|precision|recall|density|coverage))?")  # metric, and which value of it
+
+Lines = Sequence[Mapping[str, Any]]  # {"kimg": .., KEY: number or None, ..}, of one key by kimg
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One value and how it is plotted.
+
+    Attributes:
+        name:     its key in the lines of a run.
+        label:    what legends call it.
+        group:    title of the plot that it shares with the others of the group.
+        unit:     label of that plot's axis.
+        headline: whether it is one of the few that say how a run goes.
+        detail:   whether `ggdr curves` leaves it out.
+        axis:     "linear", "log", or "zero": linear, beginning at 0.
+    """
+
+    name: str
+    label: str
+    group: str
+    unit: str = ""
+    headline: bool = False
+    detail: bool = False
+    axis: str = "linear"
+
+
+class Plot(NamedTuple):
+    """The panels of one group; of unit and axis those of the first one count."""
+
+    title: str
+    panels: tuple[Panel, ...]
+
+    @property
+    def unit(self) -> str:
+        return self.panels[0].unit
+
+    @property
+    def axis(self) -> str:
+        return self.panels[0].axis
+
+    @property
+    def is_detail(self) -> bool:
+        return all(panel.detail for panel in self.panels)
+
+    @property
+    def is_metric(self) -> bool:
+        return self.panels[0].name.startswith(METRIC)
+
+
+def read_panels(options: Mapping[str, Any], stats: Lines) -> tuple[list[Panel], list[str]]:
+    """The panels of a run, and notes on what is wrong with them.
+
+    A run that declares none, such as one of another tool, has a panel for each key with a number: "a/b" is "b" in the
+    plot "a".
+
+    Args:
+        options: training_options.json, which anyone may have written; "panels" in it declares them.
+        stats:   lines of stats.jsonl.
+    """
+    return read_declared(options, "panels", _panel, lambda: map(_panel_of_key, _keys_with_numbers(stats)), MAX_PANELS)
+
+
+def _panel(entry: Mapping[str, Any]) -> Panel | None:
+    """A panel from an entry of training_options.json; None if it is malformed."""
+    name, group = entry.get("name"), entry.get("group")
+    label, unit, axis = entry.get("label", name), entry.get("unit", ""), entry.get("axis", "linear")
+    headline, detail = entry.get("headline", False), entry.get("detail", False)
+    is_right = all(isinstance(text, str) for text in (name, group, label, unit)) and axis in AXES
+    if not is_right or name.startswith(METRIC) or not (isinstance(headline, bool) and isinstance(detail, bool)):
+        return None
+    label, group, unit = (printable(text, MAX_TEXT) for text in (label, group, unit))
+    return Panel(name, label, group, unit, headline, detail, axis)
+
+
+def _panel_of_key(key: str) -> Panel:
+    group, _, label = key.partition("/")
+    return Panel(key, printable(label or key, MAX_TEXT), printable(group or key, MAX_TEXT))
+
+
+def _keys_with_numbers(stats: Lines) -> Iterator[str]:
+    """Keys of values, not of metrics, in the order in which they come up."""
+    seen = set(RESERVED_KEYS)
+    for line in stats:
+        for key, value in line.items():
+            if key not in seen and not key.startswith(METRIC) and is_finite(value):
+                seen.add(key)
+                yield key
+
+
+def metric_panels(lines: Lines) -> list[Panel]:
+    """A panel for each value of each metric, but standard deviations; a metric is a group, called by its name."""
+    panels = []
+    for key in dict.fromkeys(key for line in lines for key in line if key.startswith(METRIC)):
+        match = _VALUE.fullmatch(key.removeprefix(METRIC))
+        if match is not None and match[2] != "std" and _is_metric(match[1]):
+            better = "higher" if parse_metric(match[1]).higher_is_better else "lower"
+            panels.append(Panel(key, match[2] or match[1], match[1], f"{better} is better"))
+    return panels
+
+
+def _is_metric(name: str) -> bool:
+    try:
+        parse_metric(name)
+    except (ValueError, OverflowError):
+        return False
+    return True
+
+
+def group_panels(panels: Iterable[Panel], runs: Iterable[Lines]) -> list[Plot]:
+    """The plots of several runs.
+
+    Args:
+        panels: those of all runs; of a name declared twice the first one counts.
+        runs:   lines of each run; what none of them has a number for is left out.
+    """
+    with_numbers = {key for lines in runs for line in lines for key, value in line.items() if is_finite(value)}
+    known: dict[str, Panel] = {}
+    for panel in panels:
+        known.setdefault(panel.name, panel)
+    groups: dict[str, list[Panel]] = {}
+    for panel in known.values():
+        if panel.name in with_numbers:
+            groups.setdefault(panel.group, []).append(panel)
+    return [Plot(title, tuple(members)) for title, members in groups.items()]
+
+
+def read_metrics(run_dir: str | Path) -> list[dict]:
+    """The lines of a run's metric-NAME.jsonl, by kimg: {"kimg": .., "result/fid50k_full": ..}.
+
+    Of a snapshot measured twice the last line counts. Lines without kimg, of images of no run, are left out, and so
+    is a last line that is only half written.
+
+    Raises:
+        ValueError: a line is no result of a metric.
+    """
+    lines = []
+    for path in sorted(path for path in Path(run_dir).glob("metric-*.jsonl") if path.is_file()):
+        found = {}
+        content = path.read_text(errors="replace")
+        for number, text in enumerate(content[: content.rfind("\n") + 1].splitlines(), start=1):
+            try:
+                record = parse_json(text)
+                name, results = parse_metric(record["metric"]).name, dict(record["results"])
+                kimg = record.get("kimg")
+                if not (kimg is None or is_finite(kimg)):
+                    raise ValueError(f"kimg {kimg!r}")
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+                shown = printable(text, 60)
+                raise ValueError(f"{path}, line {number}: expected a metric's result, got {shown!r}") from error
+            if kimg is not None:
+                found[kimg] = {f"{METRIC}{name}{key.removeprefix(name)}": v for key, v in results.items()}
+        lines += [{"kimg": kimg, **found[kimg]} for kimg in sorted(found)]
+    return lines

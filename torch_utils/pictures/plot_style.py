@@ -1,0 +1,22 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""How all plots look: colours, dashes, and matplotlib's settings. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from ggdr.torch_utils.untrusted.text import printable
+
+# Okabe and Ito's palette, told apart with every kind of colour vision; black comes last, yellow is left out.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (4, 1.5, 1, 1.5)))
+STYLE = {
+    "font.size": 9, "axes.titlesize": 10, "axes.titleweight": "bold", "axes.titlelocation": "left",
+    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#666666",
+    "axes.grid": True, "grid.color": "#E3E3E3", "grid.linewidth": 0.7, "axes.axisbelow": True,
+    "xtick.color": "#444444", "ytick.color": "#444444", "legend.frameon": False, "svg.fonttype": "none",
+}  # fmt: skip
+
+
+def plain_text(text: str) -> str:
+    """A text of anyone as matplotlib shows it as it is: what lies between dollars would be a formula."""
+    return printable(text).replace("$", r"\$")
