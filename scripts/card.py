@@ -198,7 +198,7 @@ def main(
     All of it comes from the snapshot and from its run's folder; what they do not say is left out.
     """
     from ggdr.scripts.reports.model_card import CardText, model_card
-    from ggdr.torch_utils.checkpoint import atomic_write
+    from ggdr.torch_utils.atomic_write import atomic_write
 
     check_seeds(seeds)
     if out.suffix.lower() != ".md":

@@ -192,7 +192,7 @@ def plot_runs(runs: dict[str, list[dict]], path: str | Path, *, smooth: bool = F
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from ggdr.torch_utils.checkpoint import atomic_write
+    from ggdr.torch_utils.atomic_write import atomic_write
 
     if len(runs) > len(COLORS):
         raise ValueError(f"got {len(runs)} runs, expected {len(COLORS)} at most, told apart by colour")

@@ -56,7 +56,7 @@ def main(run_dirs: tuple[Path, ...], out: Path | None, labels: tuple[str, ...], 
     """
     from ggdr.scripts.reports.page_html import render
     from ggdr.scripts.reports.read_run import read_run
-    from ggdr.torch_utils.checkpoint import atomic_write
+    from ggdr.torch_utils.atomic_write import atomic_write
 
     try:
         names = run_names(run_dirs, labels)
