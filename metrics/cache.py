@@ -17,7 +17,7 @@ from ggdr.metrics.detectors import Detector
 from ggdr.metrics.extract import Extracted, Want
 from ggdr.metrics.sources import ImageSource
 from ggdr.metrics.stats import FeatureStats
-from ggdr.torch_utils.checkpoint import atomic_write
+from ggdr.torch_utils.atomic_write import atomic_write
 
 FORMAT = "ggdr-features-1"
 

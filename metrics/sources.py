@@ -209,7 +209,7 @@ def is_statistics(path: str | os.PathLike) -> bool:
 
 def save_statistics(path: str | os.PathLike, stats: FeatureStats, about: str) -> None:
     """Mean, covariance (divided by N - 1) and N as an .npz file, which other tools read too."""
-    from ggdr.torch_utils.checkpoint import atomic_write
+    from ggdr.torch_utils.atomic_write import atomic_write
 
     gaussian = stats.gaussian(ddof=1)
     with atomic_write(path) as file:

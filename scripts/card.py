@@ -51,7 +51,7 @@ def main(
     """
     from ggdr.scripts.reports.card_samples import BATCH, SAMPLES_FILE, write_samples
     from ggdr.scripts.reports.model_card import CardText, model_card
-    from ggdr.torch_utils.checkpoint import atomic_write
+    from ggdr.torch_utils.atomic_write import atomic_write
 
     check_seeds(seeds)
     if out.suffix.lower() != ".md":

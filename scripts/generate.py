@@ -250,7 +250,7 @@ def _save_npz(path: Path, images_u8: Tensor, seeds: list[int], ws: Tensor | None
     """images uint8 [N, H, W, C], seeds int64 [N] and perhaps w float32 [N, num_ws, w_dim]; uncompressed."""
     import numpy as np
 
-    from ggdr.torch_utils.checkpoint import atomic_write
+    from ggdr.torch_utils.atomic_write import atomic_write
 
     images = images_u8.permute(0, 2, 3, 1).contiguous().numpy()
     arrays = {"images": images, "seeds": np.array(seeds, np.int64)}

@@ -47,7 +47,7 @@ def main(run_dirs: tuple[Path, ...], out: Path | None, labels: tuple[str, ...], 
     """
     from ggdr.scripts.reports.page_data import report_data
     from ggdr.scripts.reports.page_html import render
-    from ggdr.torch_utils.checkpoint import atomic_write
+    from ggdr.torch_utils.atomic_write import atomic_write
 
     runs = open_runs(run_dirs, labels)
     if out is None:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""Files that appear whole or not at all: network snapshots and the resumable training state.
+"""Network snapshots and the resumable training state.
 
 Networks are safetensors files with their settings as JSON in the metadata. The training state is a torch file
 of tensors and plain values, read by `tensor_file`. Neither can carry code.
@@ -11,18 +11,17 @@ from __future__ import annotations
 import io
 import json
 import os
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
+from ggdr.torch_utils.atomic_write import atomic_write
 from ggdr.torch_utils.untrusted.json_text import parse_json
 from ggdr.torch_utils.untrusted.text import printable
 from ggdr.torch_utils.untrusted.torch_files import TensorFileError, read_tensor_file
@@ -34,46 +33,6 @@ MAX_NIMG = 2**53  # larger counts are no counts, and not all of them fit into a 
 
 class SnapshotError(ValueError):
     """A file that is not the snapshot or training state that was expected of it."""
-
-
-@contextmanager
-def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """A binary file to write, which takes the name `path` only after all of it is on the disk.
-
-    On an exception (a full disk, Ctrl-C) the temporary file is removed and `path` stays as it was.
-    """
-    path = Path(path)
-    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-    try:
-        with os.fdopen(fd, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
-            raise OSError(error.errno, error.strerror or str(error), str(path)) from error
-        raise
-    _sync_folder(path.parent)
-
-
-def _umask() -> int:
-    """The process' umask; reading it means setting it for a moment."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a rename durable; systems that cannot open folders (Windows) do without."""
-    if os.name == "posix":
-        fd = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import torch
 
+from ggdr.torch_utils.atomic_write import atomic_write
 from ggdr.torch_utils.cache import cache_folder
-from ggdr.torch_utils.checkpoint import atomic_write
 
 PAUSES = (1.0, 4.0)  # seconds before the second and the third try
 TIMEOUT = 30.0  # seconds without a byte from the network

@@ -21,7 +21,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ggdr.torch_utils.checkpoint import atomic_write
+from ggdr.torch_utils.atomic_write import atomic_write
 from ggdr.torch_utils.timing.memory import memory_gib
 from ggdr.torch_utils.untrusted.json_text import is_finite, parse_json
 from ggdr.torch_utils.untrusted.text import printable

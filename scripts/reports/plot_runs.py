@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from ggdr.scripts.reports.panels import Lines, Plot, group_panels
-from ggdr.torch_utils.checkpoint import atomic_write
+from ggdr.torch_utils.atomic_write import atomic_write
 from ggdr.torch_utils.pictures.plot_style import COLORS, DASHES, STYLE, plain_text
 from ggdr.torch_utils.untrusted.json_text import is_finite
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ggdr.scripts.errors import CliError
-from ggdr.torch_utils.checkpoint import SnapshotError, atomic_write
+from ggdr.torch_utils.atomic_write import atomic_write
+from ggdr.torch_utils.checkpoint import SnapshotError
 from ggdr.torch_utils.untrusted.json_text import parse_json
 from ggdr.torch_utils.untrusted.text import printable
 

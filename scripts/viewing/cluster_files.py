@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ggdr.label_images import label_image
 from ggdr.scripts.viewing.cluster_sheets import NetworkView
-from ggdr.torch_utils.checkpoint import atomic_write
+from ggdr.torch_utils.atomic_write import atomic_write
 from ggdr.torch_utils.pictures.images import save_image
 
 INDEX_FILE = "clusters.json"

@@ -16,7 +16,7 @@ from ggdr.scripts.viewing.cluster_files import ClusterFolder
 from ggdr.scripts.viewing.cluster_sheets import NetworkView, label_pictures, view_network
 from ggdr.scripts.viewing.side_by_side import Look, described
 from ggdr.scripts.viewing.snapshot_features import SnapshotNetworks
-from ggdr.torch_utils.checkpoint import atomic_write
+from ggdr.torch_utils.atomic_write import atomic_write
 from ggdr.torch_utils.pictures.animation import save_animation
 from ggdr.torch_utils.pictures.plot_style import COLORS, STYLE
 from ggdr.torch_utils.pictures.sheets import contact_sheet

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ggdr.scripts.viewing.photographs import Target
-from ggdr.torch_utils.checkpoint import atomic_write
+from ggdr.torch_utils.atomic_write import atomic_write
 from ggdr.torch_utils.pictures.animation import save_animation
 from ggdr.torch_utils.pictures.images import save_image
 from ggdr.torch_utils.pictures.sheets import contact_sheet, thumbnail

@@ -17,7 +17,8 @@ from torch import Tensor
 from ggdr.stylegan2.generator import Generator, SynthesisNetwork
 from ggdr.stylegan2.latent.sampling import w_covariance
 from ggdr.stylegan2.layers import FullyConnectedLayer
-from ggdr.torch_utils.checkpoint import SnapshotError, atomic_write
+from ggdr.torch_utils.atomic_write import atomic_write
+from ggdr.torch_utils.checkpoint import SnapshotError
 from ggdr.torch_utils.untrusted.text import printable
 
 METHODS = ("sefa", "pca")

@@ -308,7 +308,7 @@ def op_lists(depth: int) -> bytes:
     return b"\x80\x02" + b"]" * depth + b"a" * (depth - 1) + b"."
 
 
-# Those whose harm is in the tree of values; tests/torch_utils/test_inert_limits.py has the others.
+# Those whose harm is in the tree of values; tests/torch_utils/untrusted/test_pickle_limits.py has the others.
 # Instructions: ] list, q N store, h N fetch, a append, ( mark, \x85 tuple of one, } dict, s set item.
 BOMBS = {
     "lists 100,000 deep": op_lists(100_000),

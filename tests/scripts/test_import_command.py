@@ -230,7 +230,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     def full(fd):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("ggdr.torch_utils.checkpoint.os.fsync", full)
+    monkeypatch.setattr("ggdr.torch_utils.atomic_write.os.fsync", full)
     assert "No space left on device" in ggdr("import-weights", source, tmp_path / "x.safetensors", code=2)
     assert (tmp_path / "x.safetensors").read_bytes() == b"old" and len(os.listdir(tmp_path)) == 2
 

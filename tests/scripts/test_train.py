@@ -155,7 +155,7 @@ def test_a_full_disk_while_saving_keeps_the_last_good_state(dataset_zip, tmp_pat
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("ggdr.torch_utils.checkpoint.os.fsync", full_disk)
+        patch.setattr("ggdr.torch_utils.atomic_write.os.fsync", full_disk)
         ggdr_train("--outdir", tmp_path / "run", "--resume", "latest", "--kimg", 0.064, code=2)
     assert (tmp_path / "run" / "training-state.pt").read_bytes() == before
     assert not list((tmp_path / "run").glob(".*.partial"))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ggdr.torch_utils.checkpoint import atomic_write
+from ggdr.torch_utils.atomic_write import atomic_write
 
 # Pillow's format name and options by file suffix. WebP is lossless (`exact` keeps the colour under alpha 0),
 # JPEG as close to it as the format goes (quality 95, colour not subsampled).

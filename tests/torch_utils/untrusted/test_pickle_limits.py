@@ -17,7 +17,7 @@ from ggdr.stylegan2.weights.common import ForeignNetworkError
 from ggdr.stylegan2.weights.nvidia import read_published
 from ggdr.torch_utils.untrusted.pickle_reader import MAX_INSTRUCTIONS, InertPickleError
 from tests.fuzzing import mutations, run_bounded
-from tests.inert_pickles import VALUES, parse
+from tests.pickle_cases import VALUES, parse
 from tests.published_files import augment_pipe, pickled, small_networks, write_pickle
 
 BOMBS = {

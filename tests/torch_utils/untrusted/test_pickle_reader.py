@@ -24,7 +24,7 @@ import torch
 from ggdr.stylegan2.weights.nvidia_pickle import load_published
 from ggdr.torch_utils.untrusted.pickle_names import NUMPY, NUMPY_RECORDS, PLAIN
 from ggdr.torch_utils.untrusted.pickle_reader import InertPickleError, Name, Record, Vocabulary, read_pickle
-from tests.inert_pickles import MARK, VALUES, Calls, parse
+from tests.pickle_cases import MARK, VALUES, Calls, parse
 
 # What is read.
 

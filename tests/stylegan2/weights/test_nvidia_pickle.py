@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from ggdr.torch_utils.untrusted.pickle_reader import InertPickleError
-from tests.inert_pickles import MARK, Calls, parse
+from tests.pickle_cases import MARK, Calls, parse
 
 
 def storage_file(tensor: torch.Tensor) -> bytes:
