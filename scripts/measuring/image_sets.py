@@ -21,8 +21,8 @@ from ggdr.metrics.names import MetricSpec
 from ggdr.metrics.ppl import path_lengths
 from ggdr.metrics.sources import FileImages, GeneratedImages, ImageSource, is_statistics, load_statistics, open_images
 from ggdr.metrics.stats import Gaussian
-from ggdr.scripts.generate import images_of_seeds
 from ggdr.stylegan2 import Generator, load_generator
+from ggdr.stylegan2.latent.sampling import images_of_seeds
 from ggdr.torch_utils.data.dataset import random_state
 from ggdr.torch_utils.data.image_files import DataError
 from ggdr.torch_utils.data.labels import LabelTable

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""Latents to look at a generator with: of seeds, along walks, mixed from two images; and the statistics of W."""
+"""Latents and images to look at a generator with: of seeds, along walks, mixed from two; and the statistics of W."""
 
 from __future__ import annotations
 
@@ -61,6 +61,74 @@ def pictures(G: Generator, ws: Tensor, *, batch_size: int, noise_mode: str = "co
             img = G.synthesis(ws[start : start + batch_size].to(device, torch.float32), noise_mode=noise_mode)
             images = to_u8(img).permute(0, 2, 3, 1).cpu().numpy()
         yield from images
+
+
+def generate_images(
+    G: Generator,
+    seeds: Sequence[int],
+    *,
+    device: torch.device | str,
+    batch_size: int,
+    class_idx: int | None = None,
+    truncation_psi: float = 1.0,
+    truncation_cutoff: int | None = None,
+    noise_mode: str = "const",
+) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+    """Generate the images of `seeds`, batch by batch.
+
+    A seed's z, and its noise if `noise_mode` is "random", are drawn on the CPU from a `torch.Generator` of
+    their own, so that they depend neither on the device nor on the batch size nor on the other seeds.
+
+    Args:
+        G:         on `device`, in eval mode.
+        class_idx: for a conditional G; None is all zeros, for an unconditional one.
+
+    Yields:
+        The batch's n seeds; images [n, C, H, W] uint8 and ws [n, num_ws, w_dim] float32, both on the CPU.
+    """
+    for start in range(0, len(seeds), batch_size):
+        batch = list(seeds[start : start + batch_size])
+        c = class_labels(len(batch), G.c_dim, class_idx)
+        img, ws = images_of_seeds(
+            G,
+            batch,
+            c,
+            device=device,
+            truncation_psi=truncation_psi,
+            truncation_cutoff=truncation_cutoff,
+            noise_mode=noise_mode,
+        )
+        yield batch, to_u8(img).cpu(), ws.cpu()
+
+
+def images_of_seeds(
+    G: Generator,
+    seeds: Sequence[int],
+    c: Tensor,
+    *,
+    device: torch.device | str,
+    truncation_psi: float = 1.0,
+    truncation_cutoff: int | None = None,
+    noise_mode: str = "const",
+) -> tuple[Tensor, Tensor]:
+    """The image and the ws of each seed, drawn as `generate_images` says.
+
+    Args:
+        G: on `device`, in eval mode.
+        c: [n, c_dim] labels.
+
+    Returns:
+        img [n, C, H, W] float32 and ws [n, num_ws, w_dim] float32, both on `device`.
+    """
+    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+    z = torch.stack([torch.randn([G.z_dim], generator=generator) for generator in generators])
+    noise = None
+    if noise_mode == "random":
+        draws = [G.synthesis.draw_noise(1, generator=generator) for generator in generators]
+        noise = [torch.cat(layer).to(device) for layer in zip(*draws, strict=True)]
+    with torch.inference_mode():
+        ws = G.mapping(z.to(device), c.to(device), truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
+        return G.synthesis(ws, noise=noise, noise_mode=noise_mode), ws
 
 
 # Walks.

@@ -11,11 +11,12 @@ import pytest
 import torch
 from scipy.interpolate import CubicSpline
 
-from ggdr.scripts.generate import generate_images, images_of_seeds
 from ggdr.stylegan2.config import GeneratorConfig
 from ggdr.stylegan2.generator import SynthesisNetwork
 from ggdr.stylegan2.latent.sampling import (
     SAMPLES_AT_ONCE,
+    generate_images,
+    images_of_seeds,
     latents_of_seeds,
     layer_bands,
     layer_resolutions,
