@@ -92,7 +92,8 @@ def main(
     make_folder(out.parent, "--out")
     prepare_ops(ops, torch_device)
 
-    from ggdr.stylegan2.latent.sampling import latents_of_seeds, map_latents, mix_styles, pictures
+    from ggdr.stylegan2.latent.sampling import latents_of_seeds, map_latents, pictures
+    from ggdr.stylegan2.latent.style_mixing import mix_styles
     from ggdr.torch_utils.pictures.images import save_image
 
     ws = map_latents(

@@ -18,14 +18,12 @@ from ggdr.stylegan2.latent.sampling import (
     generate_images,
     images_of_seeds,
     latents_of_seeds,
-    layer_bands,
-    layer_resolutions,
     map_latents,
-    mix_styles,
     pictures,
     w_covariance,
-    walk_through,
 )
+from ggdr.stylegan2.latent.style_mixing import layer_bands, layer_resolutions, mix_styles
+from ggdr.stylegan2.latent.walks import walk_through
 from tests.tiny import tiny_generator
 
 KINDS = [(curve, closed, sphere) for curve in ("linear", "cubic") for closed in (True, False) for sphere in (0, 1)]
