@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ggdr.metrics.cache import FeatureCache
 from ggdr.metrics.compute import Compared, Values, compute
 from ggdr.metrics.detectors import Detector, DetectorFiles
 from ggdr.metrics.extract import Extracted, MetricError, Progress, Want, extract, together
+from ggdr.metrics.feature_cache import FeatureCache
 from ggdr.metrics.names import MetricSpec
 from ggdr.metrics.ppl import EPSILON, ppl_summary
 from ggdr.metrics.sources import ImageSource

@@ -159,9 +159,9 @@ def _run(command: dict[str, Any], specs: list[MetricSpec], group: ProcessGroup) 
     """Opens the images, computes, prints and stores."""
     import torch
 
-    from ggdr.metrics.cache import FeatureCache
     from ggdr.metrics.detectors import DetectorFiles
     from ggdr.metrics.evaluate import Job, evaluate
+    from ggdr.metrics.feature_cache import FeatureCache
     from ggdr.metrics.resize import MODES
     from ggdr.metrics.sources import open_images
     from ggdr.scripts.measuring.image_sets import (

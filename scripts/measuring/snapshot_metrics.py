@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 
-from ggdr.metrics.cache import FeatureCache
 from ggdr.metrics.detectors import DetectorFiles
 from ggdr.metrics.evaluate import Job, MetricResult, evaluate, load_detectors
 from ggdr.metrics.extract import MetricError
+from ggdr.metrics.feature_cache import FeatureCache
 from ggdr.metrics.names import MetricSpec, parse_metric
 from ggdr.metrics.resize import MODES
 from ggdr.metrics.sources import FileImages

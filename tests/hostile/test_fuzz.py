@@ -24,9 +24,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from ggdr.metrics.cache import FeatureCache
 from ggdr.metrics.detectors import Detector
 from ggdr.metrics.extract import Extracted, Want
+from ggdr.metrics.feature_cache import FeatureCache
 from ggdr.metrics.sources import ArrayImages, is_statistics, load_statistics
 from ggdr.metrics.stats import FeatureStats
 from ggdr.scripts.curves import main as curves
