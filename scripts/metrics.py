@@ -164,7 +164,7 @@ def _run(command: dict[str, Any], specs: list[MetricSpec], group: ProcessGroup) 
     from ggdr.metrics.feature_cache import FeatureCache
     from ggdr.metrics.resize import MODES
     from ggdr.metrics.sources import open_images
-    from ggdr.scripts.measuring.image_sets import (
+    from ggdr.scripts.measuring.snapshot_images import (
         SnapshotGenerator,
         append_results,
         comparison_warnings,

@@ -20,7 +20,7 @@ from ggdr.metrics.feature_cache import FeatureCache
 from ggdr.metrics.names import MetricSpec, parse_metric
 from ggdr.metrics.resize import MODES
 from ggdr.metrics.sources import FileImages
-from ggdr.scripts.measuring.image_sets import SnapshotGenerator, append_results, label_table
+from ggdr.scripts.measuring.snapshot_images import SnapshotGenerator, append_results, label_table
 from ggdr.torch_utils.cache import cache_folder
 from ggdr.torch_utils.checkpoint import SnapshotError, atomic_write, load_snapshot, save_snapshot
 from ggdr.torch_utils.data.image_files import DataError

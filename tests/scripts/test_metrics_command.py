@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from ggdr.metrics.lpips import LPIPS
 from ggdr.metrics.vgg import shapes_of
 from ggdr.scripts.curves import read_metrics
-from ggdr.scripts.measuring.image_sets import SEED_STRIDE
+from ggdr.scripts.measuring.snapshot_images import SEED_STRIDE
 from ggdr.scripts.measuring.snapshot_metrics import BEST_FILE
 from ggdr.stylegan2.config import GeneratorConfig
 from ggdr.stylegan2.generator import Generator
