@@ -162,8 +162,8 @@ def _run(command: dict[str, Any], specs: list[MetricSpec], group: ProcessGroup) 
     from ggdr.metrics.detectors import DetectorFiles
     from ggdr.metrics.evaluate import Job, evaluate
     from ggdr.metrics.feature_cache import FeatureCache
+    from ggdr.metrics.image_sets import open_images
     from ggdr.metrics.resize import MODES
-    from ggdr.metrics.sources import open_images
     from ggdr.scripts.measuring.snapshot_images import (
         SnapshotGenerator,
         append_results,
@@ -225,7 +225,7 @@ def _save_stats(path: Path, specs: list[MetricSpec], job: Job) -> None:
     """The reals' statistics, by the one detector that the metrics name."""
     from ggdr.metrics.evaluate import StoredReals, real_features
     from ggdr.metrics.extract import MetricError
-    from ggdr.metrics.sources import save_statistics
+    from ggdr.metrics.image_sets import save_statistics
 
     names = sorted({spec.detector for spec in specs if spec.needs_reals})
     if len(names) != 1 or isinstance(job.reals, StoredReals):

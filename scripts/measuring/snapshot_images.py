@@ -17,9 +17,16 @@ from torch import Tensor
 
 from ggdr.metrics.evaluate import MetricResult, StoredReals
 from ggdr.metrics.extract import MetricError
+from ggdr.metrics.image_sets import (
+    FileImages,
+    GeneratedImages,
+    ImageSource,
+    is_statistics,
+    load_statistics,
+    open_images,
+)
 from ggdr.metrics.names import MetricSpec
 from ggdr.metrics.ppl import path_lengths
-from ggdr.metrics.sources import FileImages, GeneratedImages, ImageSource, is_statistics, load_statistics, open_images
 from ggdr.metrics.stats import Gaussian
 from ggdr.stylegan2 import Generator, load_generator
 from ggdr.stylegan2.latent.sampling import images_of_seeds

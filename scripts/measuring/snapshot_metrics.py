@@ -17,9 +17,9 @@ from ggdr.metrics.detectors import DetectorFiles
 from ggdr.metrics.evaluate import Job, MetricResult, evaluate, load_detectors
 from ggdr.metrics.extract import MetricError
 from ggdr.metrics.feature_cache import FeatureCache
+from ggdr.metrics.image_sets import FileImages
 from ggdr.metrics.names import MetricSpec, parse_metric
 from ggdr.metrics.resize import MODES
-from ggdr.metrics.sources import FileImages
 from ggdr.scripts.measuring.snapshot_images import SnapshotGenerator, append_results, label_table
 from ggdr.torch_utils.cache import cache_folder
 from ggdr.torch_utils.checkpoint import SnapshotError, atomic_write, load_snapshot, save_snapshot

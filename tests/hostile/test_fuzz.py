@@ -27,7 +27,7 @@ from click.testing import CliRunner
 from ggdr.metrics.detectors import Detector
 from ggdr.metrics.extract import Extracted, Want
 from ggdr.metrics.feature_cache import FeatureCache
-from ggdr.metrics.sources import ArrayImages, is_statistics, load_statistics
+from ggdr.metrics.image_sets import ArrayImages, is_statistics, load_statistics
 from ggdr.metrics.stats import FeatureStats
 from ggdr.scripts.curves import main as curves
 from ggdr.scripts.report import report_data
