@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from ggdr.scripts.options.layers import LAYERS, find_layers, spans
+from ggdr.scripts.options.layer_sets import LAYERS, find_layers, spans
 from ggdr.scripts.options.network import (
     batch_option,
     check_class,

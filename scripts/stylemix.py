@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggdr.scripts.options.layers import LAYERS, find_layers
+from ggdr.scripts.options.layer_sets import LAYERS, find_layers
 from ggdr.scripts.options.network import (
     SEEDS,
     batch_option,

@@ -15,7 +15,7 @@ import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from ggdr.scripts.options.layers import parse_layers, spans
+from ggdr.scripts.options.layer_sets import parse_layers, spans
 from ggdr.scripts.truncation import parse_psis
 from ggdr.stylegan2.generator import Generator
 from ggdr.stylegan2.latent import sampling as latents
