@@ -20,7 +20,8 @@ from ggdr.metrics.feature_cache import FeatureCache
 from ggdr.metrics.image_sets import FileImages
 from ggdr.metrics.names import MetricSpec, parse_metric
 from ggdr.metrics.resize import MODES
-from ggdr.scripts.measuring.snapshot_images import SnapshotGenerator, append_results, label_table
+from ggdr.scripts.measuring.results import append_results
+from ggdr.scripts.measuring.snapshot_images import SnapshotGenerator
 from ggdr.torch_utils.cache import cache_folder
 from ggdr.torch_utils.checkpoint import SnapshotError, atomic_write, load_snapshot, save_snapshot
 from ggdr.torch_utils.data.image_files import DataError
@@ -93,7 +94,7 @@ class SnapshotMetrics:
         log.info(f"{shown}{' (the best so far)' if is_best else ''} in {seconds:.1f} s")
 
     def _evaluate(self, snapshot: Path) -> list[MetricResult]:
-        generator = SnapshotGenerator(snapshot, self.group.device, labels=label_table(self.reals))
+        generator = SnapshotGenerator(snapshot, self.group.device, labels=self.reals.label_table)
         num = max(spec.num for spec in self.specs)
         job = replace(self.job, fakes=generator.images(num), path_lengths=generator.path_lengths)
         return evaluate(self.specs, job)
