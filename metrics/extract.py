@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ggdr.metrics.detectors import Detector
-from ggdr.metrics.sources import ImageSource
+from ggdr.metrics.image_sets import ImageSource
 from ggdr.metrics.stats import FeatureStats
 from ggdr.torch_utils.data.dataset import random_state
 from ggdr.torch_utils.distributed import ProcessGroup

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from ggdr.scripts.options.layers import LAYERS, find_layers, spans
+from ggdr.scripts.options.layer_sets import LAYERS, find_layers, spans
 from ggdr.scripts.options.network import (
     batch_option,
     check_class,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ggdr.stylegan2 import Generator
-    from ggdr.stylegan2.latent.directions import Directions
+    from ggdr.stylegan2.latent.w_directions import Directions
 
 TITLES = {"sefa": "SeFa", "pca": "PCA"}
 WHAT_SHARE_IS = {"sefa": "of the style gain", "pca": "of the variance of W"}
@@ -140,8 +140,8 @@ def main(
     make_folder(outdir)
     prepare_ops(ops, torch_device)
 
-    from ggdr.stylegan2.latent.directions import find_directions, move, save_directions
     from ggdr.stylegan2.latent.sampling import latents_of_seeds, map_latents, pictures
+    from ggdr.stylegan2.latent.w_directions import find_directions, move, save_directions
 
     with writing_images(outdir, batch_size):
         if directions_file is None:
@@ -198,7 +198,7 @@ def _save_sheets(
 
 def _check_num(G: Generator, method: str, num: int, layers: list[int], samples: int) -> None:
     """BadParameter for more directions than the method can tell apart."""
-    from ggdr.stylegan2.latent.directions import max_directions
+    from ggdr.stylegan2.latent.w_directions import max_directions
 
     most = max_directions(G, method, layers, num_samples=samples)
     if num > most:
@@ -216,7 +216,7 @@ def _check_nothing_is_to_be_found() -> None:
 
 def _read(path: Path, network: Path, G: Generator, layers: list[int], num: int | None) -> Directions:
     """The first `num` directions of a file, for other layers if there are any; BadParameter if they do not fit."""
-    from ggdr.stylegan2.latent.directions import load_directions
+    from ggdr.stylegan2.latent.w_directions import load_directions
     from ggdr.torch_utils.checkpoint import SnapshotError
 
     try:

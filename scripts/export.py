@@ -31,7 +31,7 @@ from ggdr.scripts.reports.card_options import (
 
 if TYPE_CHECKING:
     from ggdr.stylegan2 import Discriminator, Generator
-    from ggdr.stylegan2.weights.export import Part
+    from ggdr.stylegan2.weights.export_formats import Part
     from ggdr.torch_utils.checkpoint import Snapshot
 
 PARTS = ("generator", "mapping", "synthesis", "discriminator")
@@ -183,7 +183,7 @@ def _need_discriminator(snapshot: Snapshot, option: str) -> None:
 
 def _part(snapshot: Snapshot, options: dict[str, Any]) -> Part:
     """The function to export; BadParameter if there is none such."""
-    from ggdr.stylegan2.weights.export import discriminator_part, generator_part
+    from ggdr.stylegan2.weights.export_formats import discriminator_part, generator_part
 
     net = _network(snapshot, options["part"])
     if options["part"] == "discriminator":
@@ -197,7 +197,7 @@ def _export_graph(snapshot: Snapshot, out: Path, file_format: str, options: dict
     """ONNX or torch.export: written beside its place, compared, and moved there."""
     import torch
 
-    from ggdr.stylegan2.weights.export import TOLERANCE, ExportError, save_onnx, save_torch_export
+    from ggdr.stylegan2.weights.export_formats import TOLERANCE, ExportError, save_onnx, save_torch_export
 
     if file_format == "onnx":
         _need_onnx()
@@ -238,7 +238,7 @@ def _need_onnx() -> None:
 
 def _compare_onnx(part: Part, path: Path) -> tuple[float | None, str]:
     """`largest_difference` and what ran the file; None without onnxruntime."""
-    from ggdr.stylegan2.weights.export import largest_difference, onnx_runner
+    from ggdr.stylegan2.weights.export_formats import largest_difference, onnx_runner
 
     try:
         import onnxruntime
@@ -270,7 +270,7 @@ def _metadata(snapshot: Snapshot, part: Part, options: dict[str, Any]) -> dict[s
 def _export_state_dict(snapshot: Snapshot, out: Path, part: str) -> None:
     """One state dict, and its settings as JSON beside it."""
     from ggdr.scripts.reports.card_facts import public
-    from ggdr.stylegan2.weights.export import save_state_dict
+    from ggdr.stylegan2.weights.export_formats import save_state_dict
 
     net = _network(snapshot, part)
     state = (net if part in ("generator", "discriminator") else getattr(net, part)).state_dict()

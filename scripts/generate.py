@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,84 +28,7 @@ from ggdr.scripts.options.pictures import check_cutoff, cutoff_option
 from ggdr.scripts.options.progress import progress_bars
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
-
-    from ggdr.stylegan2 import Generator
-
-
-def generate_images(
-    G: Generator,
-    seeds: Sequence[int],
-    *,
-    device: torch.device | str,
-    batch_size: int,
-    class_idx: int | None = None,
-    truncation_psi: float = 1.0,
-    truncation_cutoff: int | None = None,
-    noise_mode: str = "const",
-) -> Iterator[tuple[list[int], Tensor, Tensor]]:
-    """Generate the images of `seeds`, batch by batch.
-
-    A seed's z, and its noise if `noise_mode` is "random", are drawn on the CPU from a `torch.Generator` of
-    their own, so that they depend neither on the device nor on the batch size nor on the other seeds.
-
-    Args:
-        G:         on `device`, in eval mode.
-        class_idx: for a conditional G; None is all zeros, for an unconditional one.
-
-    Yields:
-        The batch's n seeds; images [n, C, H, W] uint8 and ws [n, num_ws, w_dim] float32, both on the CPU.
-    """
-    from ggdr.stylegan2.latent.sampling import class_labels
-    from ggdr.torch_utils.pictures.images import to_u8
-
-    for start in range(0, len(seeds), batch_size):
-        batch = list(seeds[start : start + batch_size])
-        c = class_labels(len(batch), G.c_dim, class_idx)
-        img, ws = images_of_seeds(
-            G,
-            batch,
-            c,
-            device=device,
-            truncation_psi=truncation_psi,
-            truncation_cutoff=truncation_cutoff,
-            noise_mode=noise_mode,
-        )
-        yield batch, to_u8(img).cpu(), ws.cpu()
-
-
-def images_of_seeds(
-    G: Generator,
-    seeds: Sequence[int],
-    c: Tensor,
-    *,
-    device: torch.device | str,
-    truncation_psi: float = 1.0,
-    truncation_cutoff: int | None = None,
-    noise_mode: str = "const",
-) -> tuple[Tensor, Tensor]:
-    """The image and the ws of each seed, drawn as `generate_images` says.
-
-    Args:
-        G: on `device`, in eval mode.
-        c: [n, c_dim] labels.
-
-    Returns:
-        img [n, C, H, W] float32 and ws [n, num_ws, w_dim] float32, both on `device`.
-    """
-    import torch
-
-    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-    z = torch.stack([torch.randn([G.z_dim], generator=generator) for generator in generators])
-    noise = None
-    if noise_mode == "random":
-        draws = [G.synthesis.draw_noise(1, generator=generator) for generator in generators]
-        noise = [torch.cat(layer).to(device) for layer in zip(*draws, strict=True)]
-    with torch.inference_mode():
-        ws = G.mapping(z.to(device), c.to(device), truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
-        return G.synthesis(ws, noise=noise, noise_mode=noise_mode), ws
-
 
 EXAMPLES = """\b
 Examples:
@@ -185,6 +108,8 @@ def main(
         )
     make_folder(outdir)
     prepare_ops(ops, torch_device)
+
+    from ggdr.stylegan2.latent.sampling import generate_images
 
     batches = generate_images(
         G,

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from ggdr.stylegan2.latent.sampling import Walk
+    from ggdr.stylegan2.latent.walks import Walk
 
 KEYS_PER_CELL = 8
 
@@ -133,7 +133,8 @@ def main(
     make_folder(out.parent, "--out")
     prepare_ops(ops, torch_device)
 
-    from ggdr.stylegan2.latent.sampling import latents_of_seeds, map_latents, pictures, walk_through
+    from ggdr.stylegan2.latent.sampling import latents_of_seeds, map_latents, pictures
+    from ggdr.stylegan2.latent.walks import walk_through
 
     def to_ws(z: Tensor) -> Tensor:
         cutoff = truncation_cutoff

@@ -17,7 +17,7 @@ from ggdr.scripts.options.parameters import FiniteFloat, device_option, join_pro
 from ggdr.scripts.options.progress import progress_bars
 
 if TYPE_CHECKING:
-    from ggdr.metrics.evaluate import Job
+    from ggdr.metrics.evaluate import MetricResult
     from ggdr.metrics.names import MetricSpec
     from ggdr.torch_utils.distributed import ProcessGroup
 
@@ -141,7 +141,8 @@ def main(**command: Any) -> None:
     group = join_processes(command["device"])
     with first_process_speaks(), metric_errors():
         prepare_ops(command["ops"], group.device)
-        _run(command, specs, group)
+        results = _measure(command, specs, group)
+        _store_and_print(results, command, is_main=group.is_main)
     group.leave()
 
 
@@ -155,23 +156,18 @@ def _check_sources(command: dict[str, Any], specs: list[MetricSpec]) -> None:
         raise click.UsageError("Missing option '--reals' (or '--data'): the real images to compare with.")
 
 
-def _run(command: dict[str, Any], specs: list[MetricSpec], group: ProcessGroup) -> None:
-    """Opens the images, computes, prints and stores."""
+def _measure(command: dict[str, Any], specs: list[MetricSpec], group: ProcessGroup) -> list[MetricResult]:
+    """Opens the images, and computes; says what --save-stats stored."""
     import torch
 
-    from ggdr.metrics.cache import FeatureCache
     from ggdr.metrics.detectors import DetectorFiles
     from ggdr.metrics.evaluate import Job, evaluate
+    from ggdr.metrics.feature_cache import FeatureCache
+    from ggdr.metrics.image_sets import open_images
     from ggdr.metrics.resize import MODES
-    from ggdr.metrics.sources import open_images
-    from ggdr.scripts.measuring.image_sets import (
-        SnapshotGenerator,
-        append_results,
-        comparison_warnings,
-        describe,
-        label_table,
-        open_reals,
-    )
+    from ggdr.scripts.measuring.real_images import comparison_warnings, find_labels, open_reals
+    from ggdr.scripts.measuring.results import save_real_statistics
+    from ggdr.scripts.measuring.snapshot_images import SnapshotGenerator
     from ggdr.torch_utils.cache import cache_folder
     from ggdr.torch_utils.timing.allocator import keep_freed_memory
 
@@ -183,8 +179,8 @@ def _run(command: dict[str, Any], specs: list[MetricSpec], group: ProcessGroup) 
     if command["reals"] is not None:
         reals = open_reals(command["reals"], mirror=command["mirror"], workers=command["workers"])
     if command["network"] is not None:
-        choices = {"seed": command["seed"], "psi": command["psi"], "noise_mode": command["noise_mode"]}
-        generator = SnapshotGenerator(command["network"], group.device, labels=label_table(reals), **choices)
+        choices = {name: command[name] for name in ("seed", "psi", "noise_mode")}
+        generator = SnapshotGenerator(command["network"], group.device, labels=find_labels(reals), **choices)
         fakes, paths = generator.images(max(spec.num for spec in specs)), generator.path_lengths
     elif command["fakes"] is not None:
         fakes = open_images(command["fakes"], workers=command["workers"])
@@ -205,51 +201,27 @@ def _run(command: dict[str, Any], specs: list[MetricSpec], group: ProcessGroup) 
             warnings=warnings,
         )
         if command["save_stats"] is not None:
-            _save_stats(command["save_stats"], specs, job)
+            num = save_real_statistics(command["save_stats"], specs, job)
+            if num is not None:
+                click.echo(f"statistics of {num} images written to {command['save_stats']}", err=True)
         try:
-            results = [] if fakes is None else evaluate(specs, job)
+            return [] if fakes is None else evaluate(specs, job)
         except torch.OutOfMemoryError as error:
             raise CliError(f"--batch: {command['batch_size']} images at once do not fit the GPU's memory") from error
-    # Stored first: a pipe that ends early must not cost them.
-    folder = command["outdir"] or (command["network"] and run_folder_of(command["network"]))
-    if folder is not None and results:
-        folder.mkdir(parents=True, exist_ok=True)
-        append_results(folder, results, {"time": round(time.time(), 3), **snapshot_about(command["network"])})
-    for result in results:
-        click.echo(json.dumps(result.to_json()) if command["as_json"] else describe(result))
-    if folder is not None and group.is_main and not command["as_json"]:
-        click.echo(f"appended to {folder}/metric-*.jsonl")
 
 
-def _save_stats(path: Path, specs: list[MetricSpec], job: Job) -> None:
-    """The reals' statistics, by the one detector that the metrics name."""
-    from ggdr.metrics.evaluate import StoredReals, real_features
-    from ggdr.metrics.extract import MetricError
-    from ggdr.metrics.sources import save_statistics
-
-    names = sorted({spec.detector for spec in specs if spec.needs_reals})
-    if len(names) != 1 or isinstance(job.reals, StoredReals):
-        raise MetricError(f"--save-stats: expected real images and metrics of one detector, got {', '.join(names)}")
-    stats = real_features([spec for spec in specs if spec.needs_reals], job).get(names[0])
-    if stats is not None:
-        detector = job.detectors.get(names[0])
-        about = {"detector": detector.name, "detector_hash": detector.hash, "resize": detector.resize}
-        save_statistics(path, stats.stats, json.dumps(about | job.reals.describe()))
-        click.echo(f"statistics of {stats.num} images written to {path}", err=True)
-
-
-def run_folder_of(network: Path) -> Path | None:
-    """The run folder that a snapshot lies in, if it lies in one."""
+def _store_and_print(results: list[MetricResult], command: dict[str, Any], *, is_main: bool) -> None:
+    """Lines of metric-NAME.jsonl first: a pipe that ends early must not cost them."""
+    from ggdr.scripts.measuring.results import append_results, describe_result, training_length
     from ggdr.scripts.training.run_folder import RunFolder
 
-    return network.parent if RunFolder(network.parent).has_options() else None
-
-
-def snapshot_about(network: Path | None) -> dict[str, Any]:
-    """How long a snapshot was trained, for the lines of metric-NAME.jsonl."""
-    from ggdr.torch_utils.checkpoint import load_snapshot
-
-    if network is None:
-        return {}
-    nimg = load_snapshot(network).nimg
-    return {} if nimg is None else {"nimg": nimg, "kimg": nimg / 1000}
+    folder, network = command["outdir"], command["network"]
+    if folder is None and network is not None and RunFolder(network.parent).has_options():
+        folder = network.parent
+    if folder is not None and results:
+        folder.mkdir(parents=True, exist_ok=True)
+        append_results(folder, results, {"time": round(time.time(), 3), **training_length(network)})
+    for result in results:
+        click.echo(json.dumps(result.to_json()) if command["as_json"] else describe_result(result))
+    if folder is not None and is_main and not command["as_json"]:
+        click.echo(f"appended to {folder}/metric-*.jsonl")

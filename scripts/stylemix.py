@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggdr.scripts.options.layers import LAYERS, find_layers
+from ggdr.scripts.options.layer_sets import LAYERS, find_layers
 from ggdr.scripts.options.network import (
     SEEDS,
     batch_option,
@@ -92,7 +92,8 @@ def main(
     make_folder(out.parent, "--out")
     prepare_ops(ops, torch_device)
 
-    from ggdr.stylegan2.latent.sampling import latents_of_seeds, map_latents, mix_styles, pictures
+    from ggdr.stylegan2.latent.sampling import latents_of_seeds, map_latents, pictures
+    from ggdr.stylegan2.latent.style_mixing import mix_styles
     from ggdr.torch_utils.pictures.images import save_image
 
     ws = map_latents(

@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.gan import Batch, GANTask, Panel, Phase, batch_size, part
+from ggdr.torch_utils.runlog import SPEED_KEY
 from ggdr.torch_utils.timing.memory import memory_gib
 
 DEVICE_CHECK_STEPS = 4  # iterations between looks at numbers that are still on a GPU
@@ -110,7 +111,7 @@ def run_panels(task: GANTask) -> list[Panel]:
     return [
         *(Panel(f"loss/{name}", name, "Losses", "loss", headline=True) for name in often),
         *task.panels,
-        Panel("time/sec_per_kimg", "time", "Training time", "seconds per kimg", axis="zero"),
+        Panel(SPEED_KEY, "time", "Training time", "seconds per kimg", axis="zero"),
         *(Panel(f"loss/{name}", name, "Regularisation losses", "loss", detail=True, axis="log") for name in rarely),
         *(
             Panel(f"grad_norm/{x.name}", x.name, "Gradient norms", "L2 norm", detail=True, axis="log")
@@ -311,7 +312,7 @@ def train(
             if tick_ends:
                 now = time.monotonic()
                 rate = (now - tick_time) * 1000 / (at.nimg - timed_from)
-                log.scalars(at.nimg, {**stats.means(group), **report, "time/sec_per_kimg": rate, **memory_gib()})
+                log.scalars(at.nimg, {**stats.means(group), **report, SPEED_KEY: rate, **memory_gib()})
                 tick = at.nimg // config.tick_nimg + (not is_whole)
                 log.progress(at.nimg, tick=tick, sec_per_kimg=rate, **_headline(headline, stats, report))
                 stats.clear()

@@ -13,14 +13,15 @@ from pathlib import Path
 
 import torch
 
-from ggdr.metrics.cache import FeatureCache
 from ggdr.metrics.detectors import DetectorFiles
 from ggdr.metrics.evaluate import Job, MetricResult, evaluate, load_detectors
 from ggdr.metrics.extract import MetricError
+from ggdr.metrics.feature_cache import FeatureCache
+from ggdr.metrics.image_sets import FileImages
 from ggdr.metrics.names import MetricSpec, parse_metric
 from ggdr.metrics.resize import MODES
-from ggdr.metrics.sources import FileImages
-from ggdr.scripts.measuring.image_sets import SnapshotGenerator, append_results, label_table
+from ggdr.scripts.measuring.results import append_results
+from ggdr.scripts.measuring.snapshot_images import SnapshotGenerator
 from ggdr.torch_utils.atomic_write import atomic_write
 from ggdr.torch_utils.cache import cache_folder
 from ggdr.torch_utils.checkpoint import SnapshotError, load_snapshot, save_snapshot
@@ -94,7 +95,7 @@ class SnapshotMetrics:
         log.info(f"{shown}{' (the best so far)' if is_best else ''} in {seconds:.1f} s")
 
     def _evaluate(self, snapshot: Path) -> list[MetricResult]:
-        generator = SnapshotGenerator(snapshot, self.group.device, labels=label_table(self.reals))
+        generator = SnapshotGenerator(snapshot, self.group.device, labels=self.reals.label_table)
         num = max(spec.num for spec in self.specs)
         job = replace(self.job, fakes=generator.images(num), path_lengths=generator.path_lengths)
         return evaluate(self.specs, job)

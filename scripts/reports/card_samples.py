@@ -26,7 +26,7 @@ def write_samples(
     """Pictures of seeds in rows of eight, each of the next class if there are classes; returns what they are."""
     import torch
 
-    from ggdr.scripts.generate import images_of_seeds
+    from ggdr.stylegan2.latent.sampling import images_of_seeds
     from ggdr.stylegan2.snapshot import generator_of
     from ggdr.torch_utils.pictures.images import save_image, to_u8
     from ggdr.torch_utils.pictures.sheets import contact_sheet, thumbnail

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from ggdr import GGDR, FeatureTap
-from ggdr.scripts.generate import images_of_seeds
 from ggdr.scripts.training.regularizer_ggdr import GGDRKind
 from ggdr.stylegan2.attachment import attachment
-from ggdr.stylegan2.latent.sampling import class_labels
+from ggdr.stylegan2.latent.sampling import class_labels, images_of_seeds
 from ggdr.stylegan2.snapshot import discriminator_of, generator_of
 from ggdr.torch_utils.checkpoint import SnapshotError, load_snapshot
 from ggdr.torch_utils.pictures.images import from_u8

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ggdr.metrics.sources import ArrayImages, FileImages, is_statistics, load_statistics
+from ggdr.metrics.image_sets import ArrayImages, FileImages, is_statistics, load_statistics
 from ggdr.torch_utils.data.archives import open_source
 from ggdr.torch_utils.data.dataset import ImageDataset
 from ggdr.torch_utils.data.image_files import MAX_FILE, Container, DataError
@@ -118,7 +118,7 @@ BOUNDED = """
     from ggdr.torch_utils.data.dataset import ImageDataset
     from ggdr.torch_utils.data.image_files import Container, DataError
     from ggdr.torch_utils.data.archives import open_source
-    from ggdr.metrics.sources import ArrayImages, load_statistics
+    from ggdr.metrics.image_sets import ArrayImages, load_statistics
     from PIL import Image
     Image.init()
     # bounded

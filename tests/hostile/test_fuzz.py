@@ -25,10 +25,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from ggdr.metrics.cache import FeatureCache
 from ggdr.metrics.detectors import Detector
 from ggdr.metrics.extract import Extracted, Want
-from ggdr.metrics.sources import ArrayImages, is_statistics, load_statistics
+from ggdr.metrics.feature_cache import FeatureCache
+from ggdr.metrics.image_sets import ArrayImages, is_statistics, load_statistics
 from ggdr.metrics.stats import FeatureStats
 from ggdr.scripts.curves import main as curves
 from ggdr.scripts.reports.page_data import report_data

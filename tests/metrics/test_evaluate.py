@@ -10,14 +10,21 @@ import numpy as np
 import pytest
 import torch
 
-from ggdr.metrics.cache import FeatureCache
 from ggdr.metrics.detectors import DetectorFiles, custom_features, state_hash
 from ggdr.metrics.evaluate import Job, StoredReals, evaluate
 from ggdr.metrics.extract import MetricError
+from ggdr.metrics.feature_cache import FeatureCache
 from ggdr.metrics.fid import frechet_distance
+from ggdr.metrics.image_sets import (
+    ArrayImages,
+    FileImages,
+    GeneratedImages,
+    load_statistics,
+    open_images,
+    save_statistics,
+)
 from ggdr.metrics.names import MAX_REALS, parse_metrics
 from ggdr.metrics.resize import MODES
-from ggdr.metrics.sources import ArrayImages, FileImages, GeneratedImages, load_statistics, open_images, save_statistics
 from ggdr.metrics.stats import FeatureStats, Gaussian
 from ggdr.torch_utils.data.image_files import DataError
 from ggdr.torch_utils.downloads import WeightsError

@@ -15,9 +15,9 @@ from PIL import Image, ImageSequence
 
 from ggdr.label_images import palette
 from ggdr.scripts.clusters import main, parse_clusters, parse_layers, snapshots_of
-from ggdr.scripts.generate import generate_images
 from ggdr.scripts.viewing.cluster_sheets import ClusterError, ClusterOptions, view_network, view_photographs
 from ggdr.scripts.viewing.snapshot_features import Seen, SnapshotNetworks
+from ggdr.stylegan2.latent.sampling import generate_images
 from tests.conftest import write_dataset
 from tests.ggdr.test_clusters import planted
 from tests.tiny import pixels, save_tiny, tiny_generator

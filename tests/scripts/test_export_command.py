@@ -22,8 +22,8 @@ from ggdr.scripts.export import main
 from ggdr.stylegan2 import load_discriminator, load_generator
 from ggdr.stylegan2.config import GeneratorConfig
 from ggdr.stylegan2.generator import Generator
-from ggdr.stylegan2.weights import export
-from ggdr.stylegan2.weights.export import TOLERANCE, generator_part, onnx_runner, save_torch_export
+from ggdr.stylegan2.weights import export_formats
+from ggdr.stylegan2.weights.export_formats import TOLERANCE, generator_part, onnx_runner, save_torch_export
 from ggdr.torch_utils.checkpoint import load_snapshot, save_snapshot
 from tests.conftest import ROOT
 from tests.export_cases import exported_parts, needs_onnx  # noqa: F401
@@ -71,8 +71,8 @@ def test_command_writes_onnx_compares_it_and_describes_it(snapshot, tmp_path):
 
 @needs_onnx
 def test_file_that_computes_something_else_does_not_appear(snapshot, tmp_path, monkeypatch):
-    honest = export.onnx_runner
-    monkeypatch.setattr(export, "onnx_runner", lambda path: lambda inputs: honest(path)(inputs) + 1e-3)
+    honest = export_formats.onnx_runner
+    monkeypatch.setattr(export_formats, "onnx_runner", lambda path: lambda inputs: honest(path)(inputs) + 1e-3)
     (tmp_path / "net.onnx").write_text("old")
     result = run(snapshot, "--part", "mapping", "--out", tmp_path / "net.onnx")
     assert result.exit_code == 2 and "differs from PyTorch by" in result.output

@@ -14,9 +14,10 @@ import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from ggdr.scripts.generate import generate_images, main
+from ggdr.scripts.generate import main
 from ggdr.scripts.options.network import parse_grid, parse_seeds
 from ggdr.stylegan2.generator import Generator
+from ggdr.stylegan2.latent.sampling import generate_images
 from tests.conftest import ROOT
 from tests.tiny import pixels, save_tiny, tiny_generator
 

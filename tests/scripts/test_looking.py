@@ -15,13 +15,12 @@ import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from ggdr.scripts.generate import generate_images
-from ggdr.scripts.options.layers import parse_layers, spans
+from ggdr.scripts.options.layer_sets import parse_layers, spans
 from ggdr.scripts.truncation import parse_psis
 from ggdr.stylegan2.generator import Generator
 from ggdr.stylegan2.latent import sampling as latents
-from ggdr.stylegan2.latent.directions import load_directions, move, save_directions
-from ggdr.stylegan2.latent.sampling import latents_of_seeds, map_latents, pictures
+from ggdr.stylegan2.latent.sampling import generate_images, latents_of_seeds, map_latents, pictures
+from ggdr.stylegan2.latent.w_directions import load_directions, move, save_directions
 from ggdr.torch_utils.pictures import animation, sheets
 from tests.tiny import pixels, save_tiny, tiny_generator
 

@@ -15,12 +15,12 @@ from click.testing import CliRunner
 
 from ggdr.metrics.lpips import LPIPS
 from ggdr.metrics.vgg import shapes_of
-from ggdr.scripts.generate import generate_images
-from ggdr.scripts.measuring.image_sets import SEED_STRIDE
+from ggdr.scripts.measuring.snapshot_images import SEED_STRIDE
 from ggdr.scripts.measuring.snapshot_metrics import BEST_FILE
 from ggdr.scripts.reports.panels import read_metrics
 from ggdr.stylegan2.config import GeneratorConfig
 from ggdr.stylegan2.generator import Generator
+from ggdr.stylegan2.latent.sampling import generate_images
 from ggdr.torch_utils.checkpoint import load_snapshot, save_snapshot
 from ggdr.torch_utils.runlog import read_stats
 from tests.conftest import TINY_RUN, torchrun

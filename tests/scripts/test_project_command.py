@@ -18,13 +18,13 @@ from PIL import Image
 
 from ggdr.metrics.lpips import LPIPS, load_lpips
 from ggdr.metrics.vgg import shapes_of
-from ggdr.scripts.generate import generate_images
 from ggdr.scripts.project import lpips_distance, main
 from ggdr.scripts.viewing.photographs import Target, read_targets
 from ggdr.scripts.viewing.projection_files import MAX_NAMED, psnr_text, save_sheet
 from ggdr.scripts.viewing.projection_files import Result as Found
 from ggdr.stylegan2 import load_generator
 from ggdr.stylegan2.generator import Generator
+from ggdr.stylegan2.latent.sampling import generate_images
 from ggdr.torch_utils.pictures.images import save_image
 from tests.tiny import pixels, save_tiny, tiny_generator
 

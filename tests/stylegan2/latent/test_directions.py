@@ -12,7 +12,8 @@ import torch
 
 from ggdr.stylegan2.config import GeneratorConfig
 from ggdr.stylegan2.generator import Generator
-from ggdr.stylegan2.latent.directions import (
+from ggdr.stylegan2.latent.sampling import latents_of_seeds, map_latents
+from ggdr.stylegan2.latent.w_directions import (
     FORMAT,
     find_directions,
     load_directions,
@@ -23,7 +24,6 @@ from ggdr.stylegan2.latent.directions import (
     style_weights,
     top_eigenvectors,
 )
-from ggdr.stylegan2.latent.sampling import latents_of_seeds, map_latents
 from ggdr.stylegan2.layers import FullyConnectedLayer
 from ggdr.torch_utils.checkpoint import SnapshotError
 from tests.tiny import tiny_generator

@@ -11,20 +11,19 @@ import pytest
 import torch
 from scipy.interpolate import CubicSpline
 
-from ggdr.scripts.generate import generate_images, images_of_seeds
 from ggdr.stylegan2.config import GeneratorConfig
 from ggdr.stylegan2.generator import SynthesisNetwork
 from ggdr.stylegan2.latent.sampling import (
     SAMPLES_AT_ONCE,
+    generate_images,
+    images_of_seeds,
     latents_of_seeds,
-    layer_bands,
-    layer_resolutions,
     map_latents,
-    mix_styles,
     pictures,
     w_covariance,
-    walk_through,
 )
+from ggdr.stylegan2.latent.style_mixing import layer_bands, layer_resolutions, mix_styles
+from ggdr.stylegan2.latent.walks import walk_through
 from tests.tiny import tiny_generator
 
 KINDS = [(curve, closed, sphere) for curve in ("linear", "cubic") for closed in (True, False) for sphere in (0, 1)]

@@ -13,8 +13,8 @@ import torch
 
 from ggdr.stylegan2.config import GeneratorConfig
 from ggdr.stylegan2.generator import Generator
-from ggdr.stylegan2.weights import export
-from ggdr.stylegan2.weights.export import (
+from ggdr.stylegan2.weights import export_formats
+from ggdr.stylegan2.weights.export_formats import (
     TOLERANCE,
     discriminator_part,
     generator_part,
@@ -153,7 +153,7 @@ def test_difference_counts_what_is_not_finite_and_is_relative_to_large_values():
         off = largest_difference(part, lambda inputs: part.module(**inputs) + 1)
     assert off == pytest.approx(float(max(1 / x for x in top)), rel=1e-3) and min(top) > 10
     assert largest_difference(part, lambda inputs: part.module(**inputs) * float("nan")) == float("inf")
-    with pytest.raises(export.ExportError, match="for 1 images"):
+    with pytest.raises(export_formats.ExportError, match="for 1 images"):
         largest_difference(part, lambda inputs: part.module(**inputs)[:, :1])
 
 

@@ -15,7 +15,7 @@ import safetensors.torch
 
 from ggdr.metrics.detectors import Detector
 from ggdr.metrics.extract import Extracted, Want
-from ggdr.metrics.sources import ImageSource
+from ggdr.metrics.image_sets import ImageSource
 from ggdr.metrics.stats import FeatureStats
 from ggdr.torch_utils.atomic_write import atomic_write
 

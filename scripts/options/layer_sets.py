@@ -49,7 +49,7 @@ LAYERS = ReadBy(parse_layers)
 
 def find_layers(network: Path, synthesis: SynthesisNetwork, sets: Sequence[str | list[int]]) -> dict[str, list[int]]:
     """The layers of each set, by a text that describes it; BadParameter for layers that the network has not."""
-    from ggdr.stylegan2.latent.sampling import layer_bands, layer_resolutions
+    from ggdr.stylegan2.latent.style_mixing import layer_bands, layer_resolutions
 
     resolutions = layer_resolutions(synthesis)
     named = {**layer_bands(synthesis), "all": list(range(synthesis.num_ws))}

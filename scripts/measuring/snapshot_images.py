@@ -1,11 +1,10 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""What metrics compare: a snapshot's images with real ones, or any two sets of images."""
+"""The images of a snapshot, and the paths between them, as metrics take them."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,20 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ggdr.metrics.evaluate import MetricResult, StoredReals
 from ggdr.metrics.extract import MetricError
+from ggdr.metrics.image_sets import (
+    GeneratedImages,
+)
 from ggdr.metrics.names import MetricSpec
 from ggdr.metrics.ppl import path_lengths
-from ggdr.metrics.sources import FileImages, GeneratedImages, ImageSource, is_statistics, load_statistics, open_images
-from ggdr.metrics.stats import Gaussian
-from ggdr.scripts.generate import images_of_seeds
 from ggdr.stylegan2 import Generator, load_generator
+from ggdr.stylegan2.latent.sampling import images_of_seeds
 from ggdr.torch_utils.data.dataset import random_state
-from ggdr.torch_utils.data.image_files import DataError
 from ggdr.torch_utils.data.labels import LabelTable
 from ggdr.torch_utils.pictures.images import to_u8
-from ggdr.torch_utils.untrusted.json_text import parse_json
-from ggdr.torch_utils.untrusted.text import printable
 
 SEED_STRIDE = 2**20  # fake number i of metric seed s is seed s * SEED_STRIDE + i of `ggdr generate`
 MAX_SEED = 2**32 // SEED_STRIDE - 1  # torch's CPU generators tell 2^32 seeds apart
@@ -129,61 +125,3 @@ class SnapshotGenerator:
         if self.G.c_dim:
             c[torch.arange(len(labels)), torch.from_numpy(labels)] = 1
         return c
-
-
-def open_reals(path: Path, *, mirror: bool, workers: int | None) -> ImageSource | StoredReals:
-    """Real images, or their stored statistics; raises DataError if they cannot be read."""
-    if not is_statistics(path):
-        return open_images(path, mirror=mirror, workers=workers)
-    mean, cov, num, about = load_statistics(path)
-    try:
-        told = parse_json(about) if about else {}
-    except ValueError as error:
-        raise DataError(f"{path}: what it says of itself (about) is no JSON: {printable(error)}") from error
-    if not isinstance(told, dict):
-        raise DataError(f"{path}: what it says of itself (about) is no JSON object")
-    return StoredReals(Gaussian(mean, cov, num or 0), {"path": str(path), **told})
-
-
-def label_table(images: ImageSource | StoredReals | None) -> LabelTable | None:
-    """The labels of images in a folder or zip."""
-    return images.label_table if isinstance(images, FileImages) else None
-
-
-def comparison_warnings(reals: ImageSource | StoredReals | None, fakes: ImageSource | None) -> tuple[str, ...]:
-    """What makes a comparison of these reals and fakes misleading."""
-    warnings = []
-    if isinstance(reals, StoredReals):
-        if "detector_hash" not in reals.about:
-            warnings.append(f"{reals.about['path']} does not say with which detector and resize it was made")
-        return tuple(warnings)
-    if reals is None or fakes is None:
-        return ()
-    sizes = [tuple(images.describe()["size"]) for images in (reals, fakes)]
-    if sizes[0] != sizes[1]:
-        shown = " and ".join(f"{width}x{height}" for width, height in sizes)
-        warnings.append(f"reals and fakes differ in size ({shown}): the distance measures the resize as well")
-    jpeg = [any(n.lower().endswith(JPEG_SUFFIXES) for n in getattr(images, "names", ())) for images in (reals, fakes)]
-    if jpeg[0] != jpeg[1]:
-        which = "reals" if jpeg[0] else "fakes"
-        warnings.append(f"only the {which} are JPEG: the distance measures the compression as well")
-    return tuple(warnings)
-
-
-def append_results(folder: Path, results: Sequence[MetricResult], about: dict[str, Any]) -> None:
-    """One line more in each metric-NAME.jsonl; raises OSError if the folder cannot be written to."""
-    for result in results:
-        with open(folder / f"metric-{result.name}.jsonl", "a") as file:
-            file.write(json.dumps({**result.to_json(), **about}) + "\n")
-
-
-def describe(result: MetricResult) -> str:
-    """A result as lines for people."""
-    c = result.choices
-    lines = [f"{name:<28} {value:.5g}" for name, value in result.values.items()]
-    with_reals = f", {c['num_reals']} reals" if "num_reals" in c else ""
-    ddof = "" if "cov_ddof" not in c else f", covariance / {'N' if c['cov_ddof'] == 0 else 'N - 1'}"
-    how = f"mode {c['mode']}: {c.get('resize', 'LPIPS')}, {c['quantisation']}{ddof}"
-    lines.append(f"  {c['num_fakes']} fakes{with_reals}; {how}; {c['detector']} {c['detector_hash']}")
-    lines += [f"  warning: {warning}" for warning in result.warnings]
-    return "\n".join(lines)

@@ -1,0 +1,65 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""What becomes of metrics: lines for people, lines of metric-NAME.jsonl, and stored statistics."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ggdr.metrics.evaluate import Job, MetricResult, StoredReals, real_features
+from ggdr.metrics.extract import MetricError
+from ggdr.metrics.image_sets import save_statistics
+from ggdr.metrics.names import MetricSpec
+from ggdr.torch_utils.checkpoint import load_snapshot
+
+
+def append_results(folder: Path, results: Sequence[MetricResult], about: dict[str, Any]) -> None:
+    """One line more in each metric-NAME.jsonl; raises OSError if the folder cannot be written to."""
+    for result in results:
+        with open(folder / f"metric-{result.name}.jsonl", "a") as file:
+            file.write(json.dumps({**result.to_json(), **about}) + "\n")
+
+
+def describe_result(result: MetricResult) -> str:
+    """A result as lines for people."""
+    c = result.choices
+    lines = [f"{name:<28} {value:.5g}" for name, value in result.values.items()]
+    with_reals = f", {c['num_reals']} reals" if "num_reals" in c else ""
+    ddof = "" if "cov_ddof" not in c else f", covariance / {'N' if c['cov_ddof'] == 0 else 'N - 1'}"
+    how = f"mode {c['mode']}: {c.get('resize', 'LPIPS')}, {c['quantisation']}{ddof}"
+    lines.append(f"  {c['num_fakes']} fakes{with_reals}; {how}; {c['detector']} {c['detector_hash']}")
+    lines += [f"  warning: {warning}" for warning in result.warnings]
+    return "\n".join(lines)
+
+
+def training_length(network: Path | None) -> dict[str, Any]:
+    """How long a snapshot was trained, for the lines of metric-NAME.jsonl."""
+    if network is None:
+        return {}
+    nimg = load_snapshot(network).nimg
+    return {} if nimg is None else {"nimg": nimg, "kimg": nimg / 1000}
+
+
+def save_real_statistics(path: Path, specs: Sequence[MetricSpec], job: Job) -> int | None:
+    """Stores mean and covariance of the reals' features, by the one detector that the metrics name.
+
+    Returns:
+        How many images they are of; None on other processes than the first.
+
+    Raises:
+        MetricError: there is more than one detector or none, or the reals are statistics themselves.
+    """
+    with_reals = [spec for spec in specs if spec.needs_reals]
+    names = sorted({spec.detector for spec in with_reals})
+    if len(names) != 1 or isinstance(job.reals, StoredReals):
+        raise MetricError(f"--save-stats: expected real images and metrics of one detector, got {', '.join(names)}")
+    features = real_features(with_reals, job).get(names[0])
+    if features is None:
+        return None
+    detector = job.detectors.get(names[0])
+    about = {"detector": detector.name, "detector_hash": detector.hash, "resize": detector.resize}
+    save_statistics(path, features.stats, json.dumps(about | job.reals.describe()))
+    return features.num
