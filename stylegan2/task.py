@@ -89,7 +89,7 @@ class StyleGAN2Task:
             phases.append(Phase("G_pl", list(self.G.parameters()), G_opt, self._draw_pl, self._G_pl_losses, G_interval))
         phases.append(Phase("D", D_params + D_extra, D_opt, self._draw_D, self._D_losses))
         if D_interval is not None:
-            phases.append(Phase("D_r1", D_params, D_opt, self._draw_real, self._D_r1_losses, D_interval))
+            phases.append(Phase("D_r1", D_params + D_extra, D_opt, self._draw_real, self._D_r1_losses, D_interval))
         return phases
 
     # Random numbers, for the batch of all processes.
@@ -190,7 +190,11 @@ class StyleGAN2Task:
         real_img = batch.real_img.detach().requires_grad_()
         aug = self._augmentation(batch.draws["real_aug"])
         logits = self.D(real_img if aug is None else aug(real_img), batch.real_c)
-        return PhaseOutput({"D_r1": r1_penalty(logits, real_img, gamma=self.loss.r1_gamma)}, {})
+        penalty = r1_penalty(logits, real_img, gamma=self.loss.r1_gamma)
+        # A zero gradient for what R1 does not depend on (D's last bias, the decoder): Adam steps all that it holds.
+        decoder = [] if self.regularizer is None else self.regularizer.parameters()
+        unused = logits.squeeze(1) + sum(p.sum() for p in decoder)
+        return PhaseOutput({"D_r1": penalty + 0 * unused}, {})
 
     # Between iterations.
 
