@@ -80,17 +80,17 @@ class StyleGAN2Task:
         for layer in freezable_layers(self.D)[: o.freeze_d]:
             layer.requires_grad_(False)
         D_params = [p for p in self.D.parameters() if p.requires_grad]
-        D_extra = list(self.regularizers.parameters())
+        D_params += self.regularizers.parameters()
         G_interval = o.G_reg_interval if self.loss.pl_weight > 0 else None
         D_interval = o.D_reg_interval if self.loss.r1_gamma > 0 else None
         G_opt = _lazy_adam(list(self.G.parameters()), o, G_interval)
-        D_opt = _lazy_adam(D_params + D_extra, o, D_interval)
+        D_opt = _lazy_adam(D_params, o, D_interval)
         G_params = list(self.G.parameters())
         phases = [Phase("G", G_params, G_opt, self._G_losses, ("G",), self._draw_fake)]
         if G_interval is not None:
             phases.append(Phase("G_pl", G_params, G_opt, self._G_pl_losses, ("G_pl",), self._draw_pl, G_interval))
         terms = ("D_fake", "D_real")
-        phases.append(Phase("D", D_params + D_extra, D_opt, self._D_losses, terms, self._draw_D))
+        phases.append(Phase("D", D_params, D_opt, self._D_losses, terms, self._draw_D))
         if D_interval is not None:
             phases.append(Phase("D_r1", D_params, D_opt, self._D_r1_losses, ("D_r1",), self._draw_real, D_interval))
         return phases
@@ -201,7 +201,10 @@ class StyleGAN2Task:
         real_img = batch["img"].detach().requires_grad_()
         aug = self._augmentation(draws["real_aug"])
         logits = self.D(real_img if aug is None else aug(real_img), batch["c"])
-        return PhaseOutput({"D_r1": r1_penalty(logits, real_img, gamma=self.loss.r1_gamma)})
+        penalty = r1_penalty(logits, real_img, gamma=self.loss.r1_gamma)
+        # A zero gradient for what R1 does not depend on (D's last bias, the decoder): Adam steps all that it holds.
+        unused = logits.squeeze(1) + sum(p.sum() for p in self.regularizers.parameters())
+        return PhaseOutput({"D_r1": penalty + 0 * unused})
 
     # Between iterations.
 

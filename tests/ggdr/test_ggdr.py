@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from ggdr import FeatureDecoder, FeatureTap, cosine_distance_loss
 from ggdr.stylegan2.config import DiscriminatorConfig
 from ggdr.stylegan2.discriminator import Discriminator
-from tests.golden import Golden, assert_agrees, golden_params
+from tests.reference_vectors import Golden, assert_agrees, golden_params
 from tests.toy_gan import ToyD, ToyG, attach, d_step
 
 

@@ -15,7 +15,7 @@ from ggdr.stylegan2.config import DiscriminatorConfig, GeneratorConfig, preset
 from ggdr.stylegan2.discriminator import Discriminator
 from ggdr.stylegan2.generator import Generator, SynthesisLayer, ToRGBLayer
 from ggdr.stylegan2.layers import minibatch_std
-from tests.golden import Golden, assert_agrees, golden_params
+from tests.reference_vectors import Golden, assert_agrees, golden_params
 
 TINY = dict(channel_base=64, channel_max=8)
 

@@ -15,7 +15,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from ggdr.stylegan2.augment.pipe import PIPES, Augmentation
 from tests.augment_cases import GEOMETRY, make_pipe, make_rng
-from tests.golden import Golden, assert_agrees, golden_params
+from tests.reference_vectors import Golden, assert_agrees, golden_params
 
 
 def at_percentile(name: str, percentile: float, shape: tuple[int, ...], **changed: float) -> Augmentation:

@@ -16,7 +16,6 @@ from ggdr.scripts.importing.read_foreign import read_foreign
 from ggdr.stylegan2 import Discriminator, Generator
 from ggdr.stylegan2.weights.common import ForeignNetworkError, ImportedNetworks
 from ggdr.stylegan2.weights.nvidia import read_published
-from tests.golden import GOLDEN_DIR, assert_agrees
 from tests.published_files import (
     EasyDict,
     Pickled,
@@ -27,6 +26,7 @@ from tests.published_files import (
     with_decoder,
     write_pickle,
 )
+from tests.reference_vectors import assert_agrees, golden_files
 
 
 def rebuilt(result: ImportedNetworks) -> tuple[Generator, Discriminator]:
@@ -39,9 +39,10 @@ def rebuilt(result: ImportedNetworks) -> tuple[Generator, Discriminator]:
 @pytest.mark.parametrize("name", ["stylegan2ada", "ggdr"])
 @torch.no_grad()
 def test_published_files_give_the_images_and_logits_they_should(name):
-    path = GOLDEN_DIR / f"official_format_{name}.pkl"
-    if not path.exists():
-        pytest.skip(f"no {path}")
+    found = golden_files(f"official_format_{name}.pkl")
+    if not found:
+        pytest.skip(f"no official_format_{name}.pkl in $GGDR_GOLDEN; see tests/golden/README.md")
+    path = found[0]
     result = read_foreign(path)
     expected = {key: torch.from_numpy(np.array(value)) for key, value in np.load(path.with_suffix(".npz")).items()}
     G, D = rebuilt(result)

@@ -14,7 +14,7 @@ from ggdr.stylegan2 import Discriminator, Generator
 from ggdr.stylegan2.weights.common import ForeignNetworkError, ImportedNetworks
 from tests import rosinality_networks as theirs
 from tests.fuzzing import run_bounded
-from tests.golden import assert_agrees
+from tests.reference_vectors import assert_agrees
 
 CHANNELS = {4: 8, 8: 8, 16: 6}  # min(96 // res, 8)
 

@@ -14,7 +14,7 @@ from ggdr.torch_utils.ops.bias_act import ACTIVATIONS, bias_act
 from ggdr.torch_utils.ops.build import set_ops
 from ggdr.torch_utils.ops.conv2d_resample import conv2d_resample
 from ggdr.torch_utils.ops.upfirdn2d import downsample2d, setup_filter, upfirdn2d, upsample2d
-from tests.golden import Golden, assert_agrees, golden_params
+from tests.reference_vectors import Golden, assert_agrees, golden_params
 
 FIR = setup_filter([1, 3, 3, 1])
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""Reference vectors: where they are, and how closely results must agree with them."""
+"""Reference vectors: where they are, and how closely results must agree with them; see tests/golden/README.md."""
 
 from __future__ import annotations
 
@@ -12,21 +12,25 @@ import numpy as np
 import pytest
 import torch
 
-GOLDEN_DIR = Path(os.environ.get("GGDR_GOLDEN") or Path(__file__).parents[1] / ".." / "shared" / "golden")
+FOLDERS = [Path(__file__).parent / "golden"]
+if os.environ.get("GGDR_GOLDEN"):
+    FOLDERS.append(Path(os.environ["GGDR_GOLDEN"]))
+    if not FOLDERS[-1].is_dir():
+        raise NotADirectoryError(f"GGDR_GOLDEN is {str(FOLDERS[-1])!r}; expected a folder of reference vectors")
 
 
-def golden_files(prefix: str) -> list[Path]:
-    """All reference files whose name starts with `prefix`; empty when the folder is absent."""
-    return sorted(GOLDEN_DIR.glob(f"{prefix}*.npz"))
+def golden_files(pattern: str) -> list[Path]:
+    """Reference files whose names fit a pattern; one in $GGDR_GOLDEN stands in for ours of the same name."""
+    found = {path.name: path for folder in FOLDERS for path in folder.glob(pattern)}
+    return [found[name] for name in sorted(found)]
 
 
 def golden_params(prefix: str) -> list:
-    """The files as pytest parameters, or one skipped parameter that says what is missing."""
-    files = golden_files(prefix)
-    if files:
-        return [pytest.param(path, id=path.stem) for path in files]
-    reason = f"no {prefix}*.npz in {GOLDEN_DIR}; set GGDR_GOLDEN to the folder of reference vectors"
-    return [pytest.param(None, marks=pytest.mark.skip(reason=reason), id=f"{prefix}-absent")]
+    """The files whose names start with `prefix` as pytest parameters; FileNotFoundError if there are none."""
+    files = golden_files(f"{prefix}*.npz")
+    if not files:
+        raise FileNotFoundError(f"no {prefix}*.npz in {FOLDERS[0]}")
+    return [pytest.param(path, id=path.stem) for path in files]
 
 
 class Golden:
