@@ -1,25 +1,73 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""`ggdr` and `python -m ggdr`: the command, or one line that says how to install it."""
+"""`ggdr` and `python -m ggdr`: the command, or one line that says how to install what it needs."""
 
 from __future__ import annotations
 
+import os
 import sys
+
+# What the command imports from others, and the plugin's own needs: a missing one of these is not a fault of this code.
+PACKAGES = {
+    "PIL",
+    "click",
+    "imageio",
+    "matplotlib",
+    "numpy",
+    "plotly",
+    "rich",
+    "safetensors",
+    "scipy",
+    "sklearn",
+    "torch",
+}
 
 
 def main() -> None:
     """Runs the command line; exit code 2 where its packages are not installed."""
     try:
         from ggdr.scripts.cli import main as command
+
+        command()
     except ModuleNotFoundError as error:
-        sys.exit(_missing(error.name or ""))
-    command()
+        if error.name == "ggdr.scripts":
+            fault = f"{os.path.dirname(__file__)} is the plugin alone, and holds no command"
+            remedy = "in a copy of the whole project, type: pip install '.[app]'"
+        elif error.name in PACKAGES:
+            fault, remedy = f"the command needs {error.name}, which is not installed here", _how_to_install()
+        else:
+            raise
+        print(f"ggdr: {fault}; {remedy}", file=sys.stderr)
+        sys.exit(2)
 
 
-def _missing(package: str) -> str:
-    print(f"ggdr: the command needs {package}; install it with: pip install 'ggdr[app]'", file=sys.stderr)
-    return 2
+def _how_to_install() -> str:
+    """What to type for the extra `app`: with the folder or address that this installation came from, if it is known."""
+    import json
+    import shlex
+    from importlib.metadata import PackageNotFoundError, distribution
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    try:
+        origin = json.loads(distribution("ggdr").read_text("direct_url.json") or "{}")
+    except PackageNotFoundError:
+        origin = {}
+    url = origin.get("url", "")
+    folder = url2pathname(urlsplit(url).path)
+    if "dir_info" in origin and os.path.isdir(folder):
+        editable = "-e " if origin["dir_info"].get("editable") else ""
+        return f"type: pip install {editable}{shlex.quote(folder + '[app]')}"
+    if vcs := origin.get("vcs_info"):
+        revision = f"@{vcs['requested_revision']}" if "requested_revision" in vcs else ""
+        url = f"{vcs['vcs']}+{url}{revision}"
+    if vcs or "archive_info" in origin:
+        return f"type: pip install {shlex.quote(f'ggdr[app] @ {url}')}"
+    return "in a copy of the project, type: pip install '.[app]'"
 
 
 if __name__ == "__main__":
+    # `python -m` looks for modules in the current folder first: files there are not ours, nor what we import.
+    if sys.path[0] in ("", os.getcwd()):
+        del sys.path[0]
     main()

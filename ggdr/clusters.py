@@ -17,11 +17,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+# Said here, not after the features have been computed; it loads when it is used, and brings scipy.
+if find_spec("sklearn") is None:
+    raise ModuleNotFoundError("ggdr.clusters needs scikit-learn: pip install scikit-learn", name="sklearn")
 
 SAMPLE = 2**14  # vectors that starting centres are found on
 MINI_BATCH_FROM = 2**13  # vectors from which scikit-learn's mini-batch k-means takes over

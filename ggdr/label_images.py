@@ -7,8 +7,12 @@ from __future__ import annotations
 import colorsys
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
+
+try:
+    from PIL import Image
+except ModuleNotFoundError:
+    raise ModuleNotFoundError("ggdr.label_images needs Pillow: pip install pillow", name="PIL") from None
 
 # Told apart with every kind of colour vision as far as nine colours can be: Okabe and Ito's, with grey for black.
 # The first two are for what most images consist of, something and what is around it.

@@ -132,7 +132,7 @@ def test_decoders_come_along_with_their_guide(tmp_path, guide):
     path = write_pickle(tmp_path / "x.pkl", {"G_ema": pickled(G), "D": with_decoder(D, decoder)})
     result = read_foreign(path)
     assert result.kind == "pickle of GGDR"
-    assert result.config()["training"] == {"ggdr": {"guide_res": [guide], "weight": 10.0}}
+    assert result.config()["training"] == {"regularizers": {"ggdr": {"guide_res": [guide], "weight": 10.0}}}
     for name, value in decoder.state_dict().items():
         assert torch.equal(result.networks["ggdr"][name], value)
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -65,9 +66,13 @@ def test_bias_act_agrees_with_the_reference(device, dtype, act):
     for (shape, dim), clamp in itertools.product(BIAS_ACT_SHAPES, (None, 0.7)):
         b = torch.randn(shape[dim], device=device)
         for layout, x in variants(shape, dtype, device):
-            gy = torch.randn(shape, device=device).to(dtype)
-            y, x_grad, b_grad = value_and_grads(gy, bias_act, [x, b], dim=dim, act=act, clamp=clamp)
             constants = (*ACTIVATIONS[act][1:], clamp)
+            # At a kink either gradient is right: a value there lies on one side of it in double precision, and on the
+            # other one after rounding.
+            value = _bias_act_ref(x.double(), b.double(), dim % len(shape), act, *constants).abs()
+            at_kink = (value < 1e-2) | ((value - (clamp or math.inf)).abs() < 1e-2)
+            gy = torch.randn(shape, device=device).masked_fill(at_kink, 0).to(dtype)
+            y, x_grad, b_grad = value_and_grads(gy, bias_act, [x, b], dim=dim, act=act, clamp=clamp)
             exact = value_and_grads(gy, _bias_act_ref, [x.double(), b.double()], dim % len(shape), act, *constants)
 
             message = f"{layout} {shape}, clamp {clamp}"
