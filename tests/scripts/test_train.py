@@ -23,6 +23,7 @@ from ggdr.stylegan2.samples import Samples
 from ggdr.torch_utils.checkpoint import load_snapshot, load_state
 from ggdr.torch_utils.runlog import read_stats
 from tests.conftest import TINY_RUN, python, write_dataset
+from tests.report_runs import OPTIONS
 
 
 def ggdr_train(*args, code=0):
@@ -356,3 +357,14 @@ def test_rows_of_a_conditional_sample_grid_show_one_class_each(dataset_zip):
     samples = Samples(make_task(), ImageDataset(dataset_zip, use_labels=True), seed=0)
     classes = samples.c.argmax(dim=1).reshape(samples.grid.rows, samples.grid.columns)
     assert (classes == classes[:, :1]).all() and len(set(classes[:, 0].tolist())) == 3
+
+
+def test_a_run_declares_what_the_readers_of_its_folder_read(finished_run):
+    options = json.loads((finished_run / "training_options.json").read_text())
+    keys = {key for line in read_stats(finished_run) for key in line}
+    assert {panel["name"] for panel in options["panels"]} - {"memory/gpu_gib"} <= keys
+    # The format that the tests of report, curves and card write by hand is that of a run.
+    assert OPTIONS.keys() <= options.keys()
+    for part in ("panels", "pictures"):
+        assert options[part][0].keys() == OPTIONS[part][0].keys()
+    assert options["device"].keys() == OPTIONS["device"].keys()
