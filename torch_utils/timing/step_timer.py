@@ -14,7 +14,7 @@ import torch
 
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.gan import Batch, GANTask, Phase
-from ggdr.torch_utils.loop import DEVICE_CHECK_STEPS, Counters, LoopConfig, PhaseRunner, StatsSum, is_due
+from ggdr.torch_utils.loop import DEVICE_CHECK_STEPS, Counters, LoopConfig, PhaseRunner, StatsSum
 from ggdr.torch_utils.timing.flops import count_flops
 
 LAZY_EVERY = 4  # phases that rest for longer run this often, so that a few iterations time them more than once
@@ -99,7 +99,7 @@ class StepTimer:
 
 def _often(phase: Phase, step: int) -> bool:
     """As the loop does, but a phase that rests for longer runs every LAZY_EVERY iterations."""
-    return is_due(phase, step) or step % LAZY_EVERY == 0
+    return step % min(phase.interval, LAZY_EVERY) == 0
 
 
 def _always(phase: Phase, step: int) -> bool:
