@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -32,8 +33,14 @@ class FeatureSize:
     def __init__(self, D: nn.Sequential) -> None:
         self.D = D
 
-    def watch(self):
-        return _Tap(self.D[0])
+    @contextmanager
+    def watch(self) -> Iterator[list[Tensor]]:
+        feats: list[Tensor] = []
+        hook = self.D[0].register_forward_hook(lambda module, args, out: feats.append(out))
+        try:
+            yield feats
+        finally:
+            hook.remove()
 
     def penalty(self, feats: list[Tensor], warp=None) -> Tensor:
         return self.gain * feats[-1].square().mean(dim=1)
@@ -46,19 +53,6 @@ class FeatureSize:
 
     def load_state_dict(self, state):
         assert not state
-
-
-class _Tap:
-    def __init__(self, layer: nn.Module) -> None:
-        self.layer = layer
-
-    def __enter__(self) -> list[Tensor]:
-        feats: list[Tensor] = []
-        self.hook = self.layer.register_forward_hook(lambda module, args, out: feats.append(out))
-        return feats
-
-    def __exit__(self, *error: object) -> None:
-        self.hook.remove()
 
 
 class ToyTask:
