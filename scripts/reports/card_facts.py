@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from ggdr.torch_utils.untrusted.json_text import parse_json
 
 if TYPE_CHECKING:
-    from ggdr.scripts.reports.panels import Panel
     from ggdr.scripts.reports.read_run import Run
     from ggdr.stylegan2.config import DiscriminatorConfig, GeneratorConfig
     from ggdr.torch_utils.checkpoint import Snapshot
+    from ggdr.torch_utils.gan import Panel
 
 FILE_KEYS = (
     "path",

@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
+MAX_TEXT = 60  # characters of a title, label or unit
+
 T = TypeVar("T")
 
 

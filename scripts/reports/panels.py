@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ggdr.metrics.names import parse_metric
-from ggdr.scripts.reports.declared import read_declared
+from ggdr.scripts.reports.declared import MAX_TEXT, read_declared
+from ggdr.torch_utils.gan import Panel
 from ggdr.torch_utils.runlog import RESERVED_KEYS
 from ggdr.torch_utils.untrusted.json_text import is_finite, parse_json
 from ggdr.torch_utils.untrusted.text import printable
@@ -19,33 +19,9 @@ from ggdr.torch_utils.untrusted.text import printable
 METRIC = "result/"  # what the keys of metrics begin with
 AXES = ("linear", "log", "zero")
 MAX_PANELS = 100  # of a run
-MAX_TEXT = 60  # characters of a title, label or unit
 _VALUE = re.compile(r"(.*?)(?:_(mean|std|precision|recall|density|coverage))?")  # metric, and which value of it
 
 Lines = Sequence[Mapping[str, Any]]  # {"kimg": .., KEY: number or None, ..}, of one key by kimg
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One value and how it is plotted.
-
-    Attributes:
-        name:     its key in the lines of a run.
-        label:    what legends call it.
-        group:    title of the plot that it shares with the others of the group.
-        unit:     label of that plot's axis.
-        headline: whether it is one of the few that say how a run goes.
-        detail:   whether `ggdr curves` leaves it out.
-        axis:     "linear", "log", or "zero": linear, beginning at 0.
-    """
-
-    name: str
-    label: str
-    group: str
-    unit: str = ""
-    headline: bool = False
-    detail: bool = False
-    axis: str = "linear"
 
 
 class Plot(NamedTuple):

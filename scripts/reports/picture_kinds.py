@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ggdr.scripts.reports.declared import read_declared
+from ggdr.scripts.reports.declared import MAX_TEXT, read_declared
 from ggdr.torch_utils.untrusted.text import printable
 
 MAX_KINDS = 20  # of a run
-MAX_TEXT = 60  # characters of a title
 _NAME = re.compile(r"[a-z][\w-]{0,59}", flags=re.ASCII | re.IGNORECASE)
 _KIMG = r"(\d{6,12}(?:\.\d{3})?)"
 

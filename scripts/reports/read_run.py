@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from ggdr.metrics.names import parse_metric
-from ggdr.scripts.reports.panels import METRIC, Panel, metric_panels, read_metrics, read_panels
+from ggdr.scripts.reports.panels import METRIC, metric_panels, read_metrics, read_panels
 from ggdr.scripts.reports.picture_kinds import PictureKind, read_picture_kinds
 from ggdr.scripts.training.run_folder import OPTIONS_FILE, RunFolder
 from ggdr.torch_utils.checkpoint import SnapshotError
+from ggdr.torch_utils.gan import Panel
 from ggdr.torch_utils.runlog import SPEED_KEY, read_stats
 from ggdr.torch_utils.untrusted.json_text import is_finite, parse_json
 

@@ -46,12 +46,13 @@ def start_run(plan: RunPlan, group: ProcessGroup, argv: list[str]) -> bool:
         if group.is_main:
             # With the batch as it was resolved, which `auto` takes from the number of processes.
             command = {**plan.command, "batch": settings.loop.batch}
-            record = {**settings.to_json(), **_declared(task, group), "argv": argv}
+            declared = _declared(task, group)
+            record = {**settings.to_json(), **declared, "argv": argv}
             folder.write_options(record, command, [*plan.history, *notes])
             if plan.resume is not None and not folder.state_path.exists():
                 save_state(folder.state_path, plan.resume)  # a fork: from now on it resumes by itself
-            operations = "compiled" if uses_native(group.device) else "reference"
-            where = f"{settings.precision} on {group.world} x {group.device.type} with {operations} operations"
+            on = declared["device"]
+            where = f"{settings.precision} on {on['processes']} x {on['type']} with {on['operations']} operations"
             notes.append(f"{plan.host.summary(settings, plan.data)}, {where}")
         metrics = None
         if settings.metrics:
