@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ggdr.metrics.compute import Compared, Values, compute
-from ggdr.metrics.detectors import Detector, DetectorFiles
+from ggdr.metrics.detector import Detector
+from ggdr.metrics.detectors import DetectorFiles
 from ggdr.metrics.extract import Extracted, MetricError, Progress, Want, extract, together
 from ggdr.metrics.feature_cache import FeatureCache
 from ggdr.metrics.image_sets import ImageSource
@@ -23,7 +24,7 @@ from ggdr.metrics.ppl import EPSILON, ppl_summary
 from ggdr.metrics.stats import Gaussian
 from ggdr.torch_utils.distributed import ProcessGroup
 
-# (spec, path numbers, LPIPS) to the lengths of a generator's paths, [n].
+# (spec, path numbers, distance) to the lengths of a generator's paths, [n].
 PathLengths = Callable[[MetricSpec, Sequence[int], Callable[[Tensor, Tensor], Tensor]], Tensor]
 
 
@@ -141,12 +142,12 @@ def load_detectors(specs: Sequence[MetricSpec], detectors: DetectorFiles, group:
     for turn in (group.is_main, not group.is_main):
         with together(group):
             for name in {spec.detector for spec in specs} if turn else ():
-                detectors.lpips_distance() if name == "lpips" else detectors.get(name)
+                detectors.get(name)
 
 
 def _check_stored(reals: StoredReals, detector: Detector) -> None:
     """MetricError unless stored statistics are this detector's, as far as they say."""
-    ours = {"detector": detector.name, "detector_hash": detector.hash, "resize": detector.resize}
+    ours = detector.describe()
     theirs = {key: reals.about.get(key, value) for key, value in ours.items()}
     if theirs != ours:
         raise MetricError(f"{reals.about['path']}: was made with {theirs}, this metric needs {ours}")
@@ -170,13 +171,10 @@ def evaluate(specs: Sequence[MetricSpec], job: Job) -> list[MetricResult]:
         start = time.monotonic()
         if spec.kind == "ppl":
             values = Values({"": ppl_summary(lengths[spec])}, {"epsilon": EPSILON})
-            detector = {"detector": "lpips-vgg", "detector_hash": job.detectors.lpips_distance()[1]}
         else:
             values = _compare(spec, reals.get(spec.detector), fakes[spec.detector], job)
-            used = job.detectors.get(spec.detector)
-            detector = {"detector": used.name, "detector_hash": used.hash, "resize": used.resize}
         named = {f"{spec.name}{suffix}": value for suffix, value in values.values.items()}
-        choices = _choices(spec, job) | detector | values.choices
+        choices = _choices(spec, job) | job.detectors.get(spec.detector).describe() | values.choices
         warnings = [*job.warnings, *values.warnings]
         results.append(MetricResult(spec.name, named, choices, warnings, time.monotonic() - start))
     return results
@@ -237,7 +235,7 @@ def _extract(
 def _all_lengths(spec: MetricSpec, job: Job) -> Tensor:
     """Lengths of all paths, [num] float64, shared among the processes."""
     group, step = job.group, job.batch * job.group.world
-    distance, _ = job.detectors.lpips_distance()
+    distance = job.detectors.get(spec.detector)
     lengths = []
     for start in range(0, spec.num, step):
         numbers = range(start, min(start + step, spec.num))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ggdr.metrics.detectors import Detector
+from ggdr.metrics.detector import Detector
 from ggdr.metrics.image_sets import ImageSource
 from ggdr.metrics.stats import FeatureStats
 from ggdr.torch_utils.data.dataset import random_state

@@ -13,7 +13,7 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 
-from ggdr.metrics.detectors import Detector
+from ggdr.metrics.detector import Detector
 from ggdr.metrics.extract import Extracted, Want
 from ggdr.metrics.image_sets import ImageSource
 from ggdr.metrics.stats import FeatureStats

@@ -17,10 +17,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggdr.metrics.resize import INPUT_SIZE
-from ggdr.metrics.weights import INCEPTION, load_weights
+from ggdr.metrics.detector import Detector
+from ggdr.metrics.detectors import DetectorFiles
+from ggdr.metrics.resize import INPUT_SIZE, prepare
+from ggdr.metrics.weights import NO_WEIGHTS_HINT, load_weights
+from ggdr.torch_utils.downloads import WeightsFile, find_hashed
 from ggdr.torch_utils.ops.bias_act import bias_act
 from ggdr.torch_utils.ops.cpu.conv3x3 import conv3x3
+
+INCEPTION_FILE = WeightsFile(
+    name="pt_inception-2015-12-05-6726825d.pth",
+    urls=(
+        "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+        "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
+    ),
+    sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+    size=95_628_359,
+    what="the Inception network of the FID",
+    by_hand="give its path with --inception FILE",
+    hint=NO_WEIGHTS_HINT,
+    aliases=("weights-inception-2015-12-05-6726825d.pth",),
+)
 
 POOL_DIM, LOGITS_DIM = 2048, 1008
 BN_EPS = 1e-3
@@ -286,7 +303,20 @@ def load_inception(path: str | Path, device: torch.device | str = "cpu") -> Ince
         WeightsError: the file cannot be read, or holds other tensors.
     """
     net = InceptionV3()
-    net.load(load_weights(Path(path), net.shapes(), what=INCEPTION.what, ignored=r"\.num_batches_tracked$"))
+    net.load(load_weights(Path(path), net.shapes(), what=INCEPTION_FILE.what, ignored=r"\.num_batches_tracked$"))
     if torch.device(device).type == "cpu":
         net.to(memory_format=torch.channels_last)
     return net.to(device).eval()
+
+
+def load_detector(files: DetectorFiles) -> Detector:
+    """The detector of the FID, with logits, resized as the mode says."""
+    path, sha256 = find_hashed(INCEPTION_FILE, files.path("inception"))
+    net = load_inception(path, files.device)
+
+    def extract(images_u8: Tensor) -> Mapping[str, Tensor]:
+        out = net(prepare(images_u8, files.mode))
+        return {"features": out.pool, "logits": out.logits}
+
+    resize = f"{files.mode.resize} to {INPUT_SIZE}x{INPUT_SIZE}, {files.mode.normalise}"
+    return Detector("inception", sha256[:16], resize, extract)

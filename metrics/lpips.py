@@ -9,8 +9,21 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ggdr.metrics.vgg import STAGES, ConvStages, load_into, normalise, shapes_of
-from ggdr.metrics.weights import LPIPS_VGG, VGG16, load_weights
+from ggdr.metrics.detector import PairDistance
+from ggdr.metrics.detectors import DetectorFiles
+from ggdr.metrics.vgg import STAGES, VGG16_FILE, ConvStages, load_into, normalise, shapes_of
+from ggdr.metrics.weights import NO_WEIGHTS_HINT, load_weights
+from ggdr.torch_utils.downloads import WeightsFile, find_hashed
+
+LPIPS_FILE = WeightsFile(
+    name="lpips-vgg-v0.1-a78928a0.pth",
+    urls=("https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/vgg.pth",),
+    sha256="a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",
+    size=7289,
+    what="the linear layers of LPIPS (VGG, v0.1)",
+    by_hand="give its path with --lpips FILE",
+    hint=NO_WEIGHTS_HINT,
+)
 
 # ImageNet's mean and deviation, as LPIPS rounds them, for images in [-1, 1].
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
@@ -65,7 +78,14 @@ def load_lpips(vgg: str | Path, linear: str | Path, device: torch.device | str =
         net = LPIPS()
     of_vgg = {name: shape for name, shape in shapes_of(net).items() if name.startswith("features.")}
     own = {f"lin{i}.model.1.weight": tuple(weight.shape) for i, weight in enumerate(net.linear)}
-    tensors = load_weights(Path(vgg), of_vgg, what=VGG16.what, ignored=r"^classifier\.")
-    weights = load_weights(Path(linear), own, what=LPIPS_VGG.what)
+    tensors = load_weights(Path(vgg), of_vgg, what=VGG16_FILE.what, ignored=r"^classifier\.")
+    weights = load_weights(Path(linear), own, what=LPIPS_FILE.what)
     load_into(net, tensors | {f"linear.{i}": weight for i, weight in enumerate(weights.values())}, device)
     return net
+
+
+def load_detector(files: DetectorFiles) -> PairDistance:
+    """The distance of path lengths."""
+    vgg, vgg_hash = find_hashed(VGG16_FILE, files.path("vgg"))
+    linear, linear_hash = find_hashed(LPIPS_FILE, files.path("lpips"))
+    return PairDistance("lpips-vgg", f"{vgg_hash[:8]}{linear_hash[:8]}", load_lpips(vgg, linear, files.device))

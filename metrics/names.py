@@ -7,33 +7,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from ggdr.metrics.detectors import DETECTORS
+
 MAX_REALS = {"pr": 200_000, "dc": 200_000, "kid": 1_000_000}
 DEFAULT_NEIGHBOURS = {"pr": 3, "dc": 5}
 DEFAULT_NUM_PATHS = 50_000
 NUM_IS_SPLITS = 10  # each needs a fake
 MIN_EXTRAPOLATED = 30  # fakes: twice the points of the line
 EXAMPLES = "fid50k_full, kid50k_full, is50k, pr50k3_full, dc50k5_full, ppl2_wend, fd_offline50k_full"
-
-# The front part of a name: kind of metric and detector. Distances that are not on Inception's features have other
-# names, so that nobody takes them for FID.
-_FRONTS = {
-    "fid": ("fid", "inception"),
-    "kid": ("kid", "inception"),
-    "fidinf": ("fidinf", "inception"),
-    "intra_fid": ("intra_fid", "inception"),
-    "is": ("is", "inception"),
-    "pr": ("pr", "vgg16"),
-    "dc": ("dc", "vgg16"),
-    "pr_inception": ("pr", "inception"),
-    "dc_inception": ("dc", "inception"),
-}
-_FRONTS |= {
-    f"{front}_{detector}": (kind, detector)
-    for front, kind in zip(
-        ("fd", "kd", "fdinf", "intra_fd", "pr", "dc"), ("fid", "kid", "fidinf", "intra_fid", "pr", "dc"), strict=True
-    )
-    for detector in ("offline", "custom")
-}
 
 _SAMPLED = re.compile(r"([a-z0-9_]*?[a-z])(\d+(?:\.\d+)?)k(\d+)?(_full)?")
 _PATH = re.compile(r"ppl2_([zw])(end|full)(?:(\d+(?:\.\d+)?)k)?")
@@ -45,7 +26,7 @@ class MetricSpec:
 
     Attributes:
         kind:       fid, kid, fidinf, intra_fid, is, pr, dc or ppl.
-        detector:   inception, vgg16, lpips, offline or custom.
+        detector:   one of the list of detectors.
         num:        fake images; of ppl, paths.
         front:      the front part of its name.
         neighbours: k of the k-th nearest neighbour, of pr and dc.
@@ -112,8 +93,8 @@ def parse_metric(text: str) -> MetricSpec:
     if path is not None:
         num = DEFAULT_NUM_PATHS if path[3] is None else _count(path[3])
         spec = MetricSpec("ppl", "lpips", num, "ppl2", space=path[1], sampling=path[2])
-    elif sampled is not None and sampled[1] in _FRONTS:
-        kind, detector = _FRONTS[sampled[1]]
+    elif sampled is not None and sampled[1] in (fronts := _fronts()):
+        kind, detector = fronts[sampled[1]]
         neighbours = int(sampled[3] or DEFAULT_NEIGHBOURS[kind]) if kind in DEFAULT_NEIGHBOURS else 0
         spec = MetricSpec(kind, detector, _count(sampled[2]), sampled[1], neighbours)
         if bool(sampled[4]) != spec.needs_reals or (sampled[3] and kind not in DEFAULT_NEIGHBOURS):
@@ -138,6 +119,11 @@ def parse_metrics(text: str) -> list[MetricSpec]:
 def thousands(num: int) -> str:
     """50000 as "50", 12800 as "12.8"."""
     return f"{num / 1000:.3f}".rstrip("0").rstrip(".")
+
+
+def _fronts() -> dict[str, tuple[str, str]]:
+    """Kind and detector, by what names of metrics begin with."""
+    return {front: (kind, name) for name, entry in DETECTORS.items() for front, kind in entry.fronts.items()}
 
 
 def _count(text: str) -> int:

@@ -27,6 +27,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ggdr.metrics.detector import Detector
+from ggdr.metrics.detectors import DetectorFiles
 from ggdr.metrics.float32 import exact_float32
 
 VERSION = "offline-v1"
@@ -116,6 +118,12 @@ class OfflineFeatures(nn.Module):
         uneven = torch.stack(unevenness, 1)  # [n, levels, 24]
         parts = [layout, strength[:, :, :8], strength[:, :, 8:].mean((3, 4)), uneven[:, :, :8], uneven[:, :, 8:]]
         return torch.cat([part.flatten(1) for part in parts], dim=1) * self.scale
+
+
+def load_detector(files: DetectorFiles) -> Detector:
+    """The detector of metrics named _offline; it takes no files."""
+    net = OfflineFeatures().to(files.device).eval()
+    return Detector("offline", net.hash[:16], net.resize, lambda images_u8: {"features": net(images_u8)})
 
 
 def _patterns() -> np.ndarray:

@@ -11,10 +11,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggdr.metrics.weights import VGG16 as FILE
-from ggdr.metrics.weights import load_weights
+from ggdr.metrics.detector import Detector
+from ggdr.metrics.detectors import DetectorFiles
+from ggdr.metrics.weights import NO_WEIGHTS_HINT, load_weights
+from ggdr.torch_utils.downloads import WeightsFile, find_hashed
 from ggdr.torch_utils.ops.bias_act import bias_act
 from ggdr.torch_utils.ops.cpu.conv3x3 import conv3x3
+
+VGG16_FILE = WeightsFile(
+    name="vgg16-397923af.pth",
+    urls=("https://download.pytorch.org/models/vgg16-397923af.pth",),
+    sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+    size=553_433_881,
+    what="VGG16",
+    by_hand="give its path with --vgg FILE",
+    hint=NO_WEIGHTS_HINT,
+)
 
 INPUT_SIZE, FC_DIM = 224, 4096
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's images in [0, 1]
@@ -130,6 +142,14 @@ def load_vgg16(path: str | Path, device: torch.device | str = "cpu") -> VGG16:
     """
     with torch.device("meta"):
         net = VGG16()
-    tensors = load_weights(Path(path), shapes_of(net), what=FILE.what, ignored=r"^classifier\.6\.")
+    tensors = load_weights(Path(path), shapes_of(net), what=VGG16_FILE.what, ignored=r"^classifier\.6\.")
     load_into(net, tensors, device)
     return net
+
+
+def load_detector(files: DetectorFiles) -> Detector:
+    """The detector of precision, recall, density and coverage."""
+    path, sha256 = find_hashed(VGG16_FILE, files.path("vgg"))
+    net = load_vgg16(path, files.device)
+    resize = f"antialiased bilinear to {INPUT_SIZE}x{INPUT_SIZE}"
+    return Detector("vgg16", sha256[:16], resize, lambda images_u8: {"features": net.features_fc2(images_u8)})

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""The weights that metrics need: where they are published, and how they are read without running code."""
+"""The weights that detectors need: read without running code."""
 
 from __future__ import annotations
 
@@ -10,42 +10,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ggdr.torch_utils.downloads import WeightsError, WeightsFile
+from ggdr.torch_utils.downloads import WeightsError
 from ggdr.torch_utils.untrusted.state_dicts import misfits
 from ggdr.torch_utils.untrusted.torch_files import TensorFileError, read_tensor_file
 
-HINT = "Metrics named _offline need no weights."
-INCEPTION = WeightsFile(
-    name="pt_inception-2015-12-05-6726825d.pth",
-    urls=(
-        "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
-        "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
-    ),
-    sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
-    size=95_628_359,
-    what="the Inception network of the FID",
-    by_hand="give its path with --inception FILE",
-    hint=HINT,
-    aliases=("weights-inception-2015-12-05-6726825d.pth",),
-)
-VGG16 = WeightsFile(
-    name="vgg16-397923af.pth",
-    urls=("https://download.pytorch.org/models/vgg16-397923af.pth",),
-    sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
-    size=553_433_881,
-    what="VGG16",
-    by_hand="give its path with --vgg FILE",
-    hint=HINT,
-)
-LPIPS_VGG = WeightsFile(
-    name="lpips-vgg-v0.1-a78928a0.pth",
-    urls=("https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/vgg.pth",),
-    sha256="a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",
-    size=7289,
-    what="the linear layers of LPIPS (VGG, v0.1)",
-    by_hand="give its path with --lpips FILE",
-    hint=HINT,
-)
+NO_WEIGHTS_HINT = "Metrics named _offline need no weights."  # for those who cannot download any
 
 
 def load_weights(

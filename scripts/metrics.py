@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ggdr.scripts.errors import CliError, first_process_speaks, metric_errors
+from ggdr.scripts.options.detectors import detector_options, given_files
 from ggdr.scripts.options.network import SNAPSHOT_FILE
 from ggdr.scripts.options.parameters import FiniteFloat, device_option, join_processes, ops_option, prepare_ops
 from ggdr.scripts.options.progress import progress_bars
@@ -85,17 +86,7 @@ Examples:
     default=0,
     help="Fake i is seed N * 2^20 + i of `ggdr generate --noise-mode random`; also of KID's subsets.",
 )
-@click.option(
-    "--detector",
-    metavar="MODULE:FUNCTION|FILE.pt",
-    help="Your own features, for metrics named _custom: a function of the device that returns a callable from images "
-    "uint8 [N,3,H,W] to features [N,D], or a TorchScript file of one.",
-)
-@click.option(
-    "--inception", metavar="FILE", type=click.Path(path_type=Path), help="pt_inception-2015-12-05-6726825d.pth."
-)
-@click.option("--vgg", metavar="FILE", type=click.Path(path_type=Path), help="vgg16-397923af.pth, of pr, dc and ppl2.")
-@click.option("--lpips", metavar="FILE", type=click.Path(path_type=Path), help="LPIPS v0.1 vgg.pth, of ppl2.")
+@detector_options
 @click.option(
     "--batch", "batch_size", metavar="N", type=click.IntRange(min=1), default=64, help="Images at once in a process."
 )
@@ -173,8 +164,7 @@ def _measure(command: dict[str, Any], specs: list[MetricSpec], group: ProcessGro
 
     if group.device.type == "cpu":
         keep_freed_memory()
-    files = {name: command[name] for name in ("inception", "vgg", "lpips")}
-    detectors = DetectorFiles(MODES[command["mode_name"]], group.device, custom=command["detector"], **files)
+    detectors = DetectorFiles(MODES[command["mode_name"]], group.device, given_files(command))
     reals = fakes = paths = None
     if command["reals"] is not None:
         reals = open_reals(command["reals"], mirror=command["mirror"], workers=command["workers"])

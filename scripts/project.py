@@ -255,13 +255,13 @@ def _choose_distance(
     Raises:
         WeightsError: weights of LPIPS cannot be read.
     """
-    from ggdr.metrics.lpips import load_lpips
-    from ggdr.metrics.weights import LPIPS_VGG, VGG16
+    from ggdr.metrics.lpips import LPIPS_FILE, load_lpips
+    from ggdr.metrics.vgg import VGG16_FILE
     from ggdr.stylegan2.latent.image_distance import distance_to, within_range
     from ggdr.torch_utils.downloads import find_weights
 
     if vgg is not None and lpips is not None:
-        net = load_lpips(find_weights(VGG16, vgg), find_weights(LPIPS_VGG, lpips), device)
+        net = load_lpips(find_weights(VGG16_FILE, vgg), find_weights(LPIPS_FILE, lpips), device)
         return lambda target: lambda img: lpips_distance(net, within_range(img, target), target), "LPIPS"
     about = "pixels" if D is None else "pixels and the features of the snapshot's discriminator"
     return lambda target: distance_to(target, D), about

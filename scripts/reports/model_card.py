@@ -318,8 +318,8 @@ def _limitations(facts: Facts) -> list[str]:
     counts = [record["choices"].get("num_fakes") for record in facts.metrics]
     if any(finite_number(count) is not None and count < COMPARABLE_FAKES for count in counts):
         lines.append("Some metrics used fewer than 50,000 images; they do not compare with published values.")
-    if any("_offline" in record["metric"] for record in facts.metrics):
-        lines.append("Metrics with `_offline` in their names are not FID or KID, and compare with none of these.")
+    if any(record["metric"].startswith(("fd_", "kd_", "fdinf_", "intra_fd_")) for record in facts.metrics):
+        lines.append("Metrics named `fd` or `kd` are on other features than FID and KID: they do not compare.")
     planned = finite_number(facts.part("training", "loop").get("total_nimg"))
     if planned and facts.nimg is not None and facts.nimg < planned:
         lines.append(f"Training had got to {facts.nimg / 1000:g} of {planned / 1000:g} kimg when it was written.")

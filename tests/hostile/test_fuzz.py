@@ -25,7 +25,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from ggdr.metrics.detectors import Detector
+from ggdr.metrics.detector import Detector
 from ggdr.metrics.extract import Extracted, Want
 from ggdr.metrics.feature_cache import FeatureCache
 from ggdr.metrics.image_sets import ArrayImages, is_statistics, load_statistics

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import click
 import numpy as np
 import pytest
 import torch
 
-from ggdr.metrics.detectors import DetectorFiles, custom_features, state_hash
+from ggdr.metrics.custom import custom_features, state_hash
+from ggdr.metrics.detectors import DETECTORS, DetectorEntry, DetectorFiles, FileOption, named_after
 from ggdr.metrics.evaluate import Job, StoredReals, evaluate
 from ggdr.metrics.extract import MetricError
 from ggdr.metrics.feature_cache import FeatureCache
@@ -26,6 +28,7 @@ from ggdr.metrics.image_sets import (
 from ggdr.metrics.names import MAX_REALS, parse_metrics
 from ggdr.metrics.resize import MODES
 from ggdr.metrics.stats import FeatureStats, Gaussian
+from ggdr.scripts.options.detectors import detector_options, given_files
 from ggdr.torch_utils.data.image_files import DataError
 from ggdr.torch_utils.downloads import WeightsError
 from tests.metric_cases import DETECTOR, noise_images, thumbnails, write_images
@@ -46,7 +49,8 @@ def fakes(tmp_path_factory):
 
 
 def job(reals, fakes, *, mode="stylegan", detector=DETECTOR, **options) -> Job:
-    return Job(DetectorFiles(MODES[mode], CPU, custom=detector), reals=reals, fakes=fakes, **options)
+    given = {} if detector is None else {"detector": detector}
+    return Job(DetectorFiles(MODES[mode], CPU, given), reals=reals, fakes=fakes, **options)
 
 
 def values(names: str, job: Job) -> dict[str, float]:
@@ -251,6 +255,25 @@ def test_a_torchscript_file_is_a_detector(reals, fakes, tmp_path):
     (tmp_path / "none.pt").write_bytes(b"no torchscript")
     with pytest.raises(WeightsError, match="no TorchScript file that can be read"):
         custom_features(str(tmp_path / "none.pt"), CPU)
+
+
+def test_a_new_detector_is_a_module_and_an_entry_in_the_list(reals, fakes, tmp_path, monkeypatch):
+    option = FileOption("gains", "Gains of the toy detector.")
+    monkeypatch.setitem(DETECTORS, "toy", DetectorEntry("tests.toy_detector", named_after("toy"), option))
+    path = tmp_path / "gains.txt"
+    path.write_text("1 2 3")
+    command = detector_options(click.Command("measure", callback=lambda **given: given_files(given)))
+    given = command.main(["--gains", str(path)], standalone_mode=False)
+    task = Job(DetectorFiles(MODES["stylegan"], CPU, given), reals=reals, fakes=fakes)
+    (result,) = evaluate(parse_metrics("fd_toy0.08k_full"), task)
+    colours = [torch.from_numpy(noise_images(n, **k)).double().mean(dim=[1, 2]) * torch.tensor([1, 2, 3])
+               for n, k in ((90, {}), (80, {"seed": 1, "shift": 10}))]  # fmt: skip
+    a, b = colours
+    expected = frechet_distance(a.mean(0), a.T.cov(correction=0), b.mean(0), b.T.cov(correction=0))
+    assert result.value == pytest.approx(expected, rel=1e-4)
+    assert (result.choices["detector"], result.choices["resize"]) == ("toy", "none")
+    with pytest.raises(WeightsError, match="toy detector: --gains FILE is needed"):
+        evaluate(parse_metrics("kd_toy0.08k_full"), replace(task, detectors=DetectorFiles(MODES["stylegan"], CPU)))
 
 
 def test_a_networks_hash_is_that_of_its_weights():

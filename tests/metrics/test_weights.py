@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from ggdr.metrics import weights
-from ggdr.metrics.weights import LPIPS_VGG, load_weights
+from ggdr.metrics.inception import INCEPTION_FILE
+from ggdr.metrics.lpips import LPIPS_FILE
+from ggdr.metrics.vgg import VGG16_FILE
+from ggdr.metrics.weights import load_weights
 from ggdr.torch_utils.downloads import WeightsError, sha256_of
 
 SHAPES = {"a.weight": (2, 3), "a.bias": (2,), "b.weight": (4,)}
@@ -70,7 +72,7 @@ def test_a_file_that_is_no_state_dict_is_refused_and_not_run(tmp_path, monkeypat
 
 
 def test_a_file_of_weights_is_described_in_full():
-    for file in (weights.INCEPTION, weights.VGG16, weights.LPIPS_VGG):
+    for file in (INCEPTION_FILE, VGG16_FILE, LPIPS_FILE):
         assert len(file.sha256) == 64 and file.size > 0 and "--" in file.by_hand
         assert file.sha256[:8] in file.name and all(url.startswith("https://") for url in file.urls)
 
@@ -80,4 +82,4 @@ def test_the_layers_of_lpips_are_those_of_its_package():
     if spec is None:
         pytest.skip("lpips is not installed")
     path = Path(spec.origin).parent / "weights" / "v0.1" / "vgg.pth"
-    assert (sha256_of(path), path.stat().st_size) == (LPIPS_VGG.sha256, LPIPS_VGG.size)
+    assert (sha256_of(path), path.stat().st_size) == (LPIPS_FILE.sha256, LPIPS_FILE.size)
