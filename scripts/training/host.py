@@ -16,9 +16,19 @@ from ggdr.torch_utils.gan import Batch, GANTask
 
 
 class Host(Protocol):
-    """One kind of model. Another one is a module with such an object, its task, and its line in HOSTS."""
+    """One kind of model. Another one is a module with such an object, its task, and its line in HOSTS.
+
+    Attributes:
+        name:     in HOSTS, and in the files of a run.
+        command:  what to type to train it.
+        advice:   what to change where a loss becomes NaN or infinite.
+        replaces: by option, the others that a resumed run forgets when that one is typed anew.
+    """
 
     name: str
+    command: str
+    advice: str
+    replaces: Mapping[str, tuple[str, ...]]
 
     def prepare(self, command: Mapping[str, Any], origin: Origin, group: ProcessGroup) -> Prepared:
         """Opens the data and resolves the settings; writes nothing.

@@ -81,6 +81,9 @@ class StyleGAN2Host:
     """See `scripts.training.host.Host`."""
 
     name = "stylegan2"
+    command = "ggdr train"
+    advice = "--precision fp32 or bf16, a larger --gamma, a smaller --lr"
+    replaces = {"aug": ("p", "target")}
 
     def prepare(self, command: Mapping[str, Any], origin: Origin, group: ProcessGroup) -> Prepared:
         snapshot, start = starting_point(origin)

@@ -74,8 +74,8 @@ def resolve_run(host_name: str, command: Mapping[str, Any], given: Collection[st
     host = HOSTS[host_name]
     if origin.stored.get("host", host.name) != host.name:
         raise CliError(f"--resume: the run is one of {origin.stored['host']}, and this command trains {host.name}")
-    if "aug" in given:
-        stored = {k: v for k, v in stored.items() if k not in ("p", "target")}
+    replaced = {name for option in given for name in host.replaces.get(option, ())}
+    stored = {k: v for k, v in stored.items() if k not in replaced}
     command = {**command, **stored, **{name: command[name] for name in given}}
     if command["data"] is None:
         raise click.UsageError(

@@ -61,7 +61,7 @@ def start_run(plan: RunPlan, group: ProcessGroup, argv: list[str]) -> bool:
         try:
             nimg = _train(plan, task, group=group, metrics=metrics, notes=notes)
         except NonFiniteError as error:
-            advice = "If it happens again: --precision fp32 or bf16, a larger --gamma, a smaller --lr"
+            advice = f"If it happens again: {plan.host.advice}"
             raise CliError(f"{error}; {_last_state(folder)}. {advice}") from error
         except (DataError, WorkerDied) as error:
             raise CliError(f"{error}; {_last_state(folder)}") from error
@@ -151,7 +151,7 @@ def _train(
         if nimg >= loop.total_nimg:
             log.info(f"done: {nimg / 1000:.1f} kimg; results in {folder.path}")
         else:
-            log.info(f"saved; go on with: ggdr train --outdir {folder.path} --resume latest")
+            log.info(f"saved; go on with: {plan.host.command} --outdir {folder.path} --resume latest")
         return nimg
 
 
