@@ -32,7 +32,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name == "ggdr.scripts":
             fault = f"{os.path.dirname(__file__)} is the plugin alone, and holds no command"
-            remedy = "in a copy of the whole project, type: pip install '.[app]'"
+            remedy = "in a copy of the whole project, type: pip install -e '.[app]'"
         elif error.name in PACKAGES:
             fault, remedy = f"the command needs {error.name}, which is not installed here", _how_to_install()
         else:
@@ -63,7 +63,7 @@ def _how_to_install() -> str:
         url = f"{vcs['vcs']}+{url}{revision}"
     if vcs or "archive_info" in origin:
         return f"type: pip install {shlex.quote(f'ggdr[app] @ {url}')}"
-    return "in a copy of the project, type: pip install '.[app]'"
+    return "in a copy of the project, type: pip install -e '.[app]'"
 
 
 if __name__ == "__main__":

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -25,6 +23,12 @@ from ggdr.torch_utils.atomic_write import atomic_write
 from ggdr.torch_utils.untrusted.json_text import parse_json
 from ggdr.torch_utils.untrusted.text import printable
 from ggdr.torch_utils.untrusted.torch_files import TensorFileError, read_tensor_file
+
+try:
+    import safetensors
+    import safetensors.torch
+except ModuleNotFoundError:
+    raise ModuleNotFoundError("snapshots need safetensors: pip install safetensors", name="safetensors") from None
 
 SNAPSHOT_FORMAT = "ggdr-network-snapshot-1"
 STATE_FORMAT = "ggdr-training-state-1"

@@ -135,7 +135,7 @@ def _usage(facts: Facts, about: CardText) -> str:
     c, label = (", c", label) if G.c_dim else ("", "")
     shape = f"[16, {G.img_channels}, {G.img_resolution}, {G.img_resolution}]"
     choice, weights = " --class 0" if G.c_dim else "", shlex.quote(about.weights)
-    return f"""After `pip install '.[app]'` in a copy of the GGDR project, and `pip install huggingface_hub`:
+    return f"""After `pip install -e '.[app]'` in a copy of the GGDR project, and `pip install huggingface_hub`:
 
 ```python
 import torch
