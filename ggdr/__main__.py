@@ -11,6 +11,7 @@ import sys
 PACKAGES = {
     "PIL",
     "click",
+    "filelock",
     "imageio",
     "matplotlib",
     "numpy",

@@ -42,8 +42,10 @@ def start_run(plan: RunPlan, group: ProcessGroup, argv: list[str]) -> bool:
     notes = list(plan.notes)
     if plan.snapshot is not None:
         notes += plan.host.load_weights(task, plan.snapshot)
-    with folder.locked() if group.is_main else nullcontext():
+    with folder.locked() if group.is_main else nullcontext() as is_held:
         if group.is_main:
+            if not is_held:
+                notes.append(f"{folder.path} cannot be locked on its file system: see that nothing else trains in it")
             # With the batch as it was resolved, which `auto` takes from the number of processes.
             command = {**plan.command, "batch": settings.loop.batch}
             declared = _declared(task, group)

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import Any
 from ggdr.scripts.errors import CliError
 from ggdr.torch_utils.atomic_write import atomic_write
 from ggdr.torch_utils.checkpoint import SnapshotError
+from ggdr.torch_utils.process_lock import is_locked, process_lock
 from ggdr.torch_utils.untrusted.json_text import parse_json
 from ggdr.torch_utils.untrusted.text import printable
 
@@ -68,51 +68,22 @@ class RunFolder:
 
     def in_use(self) -> bool | None:
         """Whether a process trains in it now; None where the system cannot tell. Changes nothing."""
-        try:
-            import fcntl
-
-            with open(self.path / LOCK_FILE, "rb") as file:
-                # Shared, and let go of at once: two that ask do not mistake each other for a training process.
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
-        except (ImportError, OSError):
-            return None
-        return False
+        return is_locked(self.path / LOCK_FILE)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Makes the folder and holds it; the operating system lets go of it however the process ends.
+    def locked(self) -> Iterator[bool]:
+        """Makes the folder and holds it; False on a file system without locks, where nobody is kept out.
 
         Raises:
             CliError: another process holds it.
             OSError: it cannot be made or written to.
         """
+
+        def refuse(holder: str) -> None:
+            raise CliError(f"--outdir: {self.path} is being trained in by another process (pid {holder})")
+
         self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / LOCK_FILE, "a+") as file:
-            if not _try_lock(file.fileno()):
-                file.seek(0)
-                raise CliError(f"--outdir: {self.path} is being trained in by another process ({file.read() or '?'})")
-            file.truncate(0)
-            file.write(f"pid {os.getpid()} on {platform.node()}")
-            file.flush()
+        with process_lock(self.path / LOCK_FILE, refuse) as is_held:
             for partial in self.path.glob(".*.partial"):  # of a process that was killed while it wrote
                 partial.unlink()
-            yield
-
-
-def _try_lock(fd: int) -> bool:
-    """Locks an open file; False if another process has. Where there are no such locks, True."""
-    try:
-        import fcntl
-    except ImportError:
-        return True
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return True
-    return True
+            yield is_held

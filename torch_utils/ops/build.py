@@ -19,15 +19,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TextIO
 
 import torch
 
 from ggdr.torch_utils.cache import cache_folder
 from ggdr.torch_utils.ops.toolchain import BuildError, Toolchain, cpu_toolchain, cuda_toolchain
+from ggdr.torch_utils.process_lock import process_lock
 
 __all__ = ["MODES", "BuildError", "ops_mode", "set_ops", "uses_native"]
 
@@ -195,33 +195,37 @@ def find_or_build(toolchain: Toolchain, sources: Sequence[Path]) -> Path:
     Raises:
         BuildError: it cannot be compiled or loaded.
     """
-    try:
-        folder = _library_folder(toolchain, sources)
-        if (path := _load_found(folder)) is not None:
-            return path
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / "lock", "a+")
-    except (OSError, RuntimeError) as error:
-        _say(f"cannot write to the cache of compiled operations ({error}); building for this process alone")
-        temporary = Path(tempfile.mkdtemp(prefix="ggdr-ops-"))
-        path = _load(_build(temporary, toolchain, sources), toolchain)
-        shutil.rmtree(temporary, ignore_errors=True)  # stays in memory; after a failure its log is left
-        return path
-    with lock:
-        failures = folder / "failure.json"
-        failed_before = _mtime(failures)
-        with _held(lock, toolchain.device_type) as is_held:
+    builds = f"builds the {toolchain.device_type.upper()} operations"
+    with ExitStack() as stack:
+        try:
+            folder = _library_folder(toolchain, sources)
             if (path := _load_found(folder)) is not None:
                 return path
-            if _mtime(failures) != failed_before:  # the process that was waited for failed; so would this one
-                raise BuildError(toolchain.device_type, **json.loads(failures.read_text()))
-            _remove_dead_builds(folder, is_held)
-            try:
-                path = _build(folder, toolchain, sources)
-            except BuildError as error:
-                _write_failure(failures, error)
-                raise
-            return _load(path, toolchain)
+            folder.mkdir(parents=True, exist_ok=True)
+            failures, lock = folder / "failure.json", folder / "lock"
+            failed_before = _mtime(failures)
+            is_held = stack.enter_context(
+                process_lock(
+                    lock, lambda holder: _say(f"waiting for process {holder}, which {builds} ({lock} is locked)")
+                )
+            )
+        except (OSError, RuntimeError) as error:
+            _say(f"cannot write to the cache of compiled operations ({error}); building for this process alone")
+            temporary = Path(tempfile.mkdtemp(prefix="ggdr-ops-"))
+            path = _load(_build(temporary, toolchain, sources), toolchain)
+            shutil.rmtree(temporary, ignore_errors=True)  # stays in memory; after a failure its log is left
+            return path
+        if (path := _load_found(folder)) is not None:
+            return path
+        if _mtime(failures) != failed_before:  # the process that was waited for failed; so would this one
+            raise BuildError(toolchain.device_type, **json.loads(failures.read_text()))
+        _remove_dead_builds(folder, is_held)
+        try:
+            path = _build(folder, toolchain, sources)
+        except BuildError as error:
+            _write_failure(failures, error)
+            raise
+        return _load(path, toolchain)
 
 
 def _library_folder(toolchain: Toolchain, sources: Sequence[Path]) -> Path:
@@ -269,31 +273,6 @@ def _load(path: Path, toolchain: Toolchain) -> Path:
             remedy="see that the compiler and torch are for the same platform",
         ) from error
     return path
-
-
-@contextmanager
-def _held(lock: TextIO, device_type: str) -> Iterator[bool]:
-    """Holds the lock of an open file, which the kernel drops however the process ends; False if there are no locks."""
-    import fcntl  # not on Windows
-
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            holder = lock.read() or "another process"
-            _say(f"waiting for {holder}, which builds the {device_type.upper()} operations ({lock.name} is locked)")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-    except OSError:  # a file system without locks: at worst each process builds
-        yield False
-        return
-    try:
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {platform.node()}")
-        lock.flush()
-        yield True
-    finally:
-        fcntl.flock(lock, fcntl.LOCK_UN)
 
 
 def _remove_dead_builds(folder: Path, is_held: bool) -> None:

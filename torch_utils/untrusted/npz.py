@@ -1,15 +1,19 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""Arrays of .npz files written by anyone: none of them carries code, or takes more memory than is in the file."""
+"""Arrays of .npz files written by anyone: none of them carries code, or takes more memory than is in the file.
+
+NumPy reads them, once sizes and types have been checked: by itself it allocates what a header of 100 bytes asks for,
+inflates whatever a zip holds, and lets text of no characters pass.
+"""
 
 from __future__ import annotations
 
-import ast
 import io
 import math
 import os
 import struct
 import sys
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -17,14 +21,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from numpy.lib import format as npy
 
 from ggdr.torch_utils.untrusted.text import printable
 
 FREE = 2**28  # bytes that an array may have however small it is on disk, ...
 RATIO = 64  # ... and how often its size on disk beyond that; pictures compress to a half
+MAX_HEADER = 4096  # bytes
 _ERRORS = (
     OSError, EOFError, ValueError, LookupError, RuntimeError, NotImplementedError, OverflowError, SyntaxError,
-    TypeError, MemoryError, struct.error, zipfile.BadZipFile, zlib.error,
+    TypeError, MemoryError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 
@@ -83,40 +89,26 @@ def open_npz(path: str | os.PathLike) -> Iterator[Npz]:
 
 def _read_array(file: io.BufferedIOBase, size: int, where: str) -> np.ndarray:
     """An array in the .npy format, of as many bytes as it says."""
-    shape, order, dtype, start = _header(file)
+    shape, dtype = _header(file)
+    start = file.tell()
     if dtype.kind not in "biufcUS" or dtype.itemsize == 0:
         raise NpzError(f"{where}: holds {printable(dtype)}, expected numbers or text")
-    if math.prod(shape) * dtype.itemsize != size - start:
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != size - start:
         raise NpzError(f"{where}: {size - start:,} bytes, of which its header makes {printable(list(shape))} {dtype}")
-    array = np.empty(math.prod(shape), dtype)
-    view, done = memoryview(array.view(np.uint8)) if array.size else memoryview(b""), 0
-    while done < len(view):
-        count = file.readinto(view[done:])
-        if not count:
-            raise NpzError(f"{where}: truncated")
-        done += count
+    file.seek(0)
+    array = npy.read_array(file, allow_pickle=False, max_header_size=MAX_HEADER)
     # Reading beyond the end checks the CRC.
     file.read(1)
-    if dtype.kind == "U" and array.size and array.view(f"{dtype.byteorder}u4").max() > sys.maxunicode:
+    if dtype.kind == "U" and array.size and array.ravel("K").view(f"{dtype.byteorder}u4").max() > sys.maxunicode:
         raise NpzError(f"{where}: holds text of no characters")
-    return array.reshape(shape, order=order)
+    return array
 
 
-def _header(file: io.BufferedIOBase) -> tuple[tuple[int, ...], str, np.dtype, int]:
-    """Shape, order ("C" or "F"), type and length of the header.
-
-    Source: NEP 1.
-    """
-    magic = file.read(8)
-    wide = magic[6:7] != b"\x01"
-    if magic[:6] != b"\x93NUMPY" or magic[6] not in (1, 2, 3):
-        raise ValueError("it is no .npy file")
-    raw = file.read(4 if wide else 2)
-    (length,) = struct.unpack("<I" if wide else "<H", raw)
-    if length > 4096:
-        raise ValueError(f"a header of {length:,} bytes")
-    about = ast.literal_eval(file.read(length).decode("latin1"))
-    shape, descr = about["shape"], about["descr"]
-    if not isinstance(descr, str) or not all(type(n) is int and 0 <= n < 2**62 for n in shape):
-        raise ValueError("a header of other than plain numbers")
-    return shape, "F" if about["fortran_order"] else "C", np.dtype(descr), len(magic) + len(raw) + length
+def _header(file: io.BufferedIOBase) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type that the header says. Version 3 is for names of fields, which are refused."""
+    readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+    version = npy.read_magic(file)
+    if version not in readers:
+        raise ValueError(f"it is of version {version}")
+    shape, _, dtype = readers[version](file, max_header_size=MAX_HEADER)
+    return shape, dtype

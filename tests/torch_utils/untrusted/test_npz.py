@@ -33,7 +33,31 @@ def test_text_is_of_characters(tmp_path, order):
                 assert file["a"].tolist() == ["a\U0010ffff"]
 
 
-@pytest.mark.parametrize("header", ["-" * 4000 + "1", "(" * 4000, "[" * 90 + "]" * 90, "9" * 4000, "{'descr': '<f4'}"])
+@pytest.mark.parametrize(
+    "shape", ["(-1, -1)", "(-1,)", "(0, -1)", "(True, 2)", "(2**1,)", f"(0, {2**70})", "1", "()()"]
+)
+def test_shapes_of_no_array_are_refused(tmp_path, shape):
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}"
+    with (
+        open_npz(write_npz(tmp_path / "a.npz", header, bytes(4))) as file,
+        pytest.raises(NpzError, match=r"npz\[a\]: "),
+    ):
+        file["a"]
+
+
+@pytest.mark.parametrize("descr", ["'O'", "'<U0'", "'<M8'", "[('x', '<f4')]", "'(1,)<f4'", "'<f4' * 2"])
+def test_types_of_no_numbers_and_no_text_are_refused(tmp_path, descr):
+    header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': (1,)}}"
+    with (
+        open_npz(write_npz(tmp_path / "a.npz", header, bytes(4))) as file,
+        pytest.raises(NpzError, match=r"npz\[a\]: "),
+    ):
+        file["a"]
+
+
+@pytest.mark.parametrize(
+    "header", ["-" * 4000 + "1", "(" * 4000, "[" * 90 + "]" * 90, "9" * 4000, "{'descr': '<f4'}", "{'", "'''"]
+)
 def test_headers_of_no_array_are_refused(tmp_path, header):
     with open_npz(write_npz(tmp_path / "a.npz", header, bytes(4))) as file, pytest.raises(NpzError, match="damaged"):
         file["a"]
