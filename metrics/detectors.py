@@ -81,7 +81,7 @@ class DetectorFiles:
             self._loaded[name] = make()
         return self._loaded[name]
 
-    def lpips_distance(self) -> tuple[Callable[[Tensor, Tensor], Tensor], str]:
+    def get_lpips(self) -> tuple[Callable[[Tensor, Tensor], Tensor], str]:
         """LPIPS between two batches of float images in [-1, 1], as [N]; and the hash of its weights."""
         if "lpips" not in self._loaded:
             self._loaded["lpips"] = self._lpips()

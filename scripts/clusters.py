@@ -165,23 +165,24 @@ def main(
     outdir = outdir or run_dir / "clusters"
 
     from ggdr.scripts.viewing.cluster_files import ClusterFolder, file_name
+    from ggdr.scripts.viewing.cluster_request import ClusterRequest
     from ggdr.scripts.viewing.cluster_sheets import ClusterError, ClusterOptions
     from ggdr.scripts.viewing.over_training import show_run
-    from ggdr.scripts.viewing.side_by_side import Look, in_words, read_photographs, show_networks
+    from ggdr.scripts.viewing.side_by_side import in_words, read_photographs, show_networks
     from ggdr.scripts.viewing.snapshot_features import SnapshotNetworks
 
     if len({file_name(name) for name in names}) < len(names):
         raise bad_parameter(f"expected a folder's name of its own for each network, got {', '.join(names)}", "--label")
     torch_device = choose_device(device)
     options = ClusterOptions(num_clusters, distance == "cosine", seed)
-    look = Look(seeds, layers, class_idx, truncation_psi, batch_size, options, torch_device)
+    request = ClusterRequest(seeds, layers, class_idx, truncation_psi, batch_size, options, torch_device)
     with cli_errors():
         paths = list(networks) if run_dir is None else snapshots_of(run_dir, max_snapshots)
         # Of a run, the last one; the others are opened one by one.
         opened = [SnapshotNetworks(path, torch_device) for path in (networks or paths[-1:])]
         for net in opened:
             check_class(net.path, net.G, class_idx)
-        look.layers_in(opened)
+        request.layers_in(opened)
         photos = None if photographs is None else read_photographs(photographs, opened, max_images)
         make_folder(outdir)
         prepare_ops(ops, torch_device)
@@ -191,10 +192,10 @@ def main(
     with writing_images(outdir, batch_size), progress_bars() as progress:
         try:
             if run_dir is None:
-                show_networks(opened, names, folder, look, photos, progress)
+                show_networks(opened, names, folder, request, photos, progress)
             else:
                 kind = None if animation_format == "none" else animation_format
-                show_run(paths, folder, look, progress, animation_format=kind)
+                show_run(paths, folder, request, progress, animation_format=kind)
         except ClusterError as error:
             raise bad_parameter(str(error), "--clusters") from error
         folder.write_index()

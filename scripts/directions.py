@@ -33,7 +33,7 @@ from ggdr.scripts.options.parameters import (
     ops_option,
     prepare_ops,
 )
-from ggdr.scripts.options.pictures import fitted, noise_option, size_option
+from ggdr.scripts.options.pictures import fit_to_sheet, noise_option, size_option
 from ggdr.scripts.options.progress import progress_bars
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def main(
         def row_of_each_seed(vector: Tensor, amounts: Tensor) -> list[list[np.ndarray]]:
             moved = move(ws, vector, amounts, directions.layers).flatten(0, 1)
             images = pictures(G, moved, batch_size=batch_size, noise_mode=noise_mode)
-            flat = [fitted(image, size) for image in images]
+            flat = [fit_to_sheet(image, size) for image in images]
             return [flat[i : i + steps] for i in range(0, len(flat), steps)]
 
         _save_sheets(row_of_each_seed, directions, seeds, strength, steps, outdir)

@@ -28,7 +28,7 @@ from ggdr.scripts.options.pictures import (
     check_cutoff,
     check_fps,
     cutoff_option,
-    fitted,
+    fit_to_sheet,
     fps_option,
     noise_option,
     out_option,
@@ -209,7 +209,7 @@ def _save_sheet(
     strips: list[list[list[np.ndarray]]] = [[] for _ in range(num_cells)]
     with progress_bars() as progress:
         for segment in range(walk.num_segments):
-            flat = [fitted(image, size) for image in images(segment + part)]
+            flat = [fit_to_sheet(image, size) for image in images(segment + part)]
             for cell, strip in enumerate(strips):
                 strip.append(flat[cell::num_cells])
             progress("rows", segment + 1, walk.num_segments)

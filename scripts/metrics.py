@@ -181,7 +181,7 @@ def _measure(command: dict[str, Any], specs: list[MetricSpec], group: ProcessGro
     if command["network"] is not None:
         choices = {name: command[name] for name in ("seed", "psi", "noise_mode")}
         generator = SnapshotGenerator(command["network"], group.device, labels=find_labels(reals), **choices)
-        fakes, paths = generator.images(max(spec.num for spec in specs)), generator.path_lengths
+        fakes, paths = generator.images(max(spec.num for spec in specs)), generator.measure_paths
     elif command["fakes"] is not None:
         fakes = open_images(command["fakes"], workers=command["workers"])
     warnings = comparison_warnings(reals, fakes)
@@ -192,7 +192,7 @@ def _measure(command: dict[str, Any], specs: list[MetricSpec], group: ProcessGro
             detectors,
             reals=reals,
             fakes=fakes,
-            path_lengths=paths,
+            measure_paths=paths,
             cache=FeatureCache(cache_folder("metrics") if command["use_cache"] else None),
             group=group,
             batch=command["batch_size"],

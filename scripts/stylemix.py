@@ -22,7 +22,14 @@ from ggdr.scripts.options.network import (
     writing_images,
 )
 from ggdr.scripts.options.parameters import choose_device, device_option, ops_option, prepare_ops
-from ggdr.scripts.options.pictures import check_cutoff, cutoff_option, fitted, noise_option, out_option, size_option
+from ggdr.scripts.options.pictures import (
+    check_cutoff,
+    cutoff_option,
+    fit_to_sheet,
+    noise_option,
+    out_option,
+    size_option,
+)
 from ggdr.scripts.options.progress import progress_bars
 
 if TYPE_CHECKING:
@@ -93,7 +100,7 @@ def main(
     prepare_ops(ops, torch_device)
 
     from ggdr.stylegan2.latent.sampling import latents_of_seeds, map_latents, pictures
-    from ggdr.stylegan2.latent.style_mixing import mix_styles
+    from ggdr.stylegan2.latent.style_mixing import mix_style_table
     from ggdr.torch_utils.pictures.images import save_image
 
     ws = map_latents(
@@ -106,12 +113,12 @@ def main(
     base, style = ws.split([len(row_seeds), len(column_seeds)])
 
     def images_of(ws: Tensor) -> list[np.ndarray]:
-        return [fitted(image, size) for image in pictures(G, ws, batch_size=batch_size, noise_mode=noise_mode)]
+        return [fit_to_sheet(image, size) for image in pictures(G, ws, batch_size=batch_size, noise_mode=noise_mode)]
 
     with writing_images(out, batch_size, "--out"), progress_bars() as progress:
         tables: dict[str, list[list[np.ndarray]]] = {title: [] for title in panels}
         for i, (title, layers) in enumerate(panels.items()):
-            for j, row in enumerate(mix_styles(base, style, layers)):
+            for j, row in enumerate(mix_style_table(base, style, layers)):
                 tables[title].append(images_of(row))
                 progress("rows", i * len(base) + j + 1, len(panels) * len(base))
         save_image(_sheet(tables, images_of(base), images_of(style), row_seeds, column_seeds), out)

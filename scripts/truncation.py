@@ -27,7 +27,7 @@ from ggdr.scripts.options.pictures import (
     check_cutoff,
     check_fps,
     cutoff_option,
-    fitted,
+    fit_to_sheet,
     fps_option,
     noise_option,
     out_option,
@@ -130,7 +130,7 @@ def main(
         """The image of every seed."""
         ws = map_latents(G, z, class_idx, truncation_psi=psi, truncation_cutoff=truncation_cutoff)
         images = pictures(G, ws, batch_size=batch_size, noise_mode=noise_mode)
-        return [fitted(image, size) for image in images]
+        return [fit_to_sheet(image, size) for image in images]
 
     with writing_images(out, batch_size, "--out"):
         if video:
