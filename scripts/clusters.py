@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from ggdr.scripts.errors import CliError, cli_errors
+from ggdr.scripts.errors import cli_errors
 from ggdr.scripts.options.network import (
     SNAPSHOT_FILE,
     ReadBy,
@@ -167,8 +167,8 @@ def main(
     from ggdr.scripts.viewing.cluster_files import ClusterFolder, file_name
     from ggdr.scripts.viewing.cluster_request import ClusterRequest
     from ggdr.scripts.viewing.cluster_sheets import ClusterError, ClusterOptions
-    from ggdr.scripts.viewing.over_training import show_run
-    from ggdr.scripts.viewing.side_by_side import in_words, read_photographs, show_networks
+    from ggdr.scripts.viewing.over_training import show_run, snapshots_of
+    from ggdr.scripts.viewing.side_by_side import in_words, network_names, read_photographs, show_networks
     from ggdr.scripts.viewing.snapshot_features import SnapshotNetworks
 
     if len({file_name(name) for name in names}) < len(names):
@@ -206,23 +206,3 @@ def main(
         if in_words(numbers):
             click.echo(f"{numbers['network']}, {numbers['layer']}: {in_words(numbers)}")
     click.echo(f"{len(folder.sheets)} sheets written to {outdir}")
-
-
-def snapshots_of(run_dir: Path, most: int) -> list[Path]:
-    """At most `most` snapshots of a run, in the order of training, the last one among them.
-
-    Raises:
-        CliError: there is none.
-    """
-    paths = sorted(run_dir.glob("network-snapshot-*.safetensors"))
-    if not paths:
-        raise CliError(f"--run: {run_dir} holds no network-snapshot-*.safetensors yet")
-    return paths[::-1][:: -(-len(paths) // most)][::-1]
-
-
-def network_names(paths: tuple[Path, ...]) -> tuple[str, ...]:
-    """The files' names, with their folders' where that is not enough to tell them apart."""
-    names = [path.stem for path in paths]
-    if len(set(names)) < len(names):
-        names = [f"{path.resolve().parent.name}-{path.stem}" for path in paths]
-    return tuple(names if len(set(names)) == len(names) else [f"{i}-{name}" for i, name in enumerate(names)])

@@ -17,6 +17,7 @@ from ggdr.scripts.viewing.cluster_request import ClusterRequest, describe_cluste
 from ggdr.scripts.viewing.cluster_sheets import NetworkView, label_pictures, view_network
 from ggdr.scripts.viewing.snapshot_features import SnapshotNetworks
 from ggdr.torch_utils.atomic_write import atomic_write
+from ggdr.torch_utils.checkpoint import SnapshotError
 from ggdr.torch_utils.pictures.animation import save_animation
 from ggdr.torch_utils.pictures.plot_style import COLORS, STYLE
 from ggdr.torch_utils.pictures.sheets import contact_sheet
@@ -27,6 +28,18 @@ IN_ANIMATION = 8  # latents beside each other
 SECONDS_A_SNAPSHOT = 0.5
 AGREEMENT_FILE = "over-training-agreement.png"
 Shown = list[tuple[int, NetworkView]]  # nimg of each snapshot, ascending
+
+
+def snapshots_of(run_dir: Path, most: int) -> list[Path]:
+    """At most `most` snapshots of a run, in the order of training, the last one among them.
+
+    Raises:
+        SnapshotError: there is none.
+    """
+    paths = sorted(run_dir.glob("network-snapshot-*.safetensors"))
+    if not paths:
+        raise SnapshotError(f"--run: {run_dir} holds no network-snapshot-*.safetensors yet")
+    return paths[::-1][:: -(-len(paths) // most)][::-1]
 
 
 def show_run(

@@ -31,6 +31,14 @@ from ggdr.torch_utils.checkpoint import SnapshotError
 NEEDED_ROWS = {"generator": 1, "discriminator": 3, "photographs": 2}
 
 
+def network_names(paths: Sequence[Path]) -> tuple[str, ...]:
+    """The files' names, with their folders' where that is not enough to tell them apart."""
+    names = [path.stem for path in paths]
+    if len(set(names)) < len(names):
+        names = [f"{path.resolve().parent.name}-{path.stem}" for path in paths]
+    return tuple(names if len(set(names)) == len(names) else [f"{i}-{name}" for i, name in enumerate(names)])
+
+
 def show_networks(
     networks: Sequence[SnapshotNetworks],
     names: Sequence[str],

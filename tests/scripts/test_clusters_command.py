@@ -14,8 +14,9 @@ from click.testing import CliRunner, Result
 from PIL import Image, ImageSequence
 
 from ggdr.label_images import palette
-from ggdr.scripts.clusters import main, parse_clusters, parse_layers, snapshots_of
+from ggdr.scripts.clusters import main, parse_clusters, parse_layers
 from ggdr.scripts.viewing.cluster_sheets import ClusterError, ClusterOptions, view_network, view_photographs
+from ggdr.scripts.viewing.over_training import snapshots_of
 from ggdr.scripts.viewing.snapshot_features import SnapshotFeatures, SnapshotNetworks
 from ggdr.stylegan2.latent.sampling import generate_images
 from tests.conftest import write_dataset
