@@ -25,6 +25,7 @@ from ggdr.torch_utils.data.workers import WorkerDied
 
 
 def _power_of_two(ctx: click.Context, param: click.Parameter, value: int | None) -> int | None:
+    """BadParameter for other sides of images."""
     if value is not None and (value < 8 or value & (value - 1)):
         raise click.BadParameter(f"{value} is not a power of two >= 8 (8, 16, 32, ...)")
     return value
@@ -191,6 +192,7 @@ def _sigterm_unwinds() -> Iterator[None]:
 
 
 def _exit(signum: int, frame: FrameType | None) -> None:
+    """Ends the process with the exit code that shells give this signal."""
     sys.exit(128 + signum)
 
 
