@@ -9,6 +9,7 @@ from typing import Any
 
 
 def _settings_line(r: Mapping[str, Any]) -> str:
+    """What was timed, and where."""
     where = r["gpu"] if "gpu" in r else f"{r['threads']} thread(s) of {r['processor']}"
     return (
         f"{r['cfg']}, {r['resolution']}x{r['resolution']}, batch {r['batch']}, channels "
@@ -17,6 +18,7 @@ def _settings_line(r: Mapping[str, Any]) -> str:
 
 
 def _augmentation(r: Mapping[str, Any]) -> str:
+    """Its mode, pipe and probability."""
     return "none" if r["aug"] == "noaug" else f"{r['aug']} {r['augpipe']}, p = {r['p']:g}"
 
 
@@ -62,4 +64,5 @@ def table_json(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _without_memory(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A result without the peak of memory, which is of all variants together."""
     return {name: value for name, value in result.items() if name != "peak_memory_mib"}
