@@ -22,7 +22,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from ggdr.scripts.benches.drawn_images import draw_pictures, write_images
-from ggdr.scripts.benches.train import resolve_settings
+from ggdr.scripts.benches.step_timing import resolve_settings
 from ggdr.scripts.training.hosts import HOSTS
 from ggdr.scripts.training.run import tune_process
 from ggdr.scripts.training.settings import HALF_DTYPES

@@ -16,7 +16,7 @@ from torch import Tensor
 from ggdr.metrics.compute import Compared, Values, compute
 from ggdr.metrics.detector import Detector
 from ggdr.metrics.detectors import DetectorFiles
-from ggdr.metrics.extract import Extracted, MetricError, Progress, Want, extract, together
+from ggdr.metrics.extract import Extracted, FeatureRequest, MetricError, Progress, extract, together
 from ggdr.metrics.feature_cache import FeatureCache
 from ggdr.metrics.image_sets import ImageSource
 from ggdr.metrics.names import MetricSpec
@@ -41,19 +41,19 @@ class Job:
     """What is to be compared, and how.
 
     Attributes:
-        detectors:    loads them on demand; has the mode and the device.
-        reals:        images, or stored statistics; None where no metric needs them.
-        fakes:        images; None where only path lengths are asked for.
-        path_lengths: of the generator that makes the fakes, if one does.
-        batch:        images at once in one process.
-        seed:         of KID's and FID-infinity's subsets.
-        warnings:     for every result.
+        detectors:     loads them on demand; has the mode and the device.
+        reals:         images, or stored statistics; None where no metric needs them.
+        fakes:         images; None where only path lengths are asked for.
+        measure_paths: of the generator that makes the fakes, if one does.
+        batch:         images at once in one process.
+        seed:          of KID's and FID-infinity's subsets.
+        warnings:      for every result.
     """
 
     detectors: DetectorFiles
     reals: ImageSource | StoredReals | None = None
     fakes: ImageSource | None = None
-    path_lengths: PathLengths | None = None
+    measure_paths: PathLengths | None = None
     cache: FeatureCache = FeatureCache(None)
     group: ProcessGroup = ProcessGroup()
     batch: int = 64
@@ -104,7 +104,7 @@ def check(specs: Sequence[MetricSpec], job: Job) -> None:
     """
     for spec in specs:
         if spec.kind == "ppl":
-            if job.path_lengths is None:
+            if job.measure_paths is None:
                 raise MetricError(f"{spec.name}: measures a generator, not images")
             continue
         if spec.needs_reals and job.reals is None:
@@ -184,11 +184,11 @@ def real_features(specs: Sequence[MetricSpec], job: Job) -> dict[str, Extracted 
     """By detector, from the cache where it has them."""
     if isinstance(job.reals, StoredReals):
         return {spec.detector: job.reals.gaussian for spec in specs}
-    wants: dict[str, Want] = {}
+    wants: dict[str, FeatureRequest] = {}
     for spec in specs:
         by_rows = spec.kind in ("kid", "pr", "dc", "intra_fid")
         keep = min(spec.max_reals or job.reals.num, job.reals.num) if by_rows else 0
-        wants[spec.detector] = wants.get(spec.detector, Want()) | Want(keep)
+        wants[spec.detector] = wants.get(spec.detector, FeatureRequest()) | FeatureRequest(keep)
     found: dict[str, Extracted | Gaussian] = {}
     if job.group.is_main:
         loaded = {name: job.cache.load(job.reals, job.detectors.get(name), want) for name, want in wants.items()}
@@ -207,17 +207,17 @@ def _fake_features(specs: Sequence[MetricSpec], job: Job) -> dict[str, Extracted
     if not specs:
         return {}
     num = max(spec.num for spec in specs)
-    wants: dict[str, Want] = {}
+    wants: dict[str, FeatureRequest] = {}
     for spec in specs:
         # Mean and covariance of a part need its rows too.
         by_rows = spec.kind in ("kid", "pr", "dc", "intra_fid", "fidinf") or (spec.kind == "fid" and spec.num < num)
-        want = Want(spec.num if by_rows else 0, spec.num if spec.kind == "is" else 0)
-        wants[spec.detector] = wants.get(spec.detector, Want()) | want
+        want = FeatureRequest(spec.num if by_rows else 0, spec.num if spec.kind == "is" else 0)
+        wants[spec.detector] = wants.get(spec.detector, FeatureRequest()) | want
     return _extract("fakes", job.fakes, num, wants, job)
 
 
 def _extract(
-    what: str, source: ImageSource, num: int, wants: dict[str, Want], job: Job, *, spread: bool = False
+    what: str, source: ImageSource, num: int, wants: dict[str, FeatureRequest], job: Job, *, spread: bool = False
 ) -> dict[str, Extracted]:
     return extract(
         source,
@@ -241,7 +241,7 @@ def _all_lengths(spec: MetricSpec, job: Job) -> Tensor:
         numbers = range(start, min(start + step, spec.num))
         mine = numbers[group.rank :: group.world]
         with together(group):
-            share = job.path_lengths(spec, mine or numbers[:1], distance)[: len(mine)]
+            share = job.measure_paths(spec, mine or numbers[:1], distance)[: len(mine)]
         lengths.append(group.gather_rows(share, len(numbers)).cpu())
         if job.progress is not None and group.is_main:
             job.progress("paths", numbers[-1] + 1, spec.num)

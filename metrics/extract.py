@@ -26,7 +26,7 @@ class MetricError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Want:
+class FeatureRequest:
     """What is to be kept of one detector's output.
 
     Attributes:
@@ -37,8 +37,8 @@ class Want:
     keep: int = 0
     logits: int = 0
 
-    def __or__(self, other: Want) -> Want:
-        return Want(max(self.keep, other.keep), max(self.logits, other.logits))
+    def __or__(self, other: FeatureRequest) -> FeatureRequest:
+        return FeatureRequest(max(self.keep, other.keep), max(self.logits, other.logits))
 
 
 @dataclass
@@ -70,7 +70,7 @@ class Extracted:
 
 def extract(
     source: ImageSource,
-    detectors: Mapping[str, tuple[Detector, Want]],
+    detectors: Mapping[str, tuple[Detector, FeatureRequest]],
     *,
     num: int,
     batch: int,

@@ -14,7 +14,7 @@ import safetensors
 import safetensors.torch
 
 from ggdr.metrics.detector import Detector
-from ggdr.metrics.extract import Extracted, Want
+from ggdr.metrics.extract import Extracted, FeatureRequest
 from ggdr.metrics.image_sets import ImageSource
 from ggdr.metrics.stats import FeatureStats
 from ggdr.torch_utils.atomic_write import atomic_write
@@ -30,7 +30,7 @@ class FeatureCache:
 
     folder: Path | None
 
-    def load(self, source: ImageSource, detector: Detector, want: Want) -> Extracted | None:
+    def load(self, source: ImageSource, detector: Detector, want: FeatureRequest) -> Extracted | None:
         """What is stored for these images and this detector, if it suffices."""
         path = self._path(source, detector)
         if path is None or want.logits:

@@ -134,7 +134,7 @@ class ArrayImages:
 
     def batches(self, numbers: Iterable[np.ndarray]) -> Iterator[Tensor]:
         for array in numbers:
-            yield as_rgb(torch.from_numpy(self.images[array]).permute(0, 3, 1, 2))
+            yield take_rgb(torch.from_numpy(self.images[array]).permute(0, 3, 1, 2))
 
     def describe(self) -> dict[str, Any]:
         height, width = self.images.shape[1:3]
@@ -170,7 +170,7 @@ class GeneratedImages:
 
     def batches(self, numbers: Iterable[np.ndarray]) -> Iterator[Tensor]:
         for array in numbers:
-            yield as_rgb(self.draw([int(i) for i in array]))
+            yield take_rgb(self.draw([int(i) for i in array]))
 
     def describe(self) -> dict[str, Any]:
         return dict(self.about)
@@ -179,7 +179,7 @@ class GeneratedImages:
         return None
 
 
-def as_rgb(images_u8: Tensor) -> Tensor:
+def take_rgb(images_u8: Tensor) -> Tensor:
     """uint8 [N, 1, 3 or 4, H, W] as [N, 3, H, W]: grey is repeated, transparency left out."""
     return images_u8.expand(-1, 3, -1, -1) if images_u8.shape[1] == 1 else images_u8[:, :3]
 

@@ -40,7 +40,7 @@ def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     return F.normalize(a * angle.cos() + F.normalize(across, dim=1) * angle.sin(), dim=1)
 
 
-def path_lengths(
+def perceptual_path_lengths(
     mapping: Callable[[Tensor, Tensor], Tensor],
     synthesis: Callable[[Tensor], Tensor],
     distance: Callable[[Tensor, Tensor], Tensor],

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ggdr.torch_utils.downloads import WeightsError
-from ggdr.torch_utils.untrusted.state_dicts import misfits
+from ggdr.torch_utils.untrusted.state_dicts import describe_misfits
 from ggdr.torch_utils.untrusted.torch_files import TensorFileError, read_tensor_file
 
 NO_WEIGHTS_HINT = "Metrics named _offline need no weights."  # for those who cannot download any
@@ -39,7 +39,7 @@ def load_weights(
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"{path}: not a state dict of tensors by name; expected {what}")
     state = {name: t for name, t in state.items() if name in shapes or not (ignored and re.search(ignored, name))}
-    wrong = misfits(state, shapes)
+    wrong = describe_misfits(state, shapes)
     if wrong:
         raise WeightsError(f"{path}: not {what}; tensors {wrong}")
     return {name: state[name].float() for name in shapes}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from ggdr.scripts.errors import CliError, cli_errors
+from ggdr.scripts.errors import cli_errors
 from ggdr.scripts.options.network import (
     SNAPSHOT_FILE,
     ReadBy,
@@ -165,23 +165,24 @@ def main(
     outdir = outdir or run_dir / "clusters"
 
     from ggdr.scripts.viewing.cluster_files import ClusterFolder, file_name
+    from ggdr.scripts.viewing.cluster_request import ClusterRequest
     from ggdr.scripts.viewing.cluster_sheets import ClusterError, ClusterOptions
-    from ggdr.scripts.viewing.over_training import show_run
-    from ggdr.scripts.viewing.side_by_side import Look, in_words, read_photographs, show_networks
+    from ggdr.scripts.viewing.over_training import show_run, snapshots_of
+    from ggdr.scripts.viewing.side_by_side import in_words, network_names, read_photographs, show_networks
     from ggdr.scripts.viewing.snapshot_features import SnapshotNetworks
 
     if len({file_name(name) for name in names}) < len(names):
         raise bad_parameter(f"expected a folder's name of its own for each network, got {', '.join(names)}", "--label")
     torch_device = choose_device(device)
     options = ClusterOptions(num_clusters, distance == "cosine", seed)
-    look = Look(seeds, layers, class_idx, truncation_psi, batch_size, options, torch_device)
+    request = ClusterRequest(seeds, layers, class_idx, truncation_psi, batch_size, options, torch_device)
     with cli_errors():
         paths = list(networks) if run_dir is None else snapshots_of(run_dir, max_snapshots)
         # Of a run, the last one; the others are opened one by one.
         opened = [SnapshotNetworks(path, torch_device) for path in (networks or paths[-1:])]
         for net in opened:
             check_class(net.path, net.G, class_idx)
-        look.layers_in(opened)
+        request.layers_in(opened)
         photos = None if photographs is None else read_photographs(photographs, opened, max_images)
         make_folder(outdir)
         prepare_ops(ops, torch_device)
@@ -191,10 +192,10 @@ def main(
     with writing_images(outdir, batch_size), progress_bars() as progress:
         try:
             if run_dir is None:
-                show_networks(opened, names, folder, look, photos, progress)
+                show_networks(opened, names, folder, request, photos, progress)
             else:
                 kind = None if animation_format == "none" else animation_format
-                show_run(paths, folder, look, progress, animation_format=kind)
+                show_run(paths, folder, request, progress, animation_format=kind)
         except ClusterError as error:
             raise bad_parameter(str(error), "--clusters") from error
         folder.write_index()
@@ -205,23 +206,3 @@ def main(
         if in_words(numbers):
             click.echo(f"{numbers['network']}, {numbers['layer']}: {in_words(numbers)}")
     click.echo(f"{len(folder.sheets)} sheets written to {outdir}")
-
-
-def snapshots_of(run_dir: Path, most: int) -> list[Path]:
-    """At most `most` snapshots of a run, in the order of training, the last one among them.
-
-    Raises:
-        CliError: there is none.
-    """
-    paths = sorted(run_dir.glob("network-snapshot-*.safetensors"))
-    if not paths:
-        raise CliError(f"--run: {run_dir} holds no network-snapshot-*.safetensors yet")
-    return paths[::-1][:: -(-len(paths) // most)][::-1]
-
-
-def network_names(paths: tuple[Path, ...]) -> tuple[str, ...]:
-    """The files' names, with their folders' where that is not enough to tell them apart."""
-    names = [path.stem for path in paths]
-    if len(set(names)) < len(names):
-        names = [f"{path.resolve().parent.name}-{path.stem}" for path in paths]
-    return tuple(names if len(set(names)) == len(names) else [f"{i}-{name}" for i, name in enumerate(names)])

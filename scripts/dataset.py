@@ -4,45 +4,28 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import replace
-from functools import partial
-from itertools import chain
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 import click
-import numpy as np
 
 from ggdr.scripts.errors import CliError
 from ggdr.scripts.options.progress import progress_bars
-from ggdr.torch_utils.data.archives import Source, open_source, spread
-from ggdr.torch_utils.data.convert import (
-    FILTERS,
-    SMALL_POLICIES,
-    TRANSFORMS,
-    Conversion,
-    check_resolution,
-    convert_batch,
-)
+from ggdr.torch_utils.data.convert import FILTERS, SMALL_POLICIES, TRANSFORMS
+from ggdr.torch_utils.data.convert_dataset import ConvertedDataset, convert_dataset
 from ggdr.torch_utils.data.image_files import IMAGE_SUFFIXES, DataError
-from ggdr.torch_utils.data.labels import LabelTable
-from ggdr.torch_utils.data.workers import WorkerDied, cpu_count, map_in_order
-from ggdr.torch_utils.data.writer import new_dataset
-
-# A message to a worker: enough images that its cost does not count, few enough that memory stays small.
-_BATCH_IMAGES = 256
-_BATCH_BYTES = 4 * 2**20
+from ggdr.torch_utils.data.workers import WorkerDied
 
 
 def _power_of_two(ctx: click.Context, param: click.Parameter, value: int | None) -> int | None:
+    """BadParameter for other sides of images."""
     if value is not None and (value < 8 or value & (value - 1)):
         raise click.BadParameter(f"{value} is not a power of two >= 8 (8, 16, 32, ...)")
     return value
@@ -145,101 +128,27 @@ def main(
     _check_destination(source, dest, overwrite)
     started = time.monotonic()
     try:
-        opened = open_source(source)
-        conversion = Conversion(
-            resolution=resolution or opened.default_resolution,
-            transform=transform,
-            filter=filter_,
-            channels=int(channels),
-            small=small or opened.small,
-            compress=compress,
-        )
-        indices = spread(opened.count, max_images)
-        if conversion.resolution is None:
-            conversion = replace(conversion, expected_size=_size_of_first(opened, indices[0], conversion))
-        table = opened.labels if labels else None
-        with (
-            _sigterm_unwinds(),
-            closing(_convert(opened, indices, conversion, workers or cpu_count())) as pngs,
-            new_dataset(dest, overwrite=overwrite) as add,
-        ):
-            count = _write(_progress(pngs, len(indices)), indices, table, add)
-            if not count:
-                raise DataError(f"{source}: every image is smaller than --resolution {conversion.resolution}")
+        with _sigterm_unwinds(), progress_bars() as progress:
+            converted = convert_dataset(
+                source,
+                dest,
+                resolution=resolution,
+                transform=transform,
+                filter=filter_,
+                channels=int(channels),
+                small=small,
+                compress=compress,
+                max_images=max_images,
+                use_labels=labels,
+                num_workers=workers,
+                overwrite=overwrite,
+                progress=lambda done, total: progress("images", done, total),
+            )
     except (DataError, WorkerDied) as error:
         raise CliError(f"{error}\n{dest} was not written.") from error
     except OSError as error:
         raise CliError(f"{dest}: cannot be written ({error.strerror or error})") from error
-    _summarise(dest, count, len(indices), conversion, table, time.monotonic() - started)
-
-
-# Conversion.
-
-
-def _size_of_first(source: Source, index: int, conversion: Conversion) -> tuple[int, int]:
-    """(width, height) of the first image after cropping, which all must share."""
-    for where, raw in source.items([index]):
-        pixels = conversion(raw, where)
-        size = (pixels.shape[1], pixels.shape[0])
-        try:
-            check_resolution(size, where)
-        except DataError as error:
-            raise DataError(
-                f"{error}; give --resolution to bring all images to one size, and --transform center-crop if some are "
-                "not square"
-            ) from error
-    return size
-
-
-def _batches(items: Iterable[tuple[str, bytes | np.ndarray]]) -> Iterator[list]:
-    """Group items up to _BATCH_IMAGES or _BATCH_BYTES."""
-    batch, size = [], 0
-    for where, raw in items:
-        batch.append((where, raw))
-        size += len(raw) if isinstance(raw, bytes) else raw.nbytes
-        if len(batch) == _BATCH_IMAGES or size >= _BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-def _convert(source: Source, indices: Sequence[int], conversion: Conversion, workers: int) -> Iterator[bytes | None]:
-    """PNG files in the order of indices."""
-    batches = _batches(source.items(indices))
-    first = next(batches)
-    convert = partial(convert_batch, conversion)
-    if workers == 1 or len(first) == len(indices):
-        converted = map(convert, chain([first], batches))
-    else:
-        converted = map_in_order(convert, chain([first], batches), workers)
-    for pngs in converted:
-        yield from pngs
-
-
-def _write(
-    pngs: Iterable[bytes | None],
-    indices: Iterable[int],
-    table: LabelTable | None,
-    add: Callable[[str, bytes], None],
-) -> int:
-    """Write the images and dataset.json; returns the number of images."""
-    entries = []
-    for index, png in zip(indices, pngs, strict=True):
-        if png is None:
-            continue
-        number = len(entries)
-        name = f"{number // 1000:05d}/img{number:08d}.png"
-        add(name, png)
-        entries.append([name, table.values[index].tolist()] if table else name)
-    meta: dict[str, object] = {"labels": entries if table else None}
-    if table and table.classes:
-        meta["classes"] = table.classes
-    add("dataset.json", json.dumps(meta).encode())
-    return len(entries)
-
-
-# Destination.
+    click.echo(_summary(dest, converted, time.monotonic() - started))
 
 
 def _check_destination(source: str, dest: Path, overwrite: bool) -> None:
@@ -283,31 +192,19 @@ def _sigterm_unwinds() -> Iterator[None]:
 
 
 def _exit(signum: int, frame: FrameType | None) -> None:
+    """Ends the process with the exit code that shells give this signal."""
     sys.exit(128 + signum)
 
 
-# What the user sees.
-
-
-def _progress(pngs: Iterator[bytes | None], total: int) -> Iterator[bytes | None]:
-    """Pass pngs on, with a progress bar."""
-    with progress_bars() as progress:
-        for done, png in enumerate(pngs, 1):
-            yield png
-            if done % 64 == 0 or done == total:
-                progress("images", done, total)
-
-
-def _summarise(
-    dest: Path, count: int, asked: int, conversion: Conversion, table: LabelTable | None, seconds: float
-) -> None:
-    side = conversion.resolution or conversion.expected_size[0]
-    plural = "" if conversion.channels == 1 else "s"
-    parts = [f"{dest}: {count} images, {side}x{side}, {conversion.channels} channel{plural}"]
-    if table is not None:
-        parts.append(f"{table.c_dim} classes" if table.is_onehot else f"labels of length {table.c_dim}")
-    if count < asked:
-        parts.append(f"{asked - count} smaller ones left out")
+def _summary(dest: Path, converted: ConvertedDataset, seconds: float) -> str:
+    """What was written, in a line."""
+    side, channels, count = converted.resolution, converted.channels, converted.num_images
+    parts = [f"{dest}: {count} images, {side}x{side}, {channels} channel{'' if channels == 1 else 's'}"]
+    if converted.labels is not None:
+        c_dim = converted.labels.c_dim
+        parts.append(f"{c_dim} classes" if converted.labels.is_onehot else f"labels of length {c_dim}")
+    if converted.num_left_out:
+        parts.append(f"{converted.num_left_out} smaller ones left out")
     files = [dest] if dest.is_file() else [path for path in dest.rglob("*") if path.is_file()]
     parts.append(f"{sum(path.stat().st_size for path in files) / 1e6:.1f} MB")
-    click.echo(", ".join(parts) + f" ({seconds:.1f} s, {count / seconds:.0f} images/s)")
+    return ", ".join(parts) + f" ({seconds:.1f} s, {count / seconds:.0f} images/s)"

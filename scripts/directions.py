@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,18 +32,12 @@ from ggdr.scripts.options.parameters import (
     ops_option,
     prepare_ops,
 )
-from ggdr.scripts.options.pictures import fitted, noise_option, size_option
+from ggdr.scripts.options.pictures import noise_option, size_option
 from ggdr.scripts.options.progress import progress_bars
 
 if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor
-
     from ggdr.stylegan2 import Generator
     from ggdr.stylegan2.latent.w_directions import Directions
-
-TITLES = {"sefa": "SeFa", "pca": "PCA"}
-WHAT_SHARE_IS = {"sefa": "of the style gain", "pca": "of the variance of W"}
 
 EXAMPLES = """\b
 Examples:
@@ -140,60 +133,18 @@ def main(
     make_folder(outdir)
     prepare_ops(ops, torch_device)
 
-    from ggdr.stylegan2.latent.sampling import latents_of_seeds, map_latents, pictures
-    from ggdr.stylegan2.latent.w_directions import find_directions, move, save_directions
+    from ggdr.scripts.viewing.direction_sheets import save_direction_sheets
+    from ggdr.scripts.viewing.renderer import Renderer
+    from ggdr.stylegan2.latent.w_directions import find_directions, save_directions
 
-    with writing_images(outdir, batch_size):
+    renderer = Renderer(G, class_idx, truncation_psi, noise_mode=noise_mode, batch_size=batch_size)
+    with writing_images(outdir, batch_size), progress_bars() as progress:
         if directions_file is None:
             directions = find_directions(G, method, layers, num=num, num_samples=samples, class_idx=class_idx)
             save_directions(outdir / "directions.safetensors", directions)
-        ws = map_latents(G, latents_of_seeds(seeds, G.z_dim), class_idx, truncation_psi=truncation_psi)
-
-        def row_of_each_seed(vector: Tensor, amounts: Tensor) -> list[list[np.ndarray]]:
-            moved = move(ws, vector, amounts, directions.layers).flatten(0, 1)
-            images = pictures(G, moved, batch_size=batch_size, noise_mode=noise_mode)
-            flat = [fitted(image, size) for image in images]
-            return [flat[i : i + steps] for i in range(0, len(flat), steps)]
-
-        _save_sheets(row_of_each_seed, directions, seeds, strength, steps, outdir)
+        how = {"strength": strength, "steps": steps, "size": size, "progress": progress}
+        save_direction_sheets(renderer, directions, seeds, outdir, **how)
     click.echo(f"{len(directions.vectors)} directions written to {outdir}")
-
-
-def _save_sheets(
-    row_of_each_seed: Callable[[Tensor, Tensor], list[list[np.ndarray]]],
-    directions: Directions,
-    seeds: list[int],
-    strength: float,
-    steps: int,
-    outdir: Path,
-) -> None:
-    """A sheet for each direction, and one of all directions at the first seed."""
-    import torch
-
-    from ggdr.torch_utils.pictures.images import save_image
-    from ggdr.torch_utils.pictures.sheets import contact_sheet
-
-    # Not linspace, which may miss 0 by a rounding.
-    amounts = strength * (2 * torch.arange(steps) - (steps - 1)) / (steps - 1)
-    columns = [f"{amount:+.3g} sd" if amount else "0" for amount in amounts.tolist()]
-    method, share_of = TITLES[directions.method], WHAT_SHARE_IS[directions.method]
-    overview: list[list[np.ndarray]] = []
-    rows: list[str] = []
-    with progress_bars() as progress:
-        for k, (vector, std) in enumerate(zip(directions.vectors, directions.std, strict=True)):
-            cells, share = row_of_each_seed(vector, amounts * std), float(directions.share[k])
-            overview.append(cells[0])
-            rows.append(f"{k}\n{share:.1%}")
-            title = f"{method} direction {k}: {share:.1%} {share_of}, sd {std:.2f}"
-            sheet = contact_sheet(cells, rows=[f"seed {seed}" for seed in seeds], columns=columns, title=title)
-            save_image(sheet, outdir / f"direction{k:02d}.png")
-            progress("sheets", k + 1, len(directions.vectors))
-    note = (
-        f"Seed {seeds[0]}, layers {spans(directions.layers)}. Percentages: {share_of}. "
-        "sd: standard deviation of W along the direction."
-    )
-    sheet = contact_sheet(overview, rows=rows, columns=columns, title=f"{method} directions", note=note)
-    save_image(sheet, outdir / "overview.png")
 
 
 def _check_num(G: Generator, method: str, num: int, layers: list[int], samples: int) -> None:

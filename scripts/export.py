@@ -4,12 +4,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +13,7 @@ from click.core import ParameterSource
 from ggdr.scripts.errors import CliError, cli_errors
 from ggdr.scripts.options.network import ReadBy, make_folder, network_option
 from ggdr.scripts.options.parameters import bad_parameter, choose_device, device_option, prepare_ops
-from ggdr.scripts.options.pictures import check_cutoff, cutoff_option, noise_option
+from ggdr.scripts.options.pictures import cutoff_option, noise_option
 from ggdr.scripts.options.progress import busy_with
 from ggdr.scripts.reports.card_options import (
     card_options,
@@ -30,8 +24,6 @@ from ggdr.scripts.reports.card_options import (
 )
 
 if TYPE_CHECKING:
-    from ggdr.stylegan2 import Discriminator, Generator
-    from ggdr.stylegan2.weights.export_formats import Part
     from ggdr.torch_utils.checkpoint import Snapshot
 
 PARTS = ("generator", "mapping", "synthesis", "discriminator")
@@ -163,130 +155,52 @@ def _refuse_others(ctx: click.Context, file_format: str) -> None:
             raise bad_parameter(f"means nothing to --part {part}", option)
 
 
-def _network(snapshot: Snapshot, part: str) -> Generator | Discriminator:
-    """The network that a part is of; BadParameter if the snapshot does not hold it."""
-    from ggdr.stylegan2.snapshot import discriminator_of, generator_of
-    from ggdr.torch_utils.checkpoint import SnapshotError
-
-    if part == "discriminator":
-        _need_discriminator(snapshot, "--part")
-    try:
-        return discriminator_of(snapshot) if part == "discriminator" else generator_of(snapshot)
-    except SnapshotError as error:
-        raise bad_parameter(str(error), "--network") from error
-
-
-def _need_discriminator(snapshot: Snapshot, option: str) -> None:
-    if "D" not in snapshot.networks:
-        raise bad_parameter(f"{snapshot.path} holds {', '.join(snapshot.networks)}, but no D", option)
-
-
-def _part(snapshot: Snapshot, options: dict[str, Any]) -> Part:
-    """The function to export; BadParameter if there is none such."""
-    from ggdr.stylegan2.weights.export_formats import discriminator_part, generator_part
-
-    net = _network(snapshot, options["part"])
-    if options["part"] == "discriminator":
-        return discriminator_part(net)
-    check_cutoff(snapshot.path, net, options["truncation_cutoff"])
-    names = ("truncation_psi", "truncation_cutoff", "noise_mode")
-    return generator_part(net, options["part"], **{name: options[name] for name in names})
-
-
 def _export_graph(snapshot: Snapshot, out: Path, file_format: str, options: dict[str, Any]) -> None:
-    """ONNX or torch.export: written beside its place, compared, and moved there."""
-    import torch
+    """ONNX or torch.export."""
+    from ggdr.scripts.exporting.parts import describe_part, open_part
+    from ggdr.scripts.exporting.write import export_graph, missing_for_onnx
+    from ggdr.stylegan2.weights.export_formats import ExportError
 
-    from ggdr.stylegan2.weights.export_formats import TOLERANCE, ExportError, save_onnx, save_torch_export
-
-    if file_format == "onnx":
-        _need_onnx()
-    part = _part(snapshot, options)
-    metadata = _metadata(snapshot, part, options)
-    difference: float | None
-    with _appearing(out) as path, cli_errors(), busy_with(f"writing {out.name}, and comparing it with PyTorch"):
-        try:
-            if file_format == "torch-export":
-                difference, judge = save_torch_export(part, path, metadata=metadata), f"torch {torch.__version__}"
-            else:
-                save_onnx(part, path, opset=options["opset"], metadata=metadata)
-                difference, judge = _compare_onnx(part, path)
-        except ExportError as error:
-            raise CliError(f"--out: not written, as {error}") from error
-        if difference is not None and not difference <= TOLERANCE:
-            text = f"it differs from PyTorch by {difference:.2g} of the largest value; {TOLERANCE:g} is allowed"
-            raise CliError(f"--out: not written, as {text}")
+    missing = missing_for_onnx() if file_format == "onnx" else []
+    if missing:
+        raise CliError(f"--format: onnx needs {' and '.join(missing)}, not installed here; get them by {INSTALL_ONNX}")
+    how = {name: options[name] for name in ("truncation_psi", "truncation_cutoff", "noise_mode")}
+    with cli_errors():
+        part = open_part(snapshot, options["part"], **how)
+        make_folder(out.parent, "--out")
+        with busy_with(f"writing {out.name}, and comparing it with PyTorch"):
+            try:
+                metadata = describe_part(snapshot, part, **how)
+                comparison = export_graph(part, out, file_format, metadata=metadata, opset=options["opset"])
+            except ExportError as error:
+                raise CliError(f"--out: not written, as {error}") from error
     click.echo(f"{part.name} written to {out}")
     for name, meaning in part.inputs.items():
         click.echo(f"  in   {name}: {meaning}")
     click.echo(f"  out  {part.output}: {part.meaning}")
-    if difference is None:
+    if comparison is None:
         click.echo(f"not compared with PyTorch: that needs onnxruntime ({INSTALL_ONNX})", err=True)
     else:
-        sizes = ", ".join(map(str, part.batches))
-        click.echo(f"compared with PyTorch for batches of {sizes}, by {judge}: largest difference {difference:.2g}")
-
-
-def _need_onnx() -> None:
-    """CliError unless what writes ONNX is installed."""
-    from importlib.util import find_spec
-
-    missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
-    if missing:
-        raise CliError(f"--format: onnx needs {' and '.join(missing)}, not installed here; get them by {INSTALL_ONNX}")
-
-
-def _compare_onnx(part: Part, path: Path) -> tuple[float | None, str]:
-    """`largest_difference` and what ran the file; None without onnxruntime."""
-    from ggdr.stylegan2.weights.export_formats import largest_difference, onnx_runner
-
-    try:
-        import onnxruntime
-    except ImportError:
-        return None, ""
-    return largest_difference(part, onnx_runner(path)), f"onnxruntime {onnxruntime.__version__}"
-
-
-def _metadata(snapshot: Snapshot, part: Part, options: dict[str, Any]) -> dict[str, str]:
-    """What a file says of itself; texts, as ONNX wants them."""
-    known = {
-        "network": "StyleGAN2",
-        "part": part.name,
-        "snapshot": snapshot.path.name,
-        "kimg": None if snapshot.nimg is None else f"{snapshot.nimg / 1000:g}",
-    }
-    if part.name in ("generator", "mapping"):
-        psi = options["truncation_psi"]
-        known["truncation_psi"] = "input" if psi is None else f"{psi:g}"
-        cutoff = options["truncation_cutoff"]
-        known["truncation_cutoff"] = None if cutoff is None else str(cutoff)
-    if part.name in ("generator", "synthesis"):
-        known["noise_mode"] = options["noise_mode"]
-    if part.name == "discriminator":
-        known["minibatch_std_group"] = str(part.module.config.mbstd_group_size)
-    return {key: value for key, value in known.items() if value is not None}
+        sizes, found = ", ".join(map(str, part.batches)), f"largest difference {comparison.difference:.2g}"
+        click.echo(f"compared with PyTorch for batches of {sizes}, by {comparison.judge}: {found}")
 
 
 def _export_state_dict(snapshot: Snapshot, out: Path, part: str) -> None:
     """One state dict, and its settings as JSON beside it."""
-    from ggdr.scripts.reports.card_facts import public
-    from ggdr.stylegan2.weights.export_formats import save_state_dict
+    from ggdr.scripts.exporting.parts import open_network
+    from ggdr.scripts.exporting.write import export_state_dict
 
-    net = _network(snapshot, part)
-    state = (net if part in ("generator", "discriminator") else getattr(net, part)).state_dict()
-    settings = {"network": part, "settings": vars(net.config), "snapshot": public(snapshot.config)}
     with cli_errors():
-        json_path = out.with_suffix(".json")
-        with _appearing(out) as path:
-            save_state_dict(state, path)
-            path.with_suffix(".json").write_text(json.dumps(settings, indent=2) + "\n")
-    click.echo(
-        f"{len(state)} tensors of the {part} written to {out}, read again and found equal; settings in {json_path}"
-    )
+        net = open_network(snapshot, part)
+        make_folder(out.parent, "--out")
+        num, settings = export_state_dict(net, part, snapshot, out)
+    click.echo(f"{num} tensors of the {part} written to {out}, read again and found equal; settings in {settings}")
 
 
 def _export_hub(network: Path, out: Path, options: dict[str, Any]) -> None:
     """A folder of files, which replace those of their names."""
+    from ggdr.scripts.exporting.parts import check_discriminator
+    from ggdr.scripts.exporting.staging import staged_files
     from ggdr.scripts.reports.hub_folder import CARD_FILE, HUB_FILES, WEIGHTS_FILE, write_hub_files
     from ggdr.torch_utils.untrusted.text import printable
 
@@ -297,11 +211,11 @@ def _export_hub(network: Path, out: Path, options: dict[str, Any]) -> None:
     device = choose_device(options["device"])
     snapshot, facts = read_card_facts(network, options["run_dir"])
     if options["with_discriminator"]:
-        _need_discriminator(snapshot, "--with-discriminator")
+        check_discriminator(snapshot, "--with-discriminator")
     make_folder(out, "--out")
     prepare_ops(None, device)
     names = ("with_discriminator", "seeds", "truncation_psi", "title", "licence", "repo")
-    with cli_errors(), _appearing(out / WEIGHTS_FILE) as path:
+    with cli_errors(), staged_files(out / WEIGHTS_FILE) as path:
         write_hub_files(path.parent, snapshot, facts, device=device, **{name: options[name] for name in names})
     click.echo(f"{', '.join(HUB_FILES[:-1])} and {HUB_FILES[-1]} written to {out}")
     others = sorted(path.name for path in out.iterdir() if path.name not in (*HUB_FILES, ".git", ".gitattributes"))
@@ -311,19 +225,3 @@ def _export_hub(network: Path, out: Path, options: dict[str, Any]) -> None:
     if options["licence"] is None:
         click.echo("the card names no licence: choose one with --license", err=True)
     click.echo(f"to upload: hf upload {options['repo']} {out}")
-
-
-@contextmanager
-def _appearing(out: Path) -> Iterator[Path]:
-    """A path of the same name in a new folder beside it, whose files all move to the place of `out` at the end.
-
-    After an exception none does.
-    """
-    make_folder(out.parent, "--out")
-    folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".partial"))
-    try:
-        yield folder / out.name
-        for path in sorted(folder.iterdir(), key=lambda path: path.name == out.name):  # what refers to the others, last
-            os.replace(path, out.parent / path.name)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

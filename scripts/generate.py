@@ -4,9 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -26,9 +24,6 @@ from ggdr.scripts.options.network import (
 from ggdr.scripts.options.parameters import bad_parameter, choose_device, device_option, ops_option, prepare_ops
 from ggdr.scripts.options.pictures import check_cutoff, cutoff_option
 from ggdr.scripts.options.progress import progress_bars
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 EXAMPLES = """\b
 Examples:
@@ -109,6 +104,7 @@ def main(
     make_folder(outdir)
     prepare_ops(ops, torch_device)
 
+    from ggdr.scripts.viewing.seed_files import save_arrays, save_grid, save_pictures
     from ggdr.stylegan2.latent.sampling import generate_images
 
     batches = generate_images(
@@ -121,65 +117,15 @@ def main(
         truncation_cutoff=truncation_cutoff,
         noise_mode=noise_mode,
     )
-    with writing_images(outdir, batch_size):
-        written = _write(batches, outdir, len(seeds), columns_rows, file_format, save_w)
+    with writing_images(outdir, batch_size), progress_bars() as bars:
+
+        def progress(done: int) -> None:
+            bars("images", done, len(seeds))
+
+        if columns_rows is not None:
+            written = save_grid(batches, outdir, file_format, *columns_rows, progress=progress)
+        elif file_format == "npz":
+            written = save_arrays(batches, outdir, with_w=save_w, progress=progress)
+        else:
+            written = save_pictures(batches, outdir, file_format, progress=progress)
     click.echo(f"{len(seeds)} images written to {written}")
-
-
-def _write(
-    batches: Iterator[tuple[list[int], Tensor, Tensor]],
-    outdir: Path,
-    num_seeds: int,
-    columns_rows: tuple[int, int] | None,
-    file_format: str,
-    save_w: bool,
-) -> Path:
-    """Write the pictures as they come, or one file at the end; returns the file, or the folder of many."""
-    import torch
-
-    from ggdr.torch_utils.pictures.images import make_grid, save_image
-
-    keep_images = columns_rows is not None or file_format == "npz"
-    all_seeds: list[int] = []
-    all_images: list[Tensor] = []
-    all_ws: list[Tensor] = []
-    num_done = 0
-    with progress_bars() as progress:
-        for seeds, images_u8, ws in batches:
-            if keep_images:
-                all_seeds += seeds
-                all_images.append(images_u8)
-                all_ws += [ws] if save_w else []
-            else:
-                for seed, image_u8 in zip(seeds, images_u8, strict=True):
-                    save_image(image_u8, outdir / f"seed{seed:04d}.{file_format}")
-            num_done += len(seeds)
-            progress("images", num_done, num_seeds)
-
-    if columns_rows is not None:
-        columns, rows = columns_rows
-        images_u8 = torch.cat(all_images)
-        # Cells without a seed stay empty.
-        blank = images_u8.new_zeros([columns * rows - len(images_u8), *images_u8.shape[1:]])
-        path = outdir / f"grid.{file_format}"
-        save_image(make_grid(torch.cat([images_u8, blank]), columns), path)
-        return path
-    if file_format == "npz":
-        path = outdir / "images.npz"
-        _save_npz(path, torch.cat(all_images), all_seeds, torch.cat(all_ws) if save_w else None)
-        return path
-    return outdir
-
-
-def _save_npz(path: Path, images_u8: Tensor, seeds: list[int], ws: Tensor | None) -> None:
-    """images uint8 [N, H, W, C], seeds int64 [N] and perhaps w float32 [N, num_ws, w_dim]; uncompressed."""
-    import numpy as np
-
-    from ggdr.torch_utils.atomic_write import atomic_write
-
-    images = images_u8.permute(0, 2, 3, 1).contiguous().numpy()
-    arrays = {"images": images, "seeds": np.array(seeds, np.int64)}
-    if ws is not None:
-        arrays["w"] = ws.numpy()
-    with atomic_write(path) as file:
-        np.savez(file, **arrays)

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -13,11 +12,6 @@ from ggdr.scripts.errors import CliError, cli_errors
 from ggdr.scripts.importing.published import LICENCE, NETWORKS, network_name, weights_file
 from ggdr.scripts.options.network import make_folder
 from ggdr.scripts.options.parameters import bad_parameter
-
-if TYPE_CHECKING:
-    from ggdr.stylegan2.weights.common import ImportedNetworks
-
-BUFFERS = ("resample_filter", "noise_const", "w_avg")  # values that are not trained
 
 EXAMPLES = f"""\b
 Published networks, downloaded once ({LICENCE}):
@@ -56,6 +50,7 @@ def main(source: str, dest: Path, offline: bool) -> None:
         path, about = _find(source, offline=offline)
         make_folder(dest.parent, "DEST")
 
+        from ggdr.scripts.importing.describe import list_gaps, tabulate_networks
         from ggdr.scripts.importing.read_foreign import import_file
         from ggdr.stylegan2.weights.common import ForeignNetworkError
 
@@ -64,9 +59,9 @@ def main(source: str, dest: Path, offline: bool) -> None:
         except ForeignNetworkError as error:
             raise CliError(f"{path}: {error}") from error
     click.echo(f"{path}: {result.kind}, SHA-256 {origin['sha256']}")
-    for line in _table(result):
+    for line in tabulate_networks(result):
         click.echo(f"  {line}")
-    for note in [*result.notes, *_missing(result)]:
+    for note in [*result.notes, *list_gaps(result)]:
         click.echo(f"note: {note}")
     click.echo(f"written to {dest}")
 
@@ -89,43 +84,3 @@ def _find(source: str, *, offline: bool) -> tuple[Path, dict[str, str]]:
         return path, {"url": file.urls[0], "sha256": sha256}
     except WeightsError as error:
         raise CliError(str(error)) from error
-
-
-def _table(result: ImportedNetworks) -> list[str]:
-    """Name, size, parameters and classes of each network."""
-    rows = [("network", "resolution", "parameters", "classes")]
-    order = ("G_ema", "G", "D", "ggdr")
-    for name, state in sorted(result.networks.items(), key=lambda item: (*order, item[0]).index(item[0])):
-        config = result.D if name == "D" else result.G if name.startswith("G") else None
-        size = f"{config.img_resolution}x{config.img_resolution}x{config.img_channels}" if config else ""
-        if name == "ggdr":
-            size = ", ".join(f"{res}x{res}" for res in _guides(result))
-        classes = (str(config.c_dim) if config.c_dim else "none") if config else ""
-        num = sum(value.numel() for key, value in state.items() if not key.endswith(BUFFERS))
-        rows.append((name, size, f"{num:,}", classes))
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
-    return [
-        f"{name:<{widths[0]}}  {size:<{widths[1]}}  {num:>{widths[2]}}  {classes}".rstrip()
-        for name, size, num, classes in rows
-    ]
-
-
-def _guides(result: ImportedNetworks) -> list[int]:
-    """Resolutions that the GGDR decoder predicts, as far as the settings tell."""
-    try:
-        guides = result.config()["training"]["regularizers"]["ggdr"]["guide_res"]
-    except (KeyError, TypeError):
-        return []
-    return [res for res in guides if isinstance(res, int)] if isinstance(guides, list) else []
-
-
-def _missing(result: ImportedNetworks) -> list[str]:
-    """What cannot be done with networks that a file lacks."""
-    notes = []
-    if "G_ema" not in result.networks and "G" not in result.networks:
-        notes.append("there is no generator, so that nothing can be generated")
-    elif "G" not in result.networks:
-        notes.append("there is no G; training would start from G_ema")
-    if "D" not in result.networks:
-        notes.append("there is no D, so that it cannot be trained further")
-    return notes

@@ -4,10 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -28,7 +25,6 @@ from ggdr.scripts.options.pictures import (
     check_cutoff,
     check_fps,
     cutoff_option,
-    fitted,
     fps_option,
     noise_option,
     out_option,
@@ -36,12 +32,6 @@ from ggdr.scripts.options.pictures import (
 )
 from ggdr.scripts.options.progress import progress_bars
 from ggdr.torch_utils.pictures.animation import ANIMATIONS
-
-if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor
-
-    from ggdr.stylegan2.latent.walks import Walk
 
 KEYS_PER_CELL = 8
 
@@ -133,86 +123,16 @@ def main(
     make_folder(out.parent, "--out")
     prepare_ops(ops, torch_device)
 
-    from ggdr.stylegan2.latent.sampling import latents_of_seeds, map_latents, pictures
-    from ggdr.stylegan2.latent.walks import walk_through
+    from ggdr.scripts.viewing.renderer import Renderer
+    from ggdr.scripts.viewing.walk_pictures import save_walk_sheet, save_walk_video, walk_between_seeds
 
-    def to_ws(z: Tensor) -> Tensor:
-        cutoff = truncation_cutoff
-        return map_latents(G, z, class_idx, truncation_psi=truncation_psi, truncation_cutoff=cutoff)
-
-    keys = latents_of_seeds(seeds, G.z_dim)
-    keys = (keys if space == "z" else to_ws(keys)).unflatten(0, (-1, cells))
-    walk = walk_through(keys, curve=curve, closed=closed, on_sphere=space == "z")
-
-    def images(t: Tensor) -> Iterator[np.ndarray]:
-        """At each of the times, the images of all cells."""
-        at_once = max(batch_size // cells, 1)
-        for times in t.split(at_once):
-            points = walk.at(times).flatten(0, 1).float()
-            yield from pictures(
-                G, to_ws(points) if space == "z" else points, batch_size=batch_size, noise_mode=noise_mode
-            )
-
-    with writing_images(out, batch_size, "--out"):
+    renderer = Renderer(G, class_idx, truncation_psi, truncation_cutoff, noise_mode, batch_size)
+    grid = walk_between_seeds(renderer, seeds, columns=columns, rows=rows, space=space, curve=curve, closed=closed)
+    with writing_images(out, batch_size, "--out"), progress_bars() as progress:
         if still:
-            _save_sheet(walk, images, seeds, columns_rows, frames or 8, size, out)
+            save_walk_sheet(grid, out, steps=frames or 8, size=size, progress=progress)
             click.echo(f"{len(seeds)} keys, {frames or 8} steps between two, written to {out}")
         else:
-            num = _save_video(images, walk.times(frames or 60), columns, cells, size, fps, out)
+            how = {"size": size, "fps": fps, "progress": progress}
+            num = save_walk_video(grid, out, frames_per_key=frames or 60, **how)
             click.echo(f"{num} frames, {num / fps:.1f} s, written to {out}")
-
-
-def _save_video(
-    images: Callable[[Tensor], Iterator[np.ndarray]],
-    t: Tensor,
-    columns: int,
-    cells: int,
-    size: int,
-    fps: float,
-    out: Path,
-) -> int:
-    """Writes frames as they come; returns their number."""
-    import numpy as np
-
-    from ggdr.torch_utils.pictures.animation import save_animation
-    from ggdr.torch_utils.pictures.sheets import as_rgb, enlarged
-
-    def frames() -> Iterator[np.ndarray]:
-        stream = (enlarged(as_rgb(image), size) for image in images(t))
-        with progress_bars() as progress:
-            for i in range(len(t)):
-                tiles = list(islice(stream, cells))
-                rows = [np.concatenate(tiles[j : j + columns], axis=1) for j in range(0, cells, columns)]
-                yield np.concatenate(rows)
-                progress("frames", i + 1, len(t))
-
-    return save_animation(frames(), out, fps=fps)
-
-
-def _save_sheet(
-    walk: Walk,
-    images: Callable[[Tensor], Iterator[np.ndarray]],
-    seeds: list[int],
-    columns_rows: tuple[int, int],
-    frames: int,
-    size: int,
-    out: Path,
-) -> None:
-    """One row from each key to the next, both of them shown; the walks of all cells below each other."""
-    import torch
-
-    from ggdr.torch_utils.pictures.images import save_image
-    from ggdr.torch_utils.pictures.sheets import contact_sheet
-
-    num_cells = columns_rows[0] * columns_rows[1]
-    part = torch.arange(frames + 1, dtype=torch.float64) / frames
-    strips: list[list[list[np.ndarray]]] = [[] for _ in range(num_cells)]
-    with progress_bars() as progress:
-        for segment in range(walk.num_segments):
-            flat = [fitted(image, size) for image in images(segment + part)]
-            for cell, strip in enumerate(strips):
-                strip.append(flat[cell::num_cells])
-            progress("rows", segment + 1, walk.num_segments)
-    keys = [seeds[cell::num_cells] for cell in range(num_cells)]
-    rows = [f"{of[i]} to {of[(i + 1) % len(of)]}" for of in keys for i in range(walk.num_segments)]
-    save_image(contact_sheet([row for strip in strips for row in strip], rows=rows), out)

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import json
-import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,65 +152,37 @@ def _measure(command: dict[str, Any], specs: list[MetricSpec], group: ProcessGro
     import torch
 
     from ggdr.metrics.detectors import DetectorFiles
-    from ggdr.metrics.evaluate import Job, evaluate
-    from ggdr.metrics.feature_cache import FeatureCache
-    from ggdr.metrics.image_sets import open_images
+    from ggdr.metrics.evaluate import evaluate
     from ggdr.metrics.resize import MODES
-    from ggdr.scripts.measuring.real_images import comparison_warnings, find_labels, open_reals
+    from ggdr.scripts.measuring.comparison import open_comparison
     from ggdr.scripts.measuring.results import save_real_statistics
-    from ggdr.scripts.measuring.snapshot_images import SnapshotGenerator
-    from ggdr.torch_utils.cache import cache_folder
     from ggdr.torch_utils.timing.allocator import keep_freed_memory
 
     if group.device.type == "cpu":
         keep_freed_memory()
     detectors = DetectorFiles(MODES[command["mode_name"]], group.device, given_files(command))
-    reals = fakes = paths = None
-    if command["reals"] is not None:
-        reals = open_reals(command["reals"], mirror=command["mirror"], workers=command["workers"])
-    if command["network"] is not None:
-        choices = {name: command[name] for name in ("seed", "psi", "noise_mode")}
-        generator = SnapshotGenerator(command["network"], group.device, labels=find_labels(reals), **choices)
-        fakes, paths = generator.images(max(spec.num for spec in specs)), generator.path_lengths
-    elif command["fakes"] is not None:
-        fakes = open_images(command["fakes"], workers=command["workers"])
-    warnings = comparison_warnings(reals, fakes)
-    if command["psi"] != 1:
-        warnings += (f"fakes are truncated (psi {command['psi']:g}); published figures are not",)
+    images = {name: command[name] for name in ("network", "fakes", "reals", "mirror", "psi", "noise_mode", "seed")}
+    how = {name: command[name] for name in ("batch_size", "workers", "use_cache")}
+    job = open_comparison(specs, detectors, group, **images, **how)
     with progress_bars(group.is_main) as progress:
-        job = Job(
-            detectors,
-            reals=reals,
-            fakes=fakes,
-            path_lengths=paths,
-            cache=FeatureCache(cache_folder("metrics") if command["use_cache"] else None),
-            group=group,
-            batch=command["batch_size"],
-            seed=command["seed"],
-            progress=progress,
-            warnings=warnings,
-        )
+        job = replace(job, progress=progress)
         if command["save_stats"] is not None:
             num = save_real_statistics(command["save_stats"], specs, job)
             if num is not None:
                 click.echo(f"statistics of {num} images written to {command['save_stats']}", err=True)
         try:
-            return [] if fakes is None else evaluate(specs, job)
+            return [] if job.fakes is None else evaluate(specs, job)
         except torch.OutOfMemoryError as error:
             raise CliError(f"--batch: {command['batch_size']} images at once do not fit the GPU's memory") from error
 
 
 def _store_and_print(results: list[MetricResult], command: dict[str, Any], *, is_main: bool) -> None:
     """Lines of metric-NAME.jsonl first: a pipe that ends early must not cost them."""
-    from ggdr.scripts.measuring.results import append_results, describe_result, training_length
-    from ggdr.scripts.training.run_folder import RunFolder
+    from ggdr.scripts.measuring.results import describe_result, results_folder, store_results
 
-    folder, network = command["outdir"], command["network"]
-    if folder is None and network is not None and RunFolder(network.parent).has_options():
-        folder = network.parent
+    folder, network = results_folder(command["outdir"], command["network"]), command["network"]
     if folder is not None and results:
-        folder.mkdir(parents=True, exist_ok=True)
-        append_results(folder, results, {"time": round(time.time(), 3), **training_length(network)})
+        store_results(folder, results, network)
     for result in results:
         click.echo(json.dumps(result.to_json()) if command["as_json"] else describe_result(result))
     if folder is not None and is_main and not command["as_json"]:

@@ -60,7 +60,7 @@ def main(run_dirs: tuple[Path, ...], out: Path | None, labels: tuple[str, ...], 
             file.write(page)
     except OSError as error:
         raise bad_parameter(f"cannot write {out}: {error.strerror or error}", "--out") from error
-    show_notes(data["notes"])
+    show_notes([*data["notes"], *data["hints"]])
     names = printable(", ".join(run.name for run in runs))
     shown = f"{len(pictures.uris)} pictures of {pictures.num_bytes / 2**20:.1f} MB"
     click.echo(f"report of {names} written to {out} ({len(page) / 2**20:.1f} MB, with {shown})")

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -22,13 +21,14 @@ from ggdr.scripts.options.network import (
     writing_images,
 )
 from ggdr.scripts.options.parameters import choose_device, device_option, ops_option, prepare_ops
-from ggdr.scripts.options.pictures import check_cutoff, cutoff_option, fitted, noise_option, out_option, size_option
+from ggdr.scripts.options.pictures import (
+    check_cutoff,
+    cutoff_option,
+    noise_option,
+    out_option,
+    size_option,
+)
 from ggdr.scripts.options.progress import progress_bars
-
-if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor
-
 
 EXAMPLES = """\b
 Examples:
@@ -92,50 +92,12 @@ def main(
     make_folder(out.parent, "--out")
     prepare_ops(ops, torch_device)
 
-    from ggdr.stylegan2.latent.sampling import latents_of_seeds, map_latents, pictures
-    from ggdr.stylegan2.latent.style_mixing import mix_styles
+    from ggdr.scripts.viewing.renderer import Renderer
+    from ggdr.scripts.viewing.style_tables import render_style_tables
     from ggdr.torch_utils.pictures.images import save_image
 
-    ws = map_latents(
-        G,
-        latents_of_seeds([*row_seeds, *column_seeds], G.z_dim),
-        class_idx,
-        truncation_psi=truncation_psi,
-        truncation_cutoff=truncation_cutoff,
-    )
-    base, style = ws.split([len(row_seeds), len(column_seeds)])
-
-    def images_of(ws: Tensor) -> list[np.ndarray]:
-        return [fitted(image, size) for image in pictures(G, ws, batch_size=batch_size, noise_mode=noise_mode)]
-
+    renderer = Renderer(G, class_idx, truncation_psi, truncation_cutoff, noise_mode, batch_size)
     with writing_images(out, batch_size, "--out"), progress_bars() as progress:
-        tables: dict[str, list[list[np.ndarray]]] = {title: [] for title in panels}
-        for i, (title, layers) in enumerate(panels.items()):
-            for j, row in enumerate(mix_styles(base, style, layers)):
-                tables[title].append(images_of(row))
-                progress("rows", i * len(base) + j + 1, len(panels) * len(base))
-        save_image(_sheet(tables, images_of(base), images_of(style), row_seeds, column_seeds), out)
-    click.echo(f"{len(tables)} {'tables' if len(tables) > 1 else 'table'} written to {out}")
-
-
-def _sheet(
-    tables: dict[str, list[list[np.ndarray]]],
-    row_images: list[np.ndarray],
-    column_images: list[np.ndarray],
-    row_seeds: list[int],
-    column_seeds: list[int],
-) -> np.ndarray:
-    """The tables below each other, each with its sources in the first row and column."""
-    import numpy as np
-
-    from ggdr.torch_utils.pictures.sheets import contact_sheet
-
-    rows, columns = ["", *map(str, row_seeds)], ["", *map(str, column_seeds)]
-    sheets = []
-    for title, table in tables.items():
-        cells = [[None, *column_images], *([image, *row] for image, row in zip(row_images, table, strict=True))]
-        sheets.append(contact_sheet(cells, rows=rows, columns=columns, title=title[0].upper() + title[1:]))
-    width = max(sheet.shape[1] for sheet in sheets)
-    return np.concatenate(
-        [np.pad(sheet, ((0, 0), (0, width - sheet.shape[1]), (0, 0)), constant_values=255) for sheet in sheets]
-    )
+        sheet = render_style_tables(renderer, row_seeds, column_seeds, panels, size=size, progress=progress)
+        save_image(sheet, out)
+    click.echo(f"{len(panels)} {'tables' if len(panels) > 1 else 'table'} written to {out}")

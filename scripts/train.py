@@ -19,8 +19,19 @@ from ggdr.scripts.options.parameters import (
     prepare_ops,
     typed_words,
 )
+from ggdr.scripts.options.training import (
+    aug_option,
+    augpipe_option,
+    batch_gpu_option,
+    batch_option,
+    cfg_option,
+    channel_base_option,
+    channel_max_option,
+    gamma_option,
+    precision_option,
+    seed_option,
+)
 from ggdr.scripts.training.regularizers import regularizer_options
-from ggdr.stylegan2.config import PRESET_NAMES
 
 EXIT_STOPPED = 130  # ended by a signal before its time, all saved; what shells report for Ctrl-C
 
@@ -47,25 +58,15 @@ Examples:
     type=click.Path(path_type=Path),
     help="Dataset, zip or folder, as `ggdr dataset` makes it. Required unless resuming.",
 )
-@click.option("--cfg", type=click.Choice(PRESET_NAMES), default="auto", help="Preset of settings.")
+@cfg_option
 @click.option(
     "--kimg",
     type=FiniteFloat(min=0, min_open=True),
     metavar="KIMG",
     help="Length of training in thousands of real images shown to D.  [default: from --cfg]",
 )
-@click.option(
-    "--batch",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Images an iteration, of all processes together.  [default: from --cfg]",
-)
-@click.option(
-    "--batch-gpu",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Images in one forward of one process; the rest is accumulated.  [default: all]",
-)
+@batch_option
+@batch_gpu_option
 @regularizer_options
 @click.option("--mirror/--no-mirror", default=False, help="Add the x-flip of every image to the dataset.")
 @click.option("--cond/--no-cond", default=False, help="Conditional model, on the dataset's labels.")
@@ -75,28 +76,16 @@ Examples:
     metavar="N",
     help="Use N images, chosen by --seed.  [default: all]",
 )
-@click.option(
-    "--gamma",
-    type=FiniteFloat(min=0),
-    metavar="FLOAT",
-    help="Weight of R1; 0 turns it off.  [default: from --cfg]",
-)
+@gamma_option
 @click.option(
     "--lr",
     type=FiniteFloat(min=0, min_open=True),
     metavar="FLOAT",
     help="Adam's learning rate, of G and D.  [default: from --cfg]",
 )
-@click.option(
-    "--channel-base",
-    type=click.IntRange(min=8),
-    metavar="N",
-    help="Feature maps at resolution r: min(channel base / r, channel max).  [default: from --cfg]",
-)
-@click.option(
-    "--channel-max", type=click.IntRange(min=1), metavar="N", help="See --channel-base.  [default: from --cfg]"
-)
-@click.option("--aug", type=click.Choice(["ada", "fixed", "noaug"]), default="ada", help="Augmentation of D's images.")
+@channel_base_option
+@channel_max_option
+@aug_option
 @click.option("--p", type=FiniteFloat(0, 1), metavar="FLOAT", help="Probability of augmentation, with --aug fixed.")
 @click.option(
     "--target",
@@ -104,12 +93,7 @@ Examples:
     metavar="FLOAT",
     help="Mean sign of D(real) that ADA holds.  [default: 0.6]",
 )
-@click.option(
-    "--augpipe",
-    type=click.Choice(["blit", "geom", "color", "filter", "noise", "cutout", "bg", "bgc", "bgcf", "bgcfn", "bgcfnc"]),
-    default="bgc",
-    help="Transforms of the augmentation.",
-)
+@augpipe_option
 @click.option(
     "--resume",
     metavar="latest|PATH|NAME",
@@ -124,12 +108,7 @@ Examples:
     metavar="N",
     help="Freeze the N highest-resolution layers of D (for transfer learning).",
 )
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
-    default="auto",
-    help="Type of the four highest resolutions; auto: fp16 on a GPU, fp32 on a CPU.",
-)
+@precision_option
 @device_option
 @ops_option
 @click.option(
@@ -150,7 +129,7 @@ Examples:
     metavar="TICKS",
     help="Save samples, a snapshot and the state every so many ticks.  [default: from --cfg]",
 )
-@click.option("--seed", type=click.IntRange(0, 2**32 - 2), default=0, metavar="INT", help="Of everything random.")
+@seed_option
 @click.option(
     "--workers",
     type=click.IntRange(min=0),

@@ -5,9 +5,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -27,7 +25,6 @@ from ggdr.scripts.options.pictures import (
     check_cutoff,
     check_fps,
     cutoff_option,
-    fitted,
     fps_option,
     noise_option,
     out_option,
@@ -35,10 +32,6 @@ from ggdr.scripts.options.pictures import (
 )
 from ggdr.scripts.options.progress import progress_bars
 from ggdr.torch_utils.pictures.animation import ANIMATIONS
-
-if TYPE_CHECKING:
-    import numpy as np
-
 
 MAX_PSI = 100  # far beyond what a generator makes images of
 
@@ -122,67 +115,15 @@ def main(
     make_folder(out.parent, "--out")
     prepare_ops(ops, torch_device)
 
-    from ggdr.stylegan2.latent.sampling import latents_of_seeds, map_latents, pictures
+    from ggdr.scripts.viewing.renderer import Renderer
+    from ggdr.scripts.viewing.truncation_pictures import save_truncation_sheet, save_truncation_sweep
 
-    z = latents_of_seeds(seeds, G.z_dim)
-
-    def images_at(psi: float) -> list[np.ndarray]:
-        """The image of every seed."""
-        ws = map_latents(G, z, class_idx, truncation_psi=psi, truncation_cutoff=truncation_cutoff)
-        images = pictures(G, ws, batch_size=batch_size, noise_mode=noise_mode)
-        return [fitted(image, size) for image in images]
-
-    with writing_images(out, batch_size, "--out"):
+    renderer = Renderer(G, class_idx, truncation_cutoff=truncation_cutoff, noise_mode=noise_mode, batch_size=batch_size)
+    with writing_images(out, batch_size, "--out"), progress_bars() as progress:
         if video:
-            num = _save_sweep(images_at, len(seeds), min(psis), max(psis), frames, fps, out)
+            how = {"num_frames": frames, "fps": fps, "size": size, "progress": progress}
+            num = save_truncation_sweep(renderer, seeds, min(psis), max(psis), out, **how)
             click.echo(f"{num} frames, {num / fps:.1f} s, written to {out}")
         else:
-            _save_sheet(images_at, seeds, psis, out)
+            save_truncation_sheet(renderer, seeds, psis, out, size=size, progress=progress)
             click.echo(f"{len(seeds)} seeds at {len(psis)} strengths written to {out}")
-
-
-def _save_sheet(images_at: Callable[[float], list[np.ndarray]], seeds: list[int], psis: list[float], out: Path) -> None:
-    """Rows are seeds, columns strengths."""
-    from ggdr.torch_utils.pictures.images import save_image
-    from ggdr.torch_utils.pictures.sheets import contact_sheet
-
-    columns = []
-    with progress_bars() as progress:
-        for psi in psis:
-            columns.append(images_at(psi))
-            progress("columns", len(columns), len(psis))
-    cells = [list(row) for row in zip(*columns, strict=True)]
-    names = [f"psi {psi:g}" for psi in psis]
-    save_image(contact_sheet(cells, rows=[f"seed {seed}" for seed in seeds], columns=names), out)
-
-
-def _save_sweep(
-    images_at: Callable[[float], list[np.ndarray]],
-    num_seeds: int,
-    low: float,
-    high: float,
-    frames: int,
-    fps: float,
-    out: Path,
-) -> int:
-    """All seeds as a block, from the lowest strength to the highest and back; returns the number of frames."""
-    from ggdr.torch_utils.pictures.animation import save_animation
-    from ggdr.torch_utils.pictures.sheets import contact_sheet
-
-    # Near a square, and without empty cells if there is such a block.
-    root = math.ceil(math.sqrt(num_seeds))
-    columns = next((k for k in range(root, 2 * root) if num_seeds % k == 0), root)
-
-    def sheets() -> Iterator[np.ndarray]:
-        with progress_bars() as progress:
-            for i in range(frames):
-                # Half a cosine each way: slow at both ends.
-                psi = high - (high - low) * (1 + math.cos(2 * math.pi * i / frames)) / 2
-                images = images_at(psi)
-                cells = [images[j : j + columns] for j in range(0, len(images), columns)]
-                # The note is always wider than the title, whose width changes: all frames must be of one size.
-                note = "1: the images, 0: their mean"
-                yield contact_sheet(cells, title=f"psi {psi:+.2f}", note=note)
-                progress("frames", i + 1, frames)
-
-    return save_animation(sheets(), out, fps=fps)

@@ -16,7 +16,7 @@ from ggdr.stylegan2.config import DiscriminatorConfig, GeneratorConfig
 from ggdr.stylegan2.discriminator import Discriminator
 from ggdr.stylegan2.generator import Generator
 from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError, load_snapshot
-from ggdr.torch_utils.untrusted.state_dicts import misfits
+from ggdr.torch_utils.untrusted.state_dicts import describe_misfits
 from ggdr.torch_utils.untrusted.text import printable
 
 Config = TypeVar("Config", GeneratorConfig, DiscriminatorConfig)
@@ -88,7 +88,7 @@ def _restored(build: Callable[[], Net], snapshot: Snapshot, key: str, device: to
     with ShapesOnly():
         net = build()
     stored = snapshot.networks[key]
-    wrong = misfits(stored, {name: tensor.shape for name, tensor in net.state_dict().items()})
+    wrong = describe_misfits(stored, {name: tensor.shape for name, tensor in net.state_dict().items()})
     if wrong:
         raise SnapshotError(f"{snapshot.path}: weights of {key} do not fit their settings: {wrong}")
     # Copies, as the stored tensors are views of a file that may change.

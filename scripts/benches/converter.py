@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,11 +14,11 @@ from typing import Any
 import click
 import numpy as np
 
-from ggdr.scripts import dataset as dataset_command
 from ggdr.scripts.benches.drawn_images import draw_pictures, encode_foreign, write_images
 from ggdr.scripts.benches.report import describe_machine, json_option, progress, show
 from ggdr.scripts.errors import cli_errors
 from ggdr.torch_utils.data.convert import Conversion, encode_png
+from ggdr.torch_utils.data.convert_dataset import convert_dataset
 from ggdr.torch_utils.data.image_files import load_image
 from ggdr.torch_utils.data.workers import cpu_count
 
@@ -87,10 +85,8 @@ def measure(case: Case, folder: Path, *, num_images: int, num_workers: int) -> d
     pictures = draw_pictures(case.source_res)
     files = [encode_foreign(pixels, case.kind) for pixels in pictures]
     source = write_images(folder / f"{case.name}.zip", files, num_images=num_images, suffix=case.kind)
-    arguments = [source, folder / "converted.zip", "--resolution", case.res, "--workers", num_workers, "--overwrite"]
     start = time.perf_counter()
-    with contextlib.redirect_stdout(io.StringIO()):
-        dataset_command.main([str(argument) for argument in arguments], standalone_mode=False)
+    convert_dataset(str(source), folder / "converted.zip", resolution=case.res, num_workers=num_workers, overwrite=True)
     rate = num_images / (time.perf_counter() - start)
     source.unlink()
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from ggdr.metrics.evaluate import Job, MetricResult, StoredReals, real_features
 from ggdr.metrics.extract import MetricError
 from ggdr.metrics.image_sets import save_statistics
 from ggdr.metrics.names import MetricSpec
+from ggdr.scripts.training.run_folder import RunFolder
 from ggdr.torch_utils.checkpoint import load_snapshot
 
 
@@ -35,12 +37,25 @@ def describe_result(result: MetricResult) -> str:
     return "\n".join(lines)
 
 
-def training_length(network: Path | None) -> dict[str, Any]:
-    """How long a snapshot was trained, for the lines of metric-NAME.jsonl."""
-    if network is None:
-        return {}
-    nimg = load_snapshot(network).nimg
-    return {} if nimg is None else {"nimg": nimg, "kimg": nimg / 1000}
+def results_folder(outdir: Path | None, network: Path | None) -> Path | None:
+    """Where results go: to `outdir`, else to the run folder that the network lies in, else nowhere."""
+    if outdir is None and network is not None and RunFolder(network.parent).has_options():
+        return network.parent
+    return outdir
+
+
+def store_results(folder: Path, results: Sequence[MetricResult], network: Path | None) -> None:
+    """Results of a snapshot, or of images of no network, with how long it was trained and with the time of now.
+
+    Raises:
+        OSError: the folder cannot be made or written to.
+    """
+    about: dict[str, Any] = {"time": round(time.time(), 3)}
+    nimg = None if network is None else load_snapshot(network).nimg
+    if nimg is not None:
+        about |= {"nimg": nimg, "kimg": nimg / 1000}
+    folder.mkdir(parents=True, exist_ok=True)
+    append_results(folder, results, about)
 
 
 def save_real_statistics(path: Path, specs: Sequence[MetricSpec], job: Job) -> int | None:

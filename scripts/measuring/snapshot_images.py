@@ -19,7 +19,7 @@ from ggdr.metrics.image_sets import (
     GeneratedImages,
 )
 from ggdr.metrics.names import MetricSpec
-from ggdr.metrics.ppl import path_lengths
+from ggdr.metrics.ppl import perceptual_path_lengths
 from ggdr.stylegan2 import Generator, load_generator
 from ggdr.stylegan2.latent.sampling import images_of_seeds
 from ggdr.torch_utils.data.dataset import random_state
@@ -74,7 +74,7 @@ class SnapshotGenerator:
         classes = labels if self.G.c_dim and labels.ndim == 1 else None
         return GeneratedImages(lambda numbers: self._draw(numbers, labels), labels=classes, about=self.about())
 
-    def path_lengths(self, spec: MetricSpec, numbers: Sequence[int], distance: Callable[..., Tensor]) -> Tensor:
+    def measure_paths(self, spec: MetricSpec, numbers: Sequence[int], distance: Callable[..., Tensor]) -> Tensor:
         """Lengths [n] float64 of the paths of these numbers."""
         generators = [self._generator(number) for number in numbers]
         z0, z1 = (torch.stack([torch.randn([self.G.z_dim], generator=g) for g in generators]) for _ in range(2))
@@ -89,7 +89,7 @@ class SnapshotGenerator:
 
         with torch.inference_mode():
             ends = [x.to(self.device) for x in (z0, z1, t if spec.sampling == "full" else torch.zeros_like(t), c)]
-            return path_lengths(mapping, synthesis, distance, *ends, space=spec.space)
+            return perceptual_path_lengths(mapping, synthesis, distance, *ends, space=spec.space)
 
     def about(self) -> dict[str, Any]:
         """What a result line says of the images."""

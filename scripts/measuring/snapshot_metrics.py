@@ -97,7 +97,7 @@ class SnapshotMetrics:
     def _evaluate(self, snapshot: Path) -> list[MetricResult]:
         generator = SnapshotGenerator(snapshot, self.group.device, labels=self.reals.label_table)
         num = max(spec.num for spec in self.specs)
-        job = replace(self.job, fakes=generator.images(num), path_lengths=generator.path_lengths)
+        job = replace(self.job, fakes=generator.images(num), measure_paths=generator.measure_paths)
         return evaluate(self.specs, job)
 
     def _keep_best(self, snapshot: Path, nimg: int, result: MetricResult) -> bool:

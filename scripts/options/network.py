@@ -19,7 +19,7 @@ from ggdr.scripts.options.parameters import FiniteFloat, bad_parameter
 if TYPE_CHECKING:
     import torch
 
-    from ggdr.stylegan2 import Generator
+    from ggdr.stylegan2 import Discriminator, Generator
 
 MAX_SEEDS = 1_000_000
 MAX_SEED = 2**63 - 1
@@ -152,6 +152,19 @@ def open_generator(network: Path, device: torch.device) -> Generator:
 
     try:
         return load_generator(network, device=device)
+    except (SnapshotError, OSError) as error:
+        raise bad_parameter(str(error), "--network") from error
+
+
+def open_networks(network: Path, device: torch.device) -> tuple[Generator, Discriminator | None]:
+    """The averaged generator of a snapshot, and its discriminator if it holds one; BadParameter if unreadable."""
+    from ggdr.stylegan2.snapshot import discriminator_of, generator_of
+    from ggdr.torch_utils.checkpoint import SnapshotError, load_snapshot
+
+    try:
+        snapshot = load_snapshot(network)
+        G = generator_of(snapshot, device)
+        return G, discriminator_of(snapshot, device) if "D" in snapshot.networks else None
     except (SnapshotError, OSError) as error:
         raise bad_parameter(str(error), "--network") from error
 

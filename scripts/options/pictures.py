@@ -14,8 +14,6 @@ from ggdr.scripts.options.parameters import FiniteFloat, bad_parameter
 from ggdr.torch_utils.pictures.animation import MAX_LOOP_FPS
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ggdr.stylegan2 import Generator
 
 LARGEST = 256  # pixels of an image on a sheet
@@ -41,17 +39,10 @@ def out_option(endings: tuple[str, ...], text: str) -> Callable:
 
 
 def size_option(default: int, *, sheet: bool = True) -> Callable:
-    """--size PIXELS; on sheets `fitted` brings images to it."""
+    """--size PIXELS; on sheets `renderer.fit_to_sheet` brings images to it."""
     text = "Enlarge images to about this width, by a whole number"
     text += f"; on sheets, shrink those above {LARGEST} and above this." if sheet else "; larger ones stay as they are."
     return click.option("--size", metavar="PIXELS", type=click.IntRange(min=1), default=default, help=text)
-
-
-def fitted(image: np.ndarray, size: int) -> np.ndarray:
-    """An image [H, W, C] uint8 as `size_option` says for sheets."""
-    from ggdr.torch_utils.pictures.sheets import thumbnail
-
-    return thumbnail(image, smallest=size, largest=max(size, LARGEST))
 
 
 noise_option = click.option(

@@ -67,6 +67,6 @@ def run_names(run_dirs: Sequence[Path], labels: Sequence[str]) -> list[str]:
 
 
 def show_notes(notes: Iterable[str]) -> None:
-    """Says on standard error what could not be read."""
+    """Says on standard error what readers of a run should know."""
     for note in notes:
         click.echo(f"note: {printable(note, 1000)}", err=True)

@@ -24,6 +24,8 @@ def report_data(
 ) -> tuple[dict[str, Any], Pictures]:
     """All that the page shows, as JSON can hold it, and the pictures in it.
 
+    Its "notes" are faults: files that are missing or cannot be read. Its "hints" are what could be made besides.
+
     Args:
         out:      the page, which links are relative to.
         progress: called with the number of pictures done, and of all.
@@ -38,12 +40,12 @@ def report_data(
     pictures = Pictures()
     notes = [note for run in runs for note in run.notes]
     grids, grid_notes = samples(runs, pictures, max_images, link=link, progress=progress)
-    sheets, sheet_notes = [], []
+    sheets, sheet_notes, hints = [], [], []
     for run in runs:
         found, run_notes = clusters(run, pictures, max_images, link=link)
         sheets, sheet_notes = sheets + found, sheet_notes + run_notes
         if not found and any(run.path.glob("network-snapshot-*.safetensors")):
-            sheet_notes.append(f"{run.path}: no cluster sheets yet; ggdr clusters --run {run.path} makes them")
+            hints.append(f"{run.path}: no cluster sheets yet; ggdr clusters --run {run.path} makes them")
     shown = []
     for run in runs:
         files, metrics = snapshots(run)
@@ -70,6 +72,7 @@ def report_data(
         "settings": settings(runs),
         "machines": machines(runs),
         "notes": notes + grid_notes + sheet_notes,
+        "hints": hints,
         "pictures": pictures.uris,
     }
     if len(runs) > 2:

@@ -23,7 +23,7 @@ from ggdr.clusters import (
     resized_labels,
 )
 from ggdr.label_images import label_image, overlay
-from ggdr.scripts.viewing.snapshot_features import Seen, cosine_maps
+from ggdr.scripts.viewing.snapshot_features import SnapshotFeatures, cosine_maps
 from ggdr.torch_utils.pictures.images import to_u8
 from ggdr.torch_utils.pictures.sheets import as_rgb, contact_sheet, thumbnail
 
@@ -120,7 +120,7 @@ class NetworkView:
 
 def view_network(
     name: str,
-    seen: Seen,
+    seen: SnapshotFeatures,
     captions: Sequence[str],
     options: ClusterOptions,
     *,
@@ -164,7 +164,7 @@ def view_network(
     return view
 
 
-def view_photographs(network: NetworkView, seen: Seen, captions: Sequence[str]) -> NetworkView:
+def view_photographs(network: NetworkView, seen: SnapshotFeatures, captions: Sequence[str]) -> NetworkView:
     """What the same network's discriminator sees in other images, in the clusters of its own."""
     view = NetworkView(network.name, list(captions), images_of(seen.img), network.clusters)
     for res, pred in seen.predicted.items():

@@ -13,10 +13,11 @@ import numpy as np
 
 from ggdr.scripts.options.progress import Progress
 from ggdr.scripts.viewing.cluster_files import ClusterFolder
+from ggdr.scripts.viewing.cluster_request import ClusterRequest, describe_clusters
 from ggdr.scripts.viewing.cluster_sheets import NetworkView, label_pictures, view_network
-from ggdr.scripts.viewing.side_by_side import Look, described
 from ggdr.scripts.viewing.snapshot_features import SnapshotNetworks
 from ggdr.torch_utils.atomic_write import atomic_write
+from ggdr.torch_utils.checkpoint import SnapshotError
 from ggdr.torch_utils.pictures.animation import save_animation
 from ggdr.torch_utils.pictures.plot_style import COLORS, STYLE
 from ggdr.torch_utils.pictures.sheets import contact_sheet
@@ -29,10 +30,22 @@ AGREEMENT_FILE = "over-training-agreement.png"
 Shown = list[tuple[int, NetworkView]]  # nimg of each snapshot, ascending
 
 
+def snapshots_of(run_dir: Path, most: int) -> list[Path]:
+    """At most `most` snapshots of a run, in the order of training, the last one among them.
+
+    Raises:
+        SnapshotError: there is none.
+    """
+    paths = sorted(run_dir.glob("network-snapshot-*.safetensors"))
+    if not paths:
+        raise SnapshotError(f"--run: {run_dir} holds no network-snapshot-*.safetensors yet")
+    return paths[::-1][:: -(-len(paths) // most)][::-1]
+
+
 def show_run(
     paths: Sequence[Path],
     folder: ClusterFolder,
-    look: Look,
+    request: ClusterRequest,
     progress: Progress,
     *,
     animation_format: str | None,
@@ -46,10 +59,10 @@ def show_run(
     shown: Shown = []
     for done, path in enumerate(reversed(paths)):
         progress("snapshots", done, len(paths))
-        net = SnapshotNetworks(path, look.device)
-        seen = look.at(net, look.layers_in([net]))
+        net = SnapshotNetworks(path, request.device)
+        seen = request.features_of(net, request.layers_in([net]))
         later = shown[0][1] if shown else None
-        view = view_network(path.stem, seen, look.captions, look.options, like=later, same_latents=True)
+        view = view_network(path.stem, seen, request.captions, request.options, like=later, same_latents=True)
         # Its pictures are enough: of a long run, all large images would fill the memory.
         view.images = view.images[:0]
         shown.insert(0, (net.nimg or 0, view))
@@ -59,7 +72,7 @@ def show_run(
     folder.add_numbers(numbers, shown=[found for found in numbers if found["kimg"] == numbers[-1]["kimg"]])
     for res in shown[-1][1].generator:
         title = f"Over training, {res}x{res}"
-        sheet = _training_sheet(shown, res, f"{title}: {described([shown[-1][1]], res)}")
+        sheet = _training_sheet(shown, res, f"{title}: {describe_clusters([shown[-1][1]], res)}")
         folder.add_sheet(f"over-training-{res}x{res}.png", sheet, title)
     if any(found["encoder_nmi"] is not None for found in numbers):
         title = "What the discriminator knows"

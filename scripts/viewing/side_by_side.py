@@ -4,8 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ from torch import Tensor
 
 from ggdr.scripts.options.progress import Progress
 from ggdr.scripts.viewing.cluster_files import ClusterFolder, file_name
+from ggdr.scripts.viewing.cluster_request import ClusterRequest, describe_clusters
 from ggdr.scripts.viewing.cluster_sheets import (
-    ClusterOptions,
     NetworkView,
     discriminator_rows,
     generator_rows,
@@ -26,59 +25,25 @@ from ggdr.scripts.viewing.cluster_sheets import (
     view_photographs,
 )
 from ggdr.scripts.viewing.photographs import read_targets
-from ggdr.scripts.viewing.snapshot_features import DEFAULT_LAYERS, Seen, SnapshotNetworks
+from ggdr.scripts.viewing.snapshot_features import SnapshotNetworks
 from ggdr.torch_utils.checkpoint import SnapshotError
 
 NEEDED_ROWS = {"generator": 1, "discriminator": 3, "photographs": 2}
 
 
-@dataclass(frozen=True)
-class Look:
-    """Which images and layers to look at, and how.
-
-    Attributes:
-        seeds:     of `ggdr generate`.
-        layers:    resolutions of feature maps; None: those of DEFAULT_LAYERS that exist.
-        class_idx: for a conditional network.
-        psi:       truncation.
-    """
-
-    seeds: list[int]
-    layers: list[int] | None
-    class_idx: int | None
-    psi: float
-    batch_size: int
-    options: ClusterOptions
-    device: torch.device
-
-    @property
-    def captions(self) -> list[str]:
-        return [f"seed {seed}" for seed in self.seeds]
-
-    def layers_in(self, networks: Sequence[SnapshotNetworks]) -> list[int]:
-        """The layers to show; raises SnapshotError if a network lacks one."""
-        if self.layers is None:
-            return [res for res in DEFAULT_LAYERS if all(res in net.layers for net in networks)]
-        for net in networks:
-            missing = [res for res in self.layers if res not in net.layers]
-            if missing:
-                have = ", ".join(map(str, net.layers))
-                raise SnapshotError(f"--layers: {net.path} has feature maps of {have} pixels, got {missing[0]}")
-        return self.layers
-
-    def at(
-        self, net: SnapshotNetworks, layers: Sequence[int], on_images: Callable[[int], None] = lambda done: None
-    ) -> Seen:
-        """What a snapshot's networks compute; `on_images` hears how many images are done."""
-        how = {"class_idx": self.class_idx, "psi": self.psi, "batch_size": self.batch_size}
-        return net.of_seeds(self.seeds, layers, **how, on_images=on_images)
+def network_names(paths: Sequence[Path]) -> tuple[str, ...]:
+    """The files' names, with their folders' where that is not enough to tell them apart."""
+    names = [path.stem for path in paths]
+    if len(set(names)) < len(names):
+        names = [f"{path.resolve().parent.name}-{path.stem}" for path in paths]
+    return tuple(names if len(set(names)) == len(names) else [f"{i}-{name}" for i, name in enumerate(names)])
 
 
 def show_networks(
     networks: Sequence[SnapshotNetworks],
     names: Sequence[str],
     folder: ClusterFolder,
-    look: Look,
+    request: ClusterRequest,
     photographs: tuple[list[str], Tensor] | None,
     progress: Progress,
 ) -> None:
@@ -89,22 +54,22 @@ def show_networks(
         ClusterError: features cannot be clustered as asked.
         OSError: a file cannot be written.
     """
-    layers = look.layers_in(networks)
+    layers = request.layers_in(networks)
     views: list[NetworkView] = []
     photo_views: list[NetworkView] = []
-    total = len(networks) * len(look.seeds)
+    total = len(networks) * len(request.seeds)
     for i, (name, net) in enumerate(zip(names, networks, strict=True)):
 
-        def on_images(done: int, before: int = i * len(look.seeds)) -> None:
+        def on_images(done: int, before: int = i * len(request.seeds)) -> None:
             progress("images", before + done, total)
 
-        seen = look.at(net, layers, on_images)
-        view = view_network(name, seen, look.captions, look.options, like=views[0] if views else None)
+        seen = request.features_of(net, layers, on_images)
+        view = view_network(name, seen, request.captions, request.options, like=views[0] if views else None)
         views.append(view)
         photo_view = None
         if photographs is not None:
             captions, images_u8 = photographs
-            seen = net.of_images(images_u8, layers, batch_size=look.batch_size)
+            seen = net.of_images(images_u8, layers, batch_size=request.batch_size)
             photo_view = view_photographs(view, seen, captions)
             photo_views.append(photo_view)
         folder.add_maps(view, folder.path / file_name(name) if len(names) > 1 else folder.path, photo_view)
@@ -113,7 +78,7 @@ def show_networks(
     folder.add_numbers(numbers)
 
     for res in layers:
-        how, at_res = described(views, res), [found for found in numbers if found["layer"] == f"{res}x{res}"]
+        how, at_res = describe_clusters(views, res), [found for found in numbers if found["layer"] == f"{res}x{res}"]
         for kind, rows_of, seen, note in (
             ("generator", generator_rows, views, None),
             ("discriminator", discriminator_rows, views, numbers_note(at_res)),
@@ -162,10 +127,3 @@ def read_photographs(path: Path, networks: Sequence[SnapshotNetworks], most: int
     targets = read_targets([path], G.img_resolution, G.img_channels, most=most)
     images = np.stack([target.image for target in targets])
     return [target.name for target in targets], torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
-
-
-def described(views: Sequence[NetworkView], res: int) -> str:
-    """How many clusters there are at one resolution, and by which distance."""
-    counts = sorted({len(view.clusters[res].centers) for view in views})
-    how = "cosine" if views[0].clusters[res].spherical else "Euclidean"
-    return f"{' and '.join(map(str, counts))} clusters by {how} distance"

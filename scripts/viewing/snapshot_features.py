@@ -27,7 +27,7 @@ Maps = dict[int, Tensor]  # [N, C, res, res] float32 by res
 
 
 @dataclass
-class Seen:
+class SnapshotFeatures:
     """What the networks of one snapshot computed for some images, on their device.
 
     Attributes:
@@ -89,10 +89,10 @@ class SnapshotNetworks:
         psi: float,
         batch_size: int,
         on_images: Callable[[int], None] = lambda done: None,
-    ) -> Seen:
+    ) -> SnapshotFeatures:
         """What they compute for the images of these seeds of `ggdr generate`; `on_images` hears how many are done."""
 
-        def look_at(some: Sequence[int]) -> Seen:
+        def look_at(some: Sequence[int]) -> SnapshotFeatures:
             c = class_labels(len(some), self.G.c_dim, class_idx)
             names = {res: f"synthesis.b{res}" for res in layers}
             with ExitStack() as stack:
@@ -103,17 +103,17 @@ class SnapshotNetworks:
             seen.generator = {res: feats[name].float() for res, name in names.items()}
             return seen
 
-        def batches() -> Iterator[Seen]:
+        def batches() -> Iterator[SnapshotFeatures]:
             for start in range(0, len(seeds), batch_size):
                 on_images(start)
                 yield look_at(seeds[start : start + batch_size])
 
         return _collected(batches(), len(seeds))
 
-    def of_images(self, images_u8: Tensor, layers: Sequence[int], *, batch_size: int) -> Seen:
+    def of_images(self, images_u8: Tensor, layers: Sequence[int], *, batch_size: int) -> SnapshotFeatures:
         """What the discriminator computes for images uint8 [N, C, H, W] of the network's size."""
 
-        def look_at(part: Tensor) -> Seen:
+        def look_at(part: Tensor) -> SnapshotFeatures:
             with ExitStack() as stack:
                 watched = self._watch_discriminator(stack, layers)
                 # Its features do not depend on the class, only its logits.
@@ -125,17 +125,17 @@ class SnapshotNetworks:
     def _watch_discriminator(self, stack: ExitStack, layers: Sequence[int]):
         """A function of images and labels that runs D, inside hooks that the stack holds; without D it does nothing."""
         if self.D is None:
-            return lambda img, c: Seen(img)
+            return lambda img, c: SnapshotFeatures(img)
         stack.enter_context(torch.inference_mode())
         # Block b16 works at 16x16 and hands on maps of 8x8.
         names = {res: f"b{2 * res}" for res in layers if 2 * res in self.D.resolutions}
         feats = stack.enter_context(FeatureTap(self.D, list(names.values())))
         watched = None if self.ggdr is None else stack.enter_context(self.ggdr.watch())
 
-        def run(img: Tensor, c: Tensor) -> Seen:
+        def run(img: Tensor, c: Tensor) -> SnapshotFeatures:
             self.D(img, c)
             predicted = {} if watched is None else self.ggdr.predict(watched)
-            return Seen(
+            return SnapshotFeatures(
                 img,
                 predicted={_res_of(name): pred for name, pred in predicted.items() if _res_of(name) in layers},
                 encoder={res: feats[name].float() for res, name in names.items()},
@@ -154,9 +154,9 @@ def _res_of(name: str) -> int:
     return int(name.rpartition("b")[2])
 
 
-def _collected(parts: Iterable[Seen], num: int) -> Seen:
+def _collected(parts: Iterable[SnapshotFeatures], num: int) -> SnapshotFeatures:
     """Batches as one, without ever holding all of them twice."""
-    whole, start = Seen(torch.empty(0)), 0
+    whole, start = SnapshotFeatures(torch.empty(0)), 0
     for part in parts:
         stop = start + len(part.img)
         if start == 0:

@@ -33,7 +33,7 @@ def layer_bands(synthesis: SynthesisNetwork) -> dict[str, list[int]]:
     return bands
 
 
-def mix_styles(base: Tensor, style: Tensor, layers: Sequence[int]) -> Tensor:
+def mix_style_table(base: Tensor, style: Tensor, layers: Sequence[int]) -> Tensor:
     """Every base with the styles of every other: ws [R, num_ws, w_dim], [C, num_ws, w_dim] to [R, C, num_ws, w_dim].
 
     Source: Karras et al. 2019, arXiv:1812.04948, Section 3.1.

@@ -20,7 +20,7 @@ from ggdr.stylegan2.layers import MappingNetwork
 from ggdr.stylegan2.snapshot import ShapesOnly
 from ggdr.torch_utils.ops import set_ops
 from ggdr.torch_utils.ops.upfirdn2d import setup_filter
-from ggdr.torch_utils.untrusted.state_dicts import misfits
+from ggdr.torch_utils.untrusted.state_dicts import describe_misfits
 
 State = dict[str, Tensor]
 
@@ -205,7 +205,7 @@ def _config(kind: type, what: str, **settings: Any) -> Any:
 # Weights.
 
 
-def fitted(
+def fit_weights(
     state: Mapping[str, Tensor], config: GeneratorConfig | DiscriminatorConfig, what: str, *, filled: bool = False
 ) -> State:
     """The weights in float32 and in the order of ours.
@@ -231,7 +231,7 @@ def fitted(
             raise ForeignNetworkError(
                 f"{what} resamples with another filter than [1, 3, 3, 1] ({name}), and no other is supported"
             )
-    return owned({name: state[name] for name in shapes}, what)
+    return separate_weights({name: state[name] for name in shapes}, what)
 
 
 def _usual(shapes: Mapping[str, tuple[int, ...]]) -> State:
@@ -243,7 +243,7 @@ def _usual(shapes: Mapping[str, tuple[int, ...]]) -> State:
     }
 
 
-def owned(state: Mapping[str, Tensor], what: str) -> State:
+def separate_weights(state: Mapping[str, Tensor], what: str) -> State:
     """The weights in float32, contiguous and each in a memory of its own.
 
     Raises:
@@ -265,7 +265,7 @@ def _alone(value: Tensor) -> Tensor:
 
 def check_shapes(state: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], what: str) -> None:
     """Raises ForeignNetworkError unless names and shapes are exactly these."""
-    wrong = misfits(state, shapes)
+    wrong = describe_misfits(state, shapes)
     if wrong:
         raise ForeignNetworkError(f"{what} differs from a StyleGAN2 network of its size; tensors {wrong}")
 
@@ -273,11 +273,11 @@ def check_shapes(state: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ..
 def generator_weights(
     state: Mapping[str, Tensor], config: GeneratorConfig, what: str, *, filled: bool = False
 ) -> tuple[State, bool]:
-    """`fitted`, with the mean w computed if there is none; and whether it was there."""
+    """`fit_weights`, with the mean w computed if there is none; and whether it was there."""
     has_mean = "mapping.w_avg" in state
     if not has_mean:
         state = {**state, "mapping.w_avg": torch.zeros(config.w_dim)}
-    weights = fitted(state, config, what, filled=filled)
+    weights = fit_weights(state, config, what, filled=filled)
     if not has_mean:
         weights["mapping.w_avg"] = mean_w(weights, config)
     return weights, has_mean

@@ -23,10 +23,10 @@ from ggdr.stylegan2.weights.common import (
     ImportedNetworks,
     State,
     discriminator_config,
-    fitted,
+    fit_weights,
     generator_config,
     generator_weights,
-    owned,
+    separate_weights,
 )
 from ggdr.stylegan2.weights.nvidia_pickle import NETWORK, load_published
 from ggdr.torch_utils.untrusted.pickle_reader import InertPickleError, Record
@@ -173,11 +173,11 @@ def _add_discriminator(result: ImportedNetworks, net: list[Module]) -> None:
     config = discriminator_config(state, "D", **settings)
     # Ours maps labels at a hundredth of the learning rate, as published ones do.
     _check_layers(net, "D", mapping_lr=0.01)
-    result.add("D", fitted(state, config, "D"))
+    result.add("D", fit_weights(state, config, "D"))
     result.D = config
     if decoder:
         result.kind = "pickle of GGDR"
-        result.add("ggdr", owned(decoder, "the GGDR decoder"))
+        result.add("ggdr", separate_weights(decoder, "the GGDR decoder"))
         result.guides = (max(int(name[1:].partition("_")[0]) for name in decoder),)
 
 

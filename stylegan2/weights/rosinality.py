@@ -21,7 +21,7 @@ from ggdr.stylegan2.weights.common import (
     ImportedNetworks,
     State,
     discriminator_config,
-    fitted,
+    fit_weights,
     generator_config,
     generator_weights,
     tensors_of,
@@ -54,7 +54,7 @@ def from_rosinality(content: Mapping[str, Any]) -> ImportedNetworks:
     if content.get("d") is not None:
         state = _renamed(tensors_of(content["d"], "d"), _discriminator_rules(content["d"]), "d")
         result.D = discriminator_config(state, "d", mbstd_group_size=GROUP_SIZE)
-        result.add("D", fitted(state, result.D, "d", filled=True))
+        result.add("D", fit_weights(state, result.D, "d", filled=True))
     result.complete("g_ema", "g")
     p = content.get("ada_aug_p")
     if isinstance(p, float) and 0 <= p <= 1:

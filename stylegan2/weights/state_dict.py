@@ -15,7 +15,7 @@ from ggdr.stylegan2.weights.common import (
     State,
     bare_name,
     discriminator_config,
-    fitted,
+    fit_weights,
     generator_config,
     generator_weights,
     tensors_of,
@@ -92,7 +92,7 @@ def _add_generator(
 
 def _add_discriminator(result: ImportedNetworks, state: State, what: str, settings: Mapping[str, Any] | None) -> None:
     result.D = _config(DiscriminatorConfig, settings) or discriminator_config(state, what, mbstd_group_size=GROUP_SIZE)
-    result.add("D", fitted(state, result.D, what))
+    result.add("D", fit_weights(state, result.D, what))
 
 
 def _config(kind: type, settings: Mapping[str, Any] | None) -> Any:

@@ -26,7 +26,7 @@ import torch
 from click.testing import CliRunner
 
 from ggdr.metrics.detector import Detector
-from ggdr.metrics.extract import Extracted, Want
+from ggdr.metrics.extract import Extracted, FeatureRequest
 from ggdr.metrics.feature_cache import FeatureCache
 from ggdr.metrics.image_sets import ArrayImages, is_statistics, load_statistics
 from ggdr.metrics.stats import FeatureStats
@@ -261,7 +261,7 @@ def test_a_damaged_cache_of_features_is_as_good_as_none(tmp_path):
     (path,) = (tmp_path / "cache").iterdir()
 
     def read(path: Path) -> None:
-        found = cache.load(source, detector, Want(keep=5))
+        found = cache.load(source, detector, FeatureRequest(keep=5))
         if found is None:
             raise LookupError
         assert found.features.shape[1] == 4 and found.stats.num >= 0

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ggdr.metrics.ppl import EPSILON, path_lengths, ppl_summary, slerp
+from ggdr.metrics.ppl import EPSILON, perceptual_path_lengths, ppl_summary, slerp
 
 N, Z_DIM, NUM_WS, RES = 6, 8, 2, 4
 
@@ -45,7 +45,7 @@ def squared_images(w: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("t", [ENDS, ANYWHERE], ids=["end", "full"])
 def test_length_in_w_of_a_linear_generator_is_that_of_the_whole_path(t):
-    lengths = path_lengths(mapping, synthesis, squared, Z0, Z1, t, C, space="w")
+    lengths = perceptual_path_lengths(mapping, synthesis, squared, Z0, Z1, t, C, space="w")
     assert lengths.dtype == torch.float64
     torch.testing.assert_close(lengths, squared_images((Z1 - Z0) @ TO_W), rtol=1e-6, atol=0)
 
@@ -57,7 +57,7 @@ def test_length_in_z_of_a_linear_generator_is_that_of_the_arc(t):
     at = omega * t[:, None]
     tangent = omega / omega.sin() * (-(omega - at).cos() * a + at.cos() * b)  # derivative of the arc by t
     expected = squared_images(tangent @ TO_W)
-    lengths = path_lengths(mapping, synthesis, squared, Z0, Z1, t, C, space="z")
+    lengths = perceptual_path_lengths(mapping, synthesis, squared, Z0, Z1, t, C, space="z")
     torch.testing.assert_close(lengths, expected, rtol=1e-3, atol=0)
     assert not torch.allclose(expected, squared_images((Z1 - Z0) @ TO_W), rtol=0.1)
 
@@ -67,30 +67,33 @@ def test_a_path_is_measured_where_t_says():
         return synthesis(ws**3)
 
     first, last = (
-        path_lengths(mapping, curved, squared, 0 * Z0, Z1, t, C, space="w") for t in (ENDS, torch.ones_like(ENDS))
+        perceptual_path_lengths(mapping, curved, squared, 0 * Z0, Z1, t, C, space="w")
+        for t in (ENDS, torch.ones_like(ENDS))
     )
     assert first.max() < 1e-9 * last.min()
 
 
 @pytest.mark.parametrize("space", ["z", "w"])
 def test_a_generator_twice_as_steep_has_four_times_the_length(space):
-    once = path_lengths(mapping, synthesis, squared, Z0, Z1, ANYWHERE, C, space=space)
-    twice = path_lengths(mapping, lambda ws: 2 * synthesis(ws), squared, Z0, Z1, ANYWHERE, C, space=space)
+    once = perceptual_path_lengths(mapping, synthesis, squared, Z0, Z1, ANYWHERE, C, space=space)
+    twice = perceptual_path_lengths(mapping, lambda ws: 2 * synthesis(ws), squared, Z0, Z1, ANYWHERE, C, space=space)
     torch.testing.assert_close(twice, 4 * once)
 
 
 @pytest.mark.parametrize("space", ["z", "w"])
 def test_length_of_a_path_does_not_depend_on_the_others(space):
-    together = path_lengths(mapping, synthesis, squared, Z0, Z1, ANYWHERE, C, space=space)
+    together = perceptual_path_lengths(mapping, synthesis, squared, Z0, Z1, ANYWHERE, C, space=space)
     alone = [
-        path_lengths(mapping, synthesis, squared, *(x[i : i + 1] for x in (Z0, Z1, ANYWHERE, C)), space=space)
+        perceptual_path_lengths(
+            mapping, synthesis, squared, *(x[i : i + 1] for x in (Z0, Z1, ANYWHERE, C)), space=space
+        )
         for i in range(N)
     ]
     torch.testing.assert_close(torch.cat(alone), together, rtol=1e-6, atol=0)
 
 
 def test_steps_far_below_a_grey_level_count():
-    lengths = path_lengths(mapping, lambda ws: synthesis(ws) / 100, squared, Z0, Z1, ENDS, C, space="w")
+    lengths = perceptual_path_lengths(mapping, lambda ws: synthesis(ws) / 100, squared, Z0, Z1, ENDS, C, space="w")
     assert (lengths.sqrt() * EPSILON * 127.5).max() < 1e-2
     torch.testing.assert_close(lengths, squared_images((Z1 - Z0) @ TO_W) / 100**2, rtol=1e-4, atol=0)
 
@@ -108,7 +111,7 @@ def test_both_ends_of_a_step_have_the_label_and_go_through_the_generator_togethe
         batches.append(len(ws))
         return synthesis(ws)
 
-    path_lengths(labelled, counted, squared, Z0, Z1, ENDS, c, space=space)
+    perceptual_path_lengths(labelled, counted, squared, Z0, Z1, ENDS, c, space=space)
     assert batches == [2 * N]
 
 
@@ -123,16 +126,16 @@ def test_large_images_are_compared_as_means_of_blocks_and_grey_ones_as_rgb(size,
         return squared(img0, img1)
 
     one = [x[:1] for x in (Z0, Z1, ENDS, C)]
-    path_lengths(mapping, lambda ws: pixels.repeat(2, 1, 1, 1), distance, *one, space="w")
+    perceptual_path_lengths(mapping, lambda ws: pixels.repeat(2, 1, 1, 1), distance, *one, space="w")
 
 
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="space 'z' or 'w', got 'x'"):
-        path_lengths(mapping, synthesis, squared, Z0, Z1, ENDS, C, space="x")
+        perceptual_path_lengths(mapping, synthesis, squared, Z0, Z1, ENDS, C, space="x")
     with pytest.raises(ValueError, match=r"got \[6, 8\], \[6, 8\], \[5\], \[6, 0\]"):
-        path_lengths(mapping, synthesis, squared, Z0, Z1, ENDS[1:], C, space="w")
+        perceptual_path_lengths(mapping, synthesis, squared, Z0, Z1, ENDS[1:], C, space="w")
     with pytest.raises(ValueError, match="1 or 3 channels, got 4"):
-        path_lengths(mapping, lambda ws: torch.zeros(2 * N, 4, 8, 8), squared, Z0, Z1, ENDS, C, space="w")
+        perceptual_path_lengths(mapping, lambda ws: torch.zeros(2 * N, 4, 8, 8), squared, Z0, Z1, ENDS, C, space="w")
 
 
 def test_slerp_runs_from_one_direction_to_the_other():

@@ -16,7 +16,7 @@ from ggdr.scripts.benches import converter as bench_dataset
 from ggdr.scripts.benches import loader as bench_data
 from ggdr.scripts.benches.converter import Case
 from ggdr.scripts.benches.drawn_images import draw_pictures, encode_foreign
-from ggdr.scripts.benches.train import resolve_settings
+from ggdr.scripts.benches.step_timing import resolve_settings
 from ggdr.torch_utils.data.convert import encode_png
 from ggdr.torch_utils.data.image_files import load_image
 from ggdr.torch_utils.data.loader import ImageDataset

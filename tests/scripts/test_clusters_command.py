@@ -14,9 +14,10 @@ from click.testing import CliRunner, Result
 from PIL import Image, ImageSequence
 
 from ggdr.label_images import palette
-from ggdr.scripts.clusters import main, parse_clusters, parse_layers, snapshots_of
+from ggdr.scripts.clusters import main, parse_clusters, parse_layers
 from ggdr.scripts.viewing.cluster_sheets import ClusterError, ClusterOptions, view_network, view_photographs
-from ggdr.scripts.viewing.snapshot_features import Seen, SnapshotNetworks
+from ggdr.scripts.viewing.over_training import snapshots_of
+from ggdr.scripts.viewing.snapshot_features import SnapshotFeatures, SnapshotNetworks
 from ggdr.stylegan2.latent.sampling import generate_images
 from tests.conftest import write_dataset
 from tests.ggdr.test_clusters import planted
@@ -52,7 +53,9 @@ def names(folder) -> set[str]:
 def view_of(feats: torch.Tensor, img: torch.Tensor | None = None, name: str = "net", **options):
     """A view of one layer's features."""
     img = torch.zeros(len(feats), 3, 16, 16) if img is None else img
-    seen = Seen(img, {feats.shape[-1]: feats}, {feats.shape[-1]: feats.clone()}, {feats.shape[-1]: feats.clone()})
+    seen = SnapshotFeatures(
+        img, {feats.shape[-1]: feats}, {feats.shape[-1]: feats.clone()}, {feats.shape[-1]: feats.clone()}
+    )
     return view_network(name, seen, [f"seed {i}" for i in range(len(feats))], OPTIONS, **options)
 
 
@@ -132,7 +135,9 @@ def test_layers_of_one_network_share_their_colours():
     codes = torch.randn([5, 7], generator=torch.Generator().manual_seed(2))
     fine_labels = labels.repeat_interleave(2, 1).repeat_interleave(2, 2)
     fine = codes[fine_labels].permute(0, 3, 1, 2)
-    view = view_network("net", Seen(torch.zeros(6, 3, 16, 16), {8: coarse, 16: fine}), list("abcdef"), OPTIONS)
+    view = view_network(
+        "net", SnapshotFeatures(torch.zeros(6, 3, 16, 16), {8: coarse, 16: fine}), list("abcdef"), OPTIONS
+    )
     assert torch.equal(view.generator[16][:, ::2, ::2], view.generator[8])
 
 
@@ -142,7 +147,7 @@ def test_a_perfect_discriminator_scores_one_and_a_blind_one_nothing():
         {"network": "net", "layer": "16x16", "clusters": 5, "nmi": 1, "cosine": 1, "encoder_nmi": 1}
     ]
     blind = torch.randn(feats.shape, generator=torch.Generator().manual_seed(1))
-    seen = Seen(torch.zeros(6, 3, 16, 16), {16: feats}, {16: blind}, {16: blind})
+    seen = SnapshotFeatures(torch.zeros(6, 3, 16, 16), {16: feats}, {16: blind}, {16: blind})
     numbers = view_network("net", seen, list("abcdef"), OPTIONS).numbers()[0]
     assert numbers["nmi"] < 0.1 and abs(numbers["cosine"]) < 0.1 and numbers["encoder_nmi"] < 0.1
 
@@ -150,7 +155,7 @@ def test_a_perfect_discriminator_scores_one_and_a_blind_one_nothing():
 def test_photographs_are_shown_in_the_clusters_of_the_generator():
     feats, labels = planted(5)
     network = view_of(feats[:4])
-    seen = Seen(torch.zeros(2, 3, 16, 16), {}, {16: feats[4:]}, {16: feats[4:]})
+    seen = SnapshotFeatures(torch.zeros(2, 3, 16, 16), {}, {16: feats[4:]}, {16: feats[4:]})
     photographs = view_photographs(network, seen, ["a", "b"])
     colors = {i: network.generator[16][labels[:4] == i].unique().item() for i in range(5)}
     expected = torch.tensor([colors[i] for i in range(5)])[labels[4:]]

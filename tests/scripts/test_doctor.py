@@ -12,6 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from ggdr.scripts.diagnosis.operations import check_mode_and_cache, check_operations
 from ggdr.scripts.doctor import main
 from ggdr.torch_utils.ops import build, self_check, toolchain
 from ggdr.torch_utils.ops.build import BuildError, uses_native
@@ -100,6 +101,19 @@ def test_the_mode_stays_as_it_was(library):
     with pytest.raises(RuntimeError, match="broken"):
         run_self_check(toy(raises(RuntimeError("broken"))), CPU)
     assert build.ops_mode() == "reference"
+
+
+# The checks.
+
+
+def test_a_check_returns_what_it_found_and_what_is_wrong(monkeypatch, library, tmp_path):
+    monkeypatch.setattr(self_check, "self_checks", lambda: [toy(lambda x: 3 * x, name="bad")])
+    (operation,), (problem,) = check_operations(CPU, loaded=True)
+    assert operation["state"] == "wrong" and problem.broken and problem.problem.startswith("bad on cpu")
+    assert check_operations(CPU, loaded=False)[1] == []
+    monkeypatch.setenv("GGDR_CACHE", str(tmp_path))
+    found, problems = check_mode_and_cache()
+    assert found["mode"] == "auto" and found["cache_writable"] and problems == []
 
 
 # The report.

@@ -19,6 +19,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from ggdr.scripts.export import main
+from ggdr.scripts.exporting.staging import staged_files
 from ggdr.stylegan2 import load_discriminator, load_generator
 from ggdr.stylegan2.config import GeneratorConfig
 from ggdr.stylegan2.generator import Generator
@@ -267,3 +268,16 @@ def test_python_of_the_page_runs(snapshot, exported, hub, tmp_path, monkeypatch)
     assert namespace["images"].shape == (16, 8, 8, 3) and namespace["images"].dtype == np.uint8
     assert namespace["img"].shape == (16, 3, 8, 8)
     assert isinstance(namespace["G"], Generator)
+
+
+def test_staged_files_appear_together_or_not_at_all(tmp_path):
+    out = tmp_path / "net.pt"
+    with staged_files(out) as path:
+        path.write_text("weights")
+        path.with_suffix(".json").write_text("settings")
+        assert not list(tmp_path.glob("net.*"))
+    assert (out.read_text(), out.with_suffix(".json").read_text()) == ("weights", "settings")
+    with pytest.raises(RuntimeError, match="halfway"), staged_files(out) as path:
+        path.write_text("others")
+        raise RuntimeError("halfway")
+    assert out.read_text() == "weights" and len(list(tmp_path.iterdir())) == 2

@@ -18,8 +18,9 @@ from PIL import Image
 
 from ggdr.metrics.lpips import LPIPS, load_lpips
 from ggdr.metrics.vgg import shapes_of
-from ggdr.scripts.project import lpips_distance, main
+from ggdr.scripts.project import main
 from ggdr.scripts.viewing.photographs import Target, read_targets
+from ggdr.scripts.viewing.projection_distance import compare_by_lpips
 from ggdr.scripts.viewing.projection_files import MAX_NAMED, psnr_text, save_sheet
 from ggdr.scripts.viewing.projection_files import Result as Found
 from ggdr.stylegan2 import load_generator
@@ -265,13 +266,13 @@ def test_lpips_sees_every_channel_and_has_a_gradient(lpips_files):
     for channels, res in ((1, 8), (3, 16), (4, 8)):
         target = torch.rand([2, channels, res, res], generator=rng) * 2 - 1
         img = target.flip(3).requires_grad_()
-        distance = lpips_distance(net, img, target)
+        distance = compare_by_lpips(net, img, target)
         assert distance.shape == (2,) and (distance > 0).all()
         (grad,) = torch.autograd.grad(distance.sum(), img)
         assert grad.isfinite().all() and (grad.abs().amax([0, 2, 3]) > 0).all()
-        assert lpips_distance(net, target, target).abs().max() == 0
+        assert compare_by_lpips(net, target, target).abs().max() == 0
         black = torch.full_like(target, -1).requires_grad_()
-        (grad,) = torch.autograd.grad(lpips_distance(net, black, black.detach()).sum(), black)
+        (grad,) = torch.autograd.grad(compare_by_lpips(net, black, black.detach()).sum(), black)
         assert grad.isfinite().all()
 
 

@@ -270,7 +270,7 @@ def test_malformed_kinds_of_pictures_are_told_in_one_line(tmp_path, pictures, me
     (tmp_path / "a").mkdir()
     save_image(grid(1), tmp_path / "a" / "fakes000001.png")
     data = data_of(path)
-    assert message in data["notes"][0] and len(data["notes"]) == 2  # and that there are no clusters
+    assert message in data["notes"][0] and len(data["notes"]) == 1
     assert all("/" not in frame["link"] for kind in data["samples"]["kinds"] for frame in kind["runs"][0]["frames"])
 
 
@@ -295,6 +295,20 @@ def test_cluster_sheets_are_shown_and_links_lead_there_from_the_page(tmp_path):
     assert data["pictures"][cluster["animations"][0]["image"]].startswith("data:image/webp")
     assert cluster["numbers"] == [{"network": "net", "clusters": 8, "nmi": 0.5, "cosine": None}]
     assert data["runs"][0]["snapshots"][0]["link"] == "../my%20run/network-snapshot-000004.safetensors"
+
+
+def test_what_a_run_does_not_have_is_no_fault(tmp_path):
+    path = make_run(tmp_path / "run")
+    data = data_of(path)
+    assert data["clusters"] == [] and data["notes"] == []
+    (hint,) = data["hints"]
+    assert f"ggdr clusters --run {path}" in hint
+    (path / "reals.png").unlink()
+    (path / "log.txt").unlink()
+    for snapshot in path.glob("network-*.safetensors"):
+        snapshot.unlink()
+    data = data_of(path)
+    assert data["notes"] == data["hints"] == []
 
 
 def test_what_ggdr_clusters_writes_is_what_is_read(tmp_path):

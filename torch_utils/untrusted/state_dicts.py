@@ -14,7 +14,7 @@ from ggdr.torch_utils.untrusted.text import printable
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)  # types that weights may be stored in
 
 
-def misfits(state: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]]) -> str:
+def describe_misfits(state: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]]) -> str:
     """How tensors differ from those of a network in names, shapes or types; empty if they do not."""
     wrong = {
         "missing": [name for name in shapes if name not in state],

@@ -63,15 +63,20 @@ const bestValue = (run, key, kimg) =>
 
 function makeStatus() {
   byId("status").append(el("div", { className: "cards" }, ...DATA.runs.map(statusCard)));
-  if (DATA.notes.length) {
-    byId("status").append(
-      el(
-        "div",
-        { className: "card notes" },
-        el("h3", {}, "Not everything could be read"),
-        el("ul", {}, ...DATA.notes.map((note) => el("li", {}, note))),
-      ),
-    );
+  for (const [kind, title, lines] of [
+    ["faults", "Not everything could be read", DATA.notes],
+    ["hints", "What else could be shown", DATA.hints],
+  ]) {
+    if (lines.length) {
+      byId("status").append(
+        el(
+          "div",
+          { className: `card notes ${kind}` },
+          el("h3", {}, title),
+          el("ul", {}, ...lines.map((line) => el("li", {}, line))),
+        ),
+      );
+    }
   }
 }
 

@@ -22,7 +22,7 @@ from ggdr.stylegan2.latent.sampling import (
     pictures,
     w_covariance,
 )
-from ggdr.stylegan2.latent.style_mixing import layer_bands, layer_resolutions, mix_styles
+from ggdr.stylegan2.latent.style_mixing import layer_bands, layer_resolutions, mix_style_table
 from ggdr.stylegan2.latent.walks import walk_through
 from tests.tiny import tiny_generator
 
@@ -205,15 +205,15 @@ def test_layers_are_numbered_as_the_network_reads_them():
 def test_mixing_all_layers_gives_the_column_and_none_the_row():
     ws = torch.randn(5, 4, 3)
     base, style = ws[:2], ws[2:]
-    mixed = mix_styles(base, style, range(4))
+    mixed = mix_style_table(base, style, range(4))
     assert mixed.shape == (2, 3, 4, 3)
     assert torch.equal(mixed, style[None].expand(2, -1, -1, -1))
-    assert torch.equal(mix_styles(base, style, []), base[:, None].expand(-1, 3, -1, -1))
+    assert torch.equal(mix_style_table(base, style, []), base[:, None].expand(-1, 3, -1, -1))
 
 
 def test_mixing_takes_the_layers_named_and_no_others():
     base, style = torch.zeros(2, 4, 3), torch.ones(3, 4, 3)
-    mixed = mix_styles(base, style, [1, 3])
+    mixed = mix_style_table(base, style, [1, 3])
     assert mixed[:, :, [1, 3]].eq(1).all() and mixed[:, :, [0, 2]].eq(0).all()
     assert base.eq(0).all()
 

@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 from ggdr.torch_utils.data.convert import Conversion, encode_png
+from ggdr.torch_utils.data.convert_dataset import convert_dataset
 from ggdr.torch_utils.data.image_files import DataError
+from ggdr.torch_utils.data.loader import ImageDataset
 from tests.dataset_files import RGB, classes_of, convert, encode, pixels_of, run, write
 
 
@@ -137,3 +139,22 @@ def test_small_images_are_refused_enlarged_or_left_out_as_told(tmp_path):
     assert len(convert(tmp_path, source, "--resolution", 16, "--small", "upscale", "--overwrite")) == 3
     message = run(source, tmp_path / "b.zip", "--resolution", 32, "--small", "skip", expect=2)
     assert "smaller" in message and not (tmp_path / "b.zip").exists()
+
+
+def test_a_dataset_is_converted_in_python(tmp_path):
+    files = {f"{i}.png": encode(pixels) for i, pixels in enumerate(RGB)} | {"small.png": encode(RGB[0, :8, :8])}
+    source, heard = write(tmp_path / "photos", files), []
+    converted = convert_dataset(
+        str(source),
+        tmp_path / "out.zip",
+        resolution=16,
+        small="skip",
+        num_workers=1,
+        progress=lambda done, total: heard.append((done, total)),
+    )
+    assert (converted.num_images, converted.num_left_out, converted.resolution) == (6, 1, 16)
+    assert converted.labels is None and heard == [(7, 7)]
+    assert (pixels_of(ImageDataset(tmp_path / "out.zip")) == RGB).all()
+    with pytest.raises(DataError, match="every image is smaller"):
+        convert_dataset(str(source), tmp_path / "none.zip", resolution=32, small="skip")
+    assert not (tmp_path / "none.zip").exists()

@@ -1,0 +1,71 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""What `ggdr truncation` writes: the images of seeds at several strengths, as a sheet or as a video."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from ggdr.scripts.options.progress import Progress
+from ggdr.scripts.viewing.renderer import Renderer
+from ggdr.stylegan2.latent.sampling import latents_of_seeds
+from ggdr.torch_utils.pictures import animation, sheets
+from ggdr.torch_utils.pictures.images import save_image
+
+
+def render_truncated(renderer: Renderer, z: Tensor, psi: float, size: int) -> list[np.ndarray]:
+    """The image of every z [N, z_dim] at one strength, for a contact sheet."""
+    at_psi = replace(renderer, truncation_psi=psi)
+    return at_psi.render_cells(at_psi.map(z), size)
+
+
+def save_truncation_sheet(
+    renderer: Renderer, seeds: Sequence[int], psis: Sequence[float], out: Path, *, size: int, progress: Progress
+) -> None:
+    """Rows are seeds, columns strengths."""
+    z = latents_of_seeds(seeds, renderer.G.z_dim)
+    columns = []
+    for psi in psis:
+        columns.append(render_truncated(renderer, z, psi, size))
+        progress("columns", len(columns), len(psis))
+    cells = [list(row) for row in zip(*columns, strict=True)]
+    names = [f"psi {psi:g}" for psi in psis]
+    save_image(sheets.contact_sheet(cells, rows=[f"seed {seed}" for seed in seeds], columns=names), out)
+
+
+def save_truncation_sweep(
+    renderer: Renderer,
+    seeds: Sequence[int],
+    low: float,
+    high: float,
+    out: Path,
+    *,
+    num_frames: int,
+    fps: float,
+    size: int,
+    progress: Progress,
+) -> int:
+    """All seeds as a block, from the lowest strength to the highest and back; returns the number of frames."""
+    z = latents_of_seeds(seeds, renderer.G.z_dim)
+    # Near a square, and without empty cells if there is such a block.
+    root = math.ceil(math.sqrt(len(seeds)))
+    columns = next((k for k in range(root, 2 * root) if len(seeds) % k == 0), root)
+
+    def frames() -> Iterator[np.ndarray]:
+        for i in range(num_frames):
+            # Half a cosine each way: slow at both ends.
+            psi = high - (high - low) * (1 + math.cos(2 * math.pi * i / num_frames)) / 2
+            images = render_truncated(renderer, z, psi, size)
+            cells = [images[j : j + columns] for j in range(0, len(images), columns)]
+            # The note is always wider than the title, whose width changes: all frames must be of one size.
+            note = "1: the images, 0: their mean"
+            yield sheets.contact_sheet(cells, title=f"psi {psi:+.2f}", note=note)
+            progress("frames", i + 1, num_frames)
+
+    return animation.save_animation(frames(), out, fps=fps)
