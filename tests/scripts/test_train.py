@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import signal
@@ -20,6 +21,7 @@ from ggdr.scripts.training.run_folder import RunFolder
 from ggdr.scripts.training.settings import differences
 from ggdr.stylegan2 import load_generator
 from ggdr.stylegan2.samples import Samples
+from ggdr.torch_utils import process_lock
 from ggdr.torch_utils.checkpoint import load_snapshot, load_state
 from ggdr.torch_utils.runlog import read_stats
 from tests.conftest import TINY_RUN, python, write_dataset
@@ -212,6 +214,15 @@ def test_a_second_process_is_kept_out_of_the_folder(dataset_zip, tmp_path):
         output = train(dataset_zip, tmp_path / "run", code=2)
     assert "being trained in by another process (pid" in output
     train(dataset_zip, tmp_path / "run", kimg=0.008)
+
+
+def test_a_run_whose_folder_cannot_be_locked_says_so(dataset_zip, tmp_path, monkeypatch):
+    def lock_descriptor(fd, blocking=True):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(process_lock, "lock_descriptor", lock_descriptor)
+    train(dataset_zip, tmp_path / "run", kimg=0.008)
+    assert f"{tmp_path / 'run'} cannot be locked" in (tmp_path / "run" / "log.txt").read_text()
 
 
 def test_a_terminal_that_goes_away_does_not_stop_the_run(dataset_zip, tmp_path):
