@@ -16,7 +16,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from filelock import lock_descriptor, unlock_descriptor
+try:
+    from filelock import lock_descriptor, unlock_descriptor
+except ImportError:  # torch brought an older one, and the extra `app`, which asks for this one, was not installed
+    lock_descriptor = None
 
 TRIES, PAUSE = 4, 0.02  # a look at whether a file is locked, or another one's, locks it for a moment
 
@@ -29,7 +32,7 @@ def process_lock(path: Path, on_busy: Callable[[str], None]) -> Iterator[bool]:
         on_busy: gets the holder, as "123 on host", if there is one; raises, or returns to wait for it.
 
     Yields:
-        Whether it is held; False on a file system without locks, where nobody is kept out.
+        Whether it is held; False on a file system without locks, and with filelock before 3.30: nobody is kept out.
 
     Raises:
         OSError: the file cannot be opened or written to.
@@ -66,7 +69,9 @@ def is_locked(path: Path) -> bool | None:
 
 
 def _try_lock(file: IO) -> bool | None:
-    """Locks an open file; False if another process has, None on a file system without locks."""
+    """Locks an open file; False if another process has, None where there are no locks."""
+    if lock_descriptor is None:
+        return None
     for pause in (*[PAUSE] * (TRIES - 1), 0.0):
         try:
             if lock_descriptor(file.fileno(), blocking=False):

@@ -16,6 +16,7 @@ import pytest
 
 from ggdr.scripts.errors import CliError
 from ggdr.scripts.training.run_folder import RunFolder
+from ggdr.torch_utils import process_lock as locks
 from ggdr.torch_utils.downloads import exclusive
 from ggdr.torch_utils.process_lock import is_locked, process_lock
 from tests.conftest import python
@@ -161,3 +162,10 @@ def test_a_folder_to_read_from_can_be_looked_at(tmp_path, monkeypatch):
     assert is_locked(path) is False
     with exclusive(tmp_path / "missing" / "net.pth"):  # nor does a lock that cannot be made keep anyone out
         pass
+
+
+def test_with_an_older_filelock_nobody_is_kept_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "lock_descriptor", None)
+    with process_lock(tmp_path / "lock", lambda holder: None) as is_held:
+        assert not is_held
+    assert is_locked(tmp_path / "lock") is None
