@@ -31,6 +31,7 @@ class RunPlan:
     """A run that can start; nothing is written yet.
 
     Attributes:
+        version:  of the run folder, when it was looked at.
         command:  the options by parameter name, with those of a resumed run where none are given.
         data:     the training set, as the host opened it.
         resume:   the state to go on from, or None.
@@ -41,6 +42,7 @@ class RunPlan:
 
     host: Host
     folder: RunFolder
+    version: tuple[Any, ...]
     command: dict[str, Any]
     settings: RunSettings
     data: Any
@@ -69,6 +71,8 @@ def resolve_run(host_name: str, command: Mapping[str, Any], given: Collection[st
         click.ClickException: an option's value cannot be used, or processes found different files.
         OptionError, DataError, SnapshotError: as in `scripts.errors.cli_errors`.
     """
+    folder = RunFolder(command["outdir"])
+    version = folder.version()  # before anything in it is read
     origin = find_origin(command["outdir"], command["resume"])
     stored = {k: v for k, v in origin.stored.get("command", {}).items() if k in command and k not in PER_PROCESS}
     host = HOSTS[host_name]
@@ -96,7 +100,8 @@ def resolve_run(host_name: str, command: Mapping[str, Any], given: Collection[st
         notes += resume_notes
     plan = RunPlan(
         host=host,
-        folder=RunFolder(command["outdir"]),
+        folder=folder,
+        version=version,
         command=command,
         settings=prepared.settings,
         data=prepared.data,

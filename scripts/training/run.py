@@ -44,6 +44,8 @@ def start_run(plan: RunPlan, group: ProcessGroup, argv: list[str]) -> bool:
         notes += plan.host.load_weights(task, plan.snapshot)
     with folder.locked() if group.is_main else nullcontext() as is_held:
         if group.is_main:
+            if folder.version() != plan.version:
+                raise CliError(f"--outdir: another process trained in {folder.path} meanwhile; start again")
             if not is_held:
                 notes.append(f"{folder.path} cannot be locked on its file system: see that nothing else trains in it")
             # With the batch as it was resolved, which `auto` takes from the number of processes.

@@ -38,6 +38,14 @@ class RunFolder:
         """Whether something would be lost if another run started here; a start that failed leaves nothing."""
         return self.state_path.exists() or any(self.path.glob("network-snapshot-*.safetensors"))
 
+    def version(self) -> tuple[Any, ...]:
+        """Changes as soon as a process has trained in it: which file the state is, and whether there are results."""
+        try:
+            state = self.state_path.stat()
+        except FileNotFoundError:
+            return (self.has_results(),)
+        return (True, state.st_ino, state.st_mtime_ns, state.st_size)
+
     def has_options(self) -> bool:
         return (self.path / OPTIONS_FILE).is_file()
 
