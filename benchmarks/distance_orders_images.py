@@ -154,7 +154,7 @@ def main(train: str, test: str, run: Path | None, out: Path) -> None:
     features = net(torch.from_numpy(images_u8))
     floor = far(features)
     click.echo(f"train against test  {floor:.3f}")
-    networks = [] if run is None else sorted(run.glob("network-snapshot-*.safetensors"))
+    networks = [] if run is None else sorted(run.glob("network-snapshot-*.safetensors"), key=lambda path: path.stem)
     training = []
     for network in networks:
         fakes = fakes_of(network, len(features))

@@ -50,7 +50,8 @@ class SnapshotFile(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         path = Path(value)
         if path.is_dir():
-            newest = max(path.glob("network-snapshot-*.safetensors"), default="a network-snapshot-*.safetensors")
+            snapshots = path.glob("network-snapshot-*.safetensors")
+            newest = max(snapshots, key=lambda path: path.stem, default="a network-snapshot-*.safetensors")
             self.fail(f"{path}: a folder; expected a snapshot, such as {newest}", param, ctx)
         name = network_name(str(value))
         if not path.exists() and name is not None:

@@ -183,13 +183,14 @@ def snapshots(run: Run) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             key: value for key, value in line.items() if key.startswith(METRIC) and finite_number(value) is not None
         }
         if values:
-            for digits in (_kimg_digits(line["kimg"], whole) for whole in (True, False)):
-                measured.setdefault(digits, {}).update(values)
+            measured.setdefault(_kimg_digits(line["kimg"]), {}).update(values)
+    for digits in sorted(measured):  # where two have one whole number, it is the name of the first
+        measured.setdefault(digits.partition(".")[0], measured[digits])
     found = []
     for path in sorted(path for path in run.path.glob("network-*.safetensors") if path.is_file()):
         match = _NUMBER.search(path.name)
         kimg = float(match[1]) if match else _best_kimg(path)
-        digits = match[1] if match else "" if kimg is None else _kimg_digits(kimg, whole=False)
+        digits = match[1] if match else "" if kimg is None else _kimg_digits(kimg)
         found.append(
             {"file": path.name, "bytes": path.stat().st_size, "kimg": kimg, "values": measured.get(digits, {})}
         )
@@ -209,9 +210,9 @@ def log_tail(run: Run) -> list[str]:
     return run.log[-LOG_LINES:]
 
 
-def _kimg_digits(kimg: float, whole: bool) -> str:
-    """kimg as snapshots' names have it, with three decimals or without."""
-    return f"{int(kimg):06d}" if whole else f"{kimg:010.3f}"
+def _kimg_digits(kimg: float) -> str:
+    """kimg as snapshots' names have it that have three decimals."""
+    return f"{kimg:010.3f}"
 
 
 def _best_kimg(path: Path) -> float | None:

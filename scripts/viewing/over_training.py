@@ -36,7 +36,7 @@ def snapshots_of(run_dir: Path, most: int) -> list[Path]:
     Raises:
         SnapshotError: there is none.
     """
-    paths = sorted(run_dir.glob("network-snapshot-*.safetensors"))
+    paths = sorted(run_dir.glob("network-snapshot-*.safetensors"), key=lambda path: path.stem)
     if not paths:
         raise SnapshotError(f"--run: {run_dir} holds no network-snapshot-*.safetensors yet")
     return paths[::-1][:: -(-len(paths) // most)][::-1]

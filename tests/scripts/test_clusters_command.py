@@ -342,6 +342,8 @@ def test_of_a_long_run_snapshots_are_evenly_spread_up_to_the_last(tmp_path):
     assert [int(path.stem[-6:]) for path in snapshots_of(tmp_path, 4)] == [1, 4, 7, 10]
     assert [int(path.stem[-6:]) for path in snapshots_of(tmp_path, 1)] == [10]
     assert len(snapshots_of(tmp_path, 10)) == 10
+    (tmp_path / "network-snapshot-000010.500.safetensors").touch()
+    assert [path.name for path in snapshots_of(tmp_path, 1)] == ["network-snapshot-000010.500.safetensors"]
 
 
 def test_layers_and_clusters_are_read():

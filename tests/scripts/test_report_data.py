@@ -196,6 +196,15 @@ def test_snapshots_less_than_a_kimg_apart_keep_their_own_values(tmp_path):
     assert [(s["kimg"], *s["values"].values()) for s in found] == [(0.512, 3), (1.008, 2), (1.504, 1)]
 
 
+def test_a_last_snapshot_less_than_a_kimg_after_the_one_before_keeps_its_own_values(tmp_path):
+    path = make_run(tmp_path / "run", snaps=())
+    for name in ("000001", "000001.504"):
+        (path / f"network-snapshot-{name}.safetensors").write_bytes(b"")
+    add_metric(path, {1.008: 2.0, 1.504: 1.0})
+    found, _ = snapshots(read_run(path, "run"))
+    assert [(s["kimg"], *s["values"].values()) for s in found] == [(1, 2), (1.504, 1)]
+
+
 # Pictures.
 
 

@@ -18,12 +18,14 @@ from PIL import Image
 from ggdr.scripts import train as train_command
 from ggdr.scripts.training.hosts import HOSTS
 from ggdr.scripts.training.regularizers import is_fixed
+from ggdr.scripts.training.run import kimg_name
 from ggdr.scripts.training.run_folder import RunFolder
 from ggdr.scripts.training.settings import differences
 from ggdr.stylegan2 import load_generator
 from ggdr.stylegan2.samples import Samples
 from ggdr.torch_utils import process_lock
 from ggdr.torch_utils.checkpoint import load_snapshot, load_state
+from ggdr.torch_utils.loop import LoopConfig
 from ggdr.torch_utils.runlog import read_stats
 from tests.conftest import TINY_RUN, python, write_dataset
 from tests.report_runs import OPTIONS
@@ -350,6 +352,25 @@ def test_a_last_batch_that_passes_the_end_does_not_skip_a_tick(dataset_zip, tmp_
     # Batches of 8 end ticks of 18 images at 24 and 40, beyond the 36 of the run.
     output = train(dataset_zip, tmp_path / "run", "--tick", 0.018, kimg=0.036)
     assert re.findall(r"^tick (\d+)", output, re.MULTILINE) == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("tick", "batch", "total", "expected"),
+    [
+        (1000, 100, 1500, ["000000", "000001", "000001.500"]),
+        (1000, 100, 3000, ["000000", "000001", "000002", "000003"]),
+        (1000, 64, 2200, ["000000", "000001", "000002", "000002.240"]),
+        (4000, 100, 9500, ["000000", "000004", "000008", "000009"]),
+        (4000, 100, 300, ["000000", "000000.300"]),
+        (1100, 800, 5000, ["000000", "000001", "000002", "000004", "000004.800", "000005"]),
+        (500, 100, 1100, ["000000.000", "000000.500", "000001.000", "000001.100"]),
+    ],
+)
+def test_each_snapshot_of_a_run_has_a_name_of_its_own(tick, batch, total, expected):
+    loop = LoopConfig(total_nimg=total, batch=batch, batch_gpu=batch, tick_nimg=tick, snap_ticks=1)
+    counts = range(0, total + batch, batch)
+    snaps = [n for n in counts if n in (0, counts[-1]) or n // tick > (n - batch) // tick]
+    assert [kimg_name(nimg, loop) for nimg in snaps] == expected
 
 
 def test_a_folder_with_a_run_is_not_overwritten(dataset_zip, finished_run):
