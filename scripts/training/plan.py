@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from ggdr.scripts.errors import CliError
+from ggdr.scripts.importing.published import network_name
 from ggdr.scripts.training import regularizers
 from ggdr.scripts.training.host import Host
 from ggdr.scripts.training.hosts import HOSTS
@@ -71,6 +72,7 @@ def resolve_run(host_name: str, command: Mapping[str, Any], given: Collection[st
         click.ClickException: an option's value cannot be used, or processes found different files.
         OptionError, DataError, SnapshotError: as in `scripts.errors.cli_errors`.
     """
+    _check_data(command["data"], command["resume"])
     folder = RunFolder(command["outdir"])
     version = folder.version()  # before anything in it is read
     origin = find_origin(command["outdir"], command["resume"])
@@ -82,9 +84,7 @@ def resolve_run(host_name: str, command: Mapping[str, Any], given: Collection[st
     stored = {k: v for k, v in stored.items() if k not in replaced}
     command = {**command, **stored, **{name: command[name] for name in given}}
     if command["data"] is None:
-        raise click.UsageError(
-            "Missing option '--data': the dataset to train on.", click.get_current_context(silent=True)
-        )
+        raise _missing_data()
     command["data"] = Path(command["data"]).absolute()
     if "data" in stored and "data" not in given and not command["data"].exists():
         raise CliError(f"--data: {command['data']}, which the resumed run was trained on, is gone; name it anew")
@@ -114,3 +114,16 @@ def resolve_run(host_name: str, command: Mapping[str, Any], given: Collection[st
     if not group.agrees(f"{plan.settings_text()} {plan.start_nimg}"):
         raise CliError("--outdir, --data: processes found different things there; all need the same files")
     return plan
+
+
+def _check_data(data: Path | None, resume: str | None) -> None:
+    """Refuses a dataset that is not there, before the network that --resume names is downloaded."""
+    if data is None and resume is not None and network_name(resume) and not Path(resume).exists():
+        raise _missing_data()
+    if data is not None and not data.exists():
+        raise CliError(f"--data: {data}: no such file or folder; `ggdr dataset SOURCE DEST` makes datasets")
+
+
+def _missing_data() -> click.UsageError:
+    """Of a run whose dataset neither the command line nor a resumed run names."""
+    return click.UsageError("Missing option '--data': the dataset to train on.", click.get_current_context(silent=True))

@@ -154,6 +154,16 @@ def test_a_checkpoint_of_others_is_sent_to_the_importer(dataset_zip, tmp_path):
     assert "ggdr import-weights" in output
 
 
+@pytest.mark.parametrize("data", [["--data", "absent.zip"], []])
+def test_nothing_is_fetched_for_a_dataset_that_is_not_there(tmp_path, monkeypatch, data):
+    def fetch(name):
+        raise AssertionError(f"{name} is fetched")
+
+    monkeypatch.setattr("ggdr.scripts.training.resume.snapshot_of", fetch)
+    output = ggdr_train(*data, "--outdir", tmp_path / "run", "--resume", "ffhq256", code=2)
+    assert ("absent.zip: no such file or folder" if data else "Missing option '--data'") in output
+
+
 def test_a_published_network_is_fetched_by_name(server, cache, dataset_zip, tmp_path, monkeypatch):  # noqa: F811
     content = pickle_of(tmp_path / "served.pkl").read_bytes()
     server.answers = [send(content, length=len(content))]
