@@ -8,6 +8,7 @@ from contextlib import closing, nullcontext
 from dataclasses import asdict
 from typing import Any
 
+import click
 import torch
 
 from ggdr.scripts.errors import CliError, metric_errors, os_error_text
@@ -36,6 +37,14 @@ def start_run(plan: RunPlan, group: ProcessGroup, argv: list[str]) -> bool:
         CliError: training cannot go on; names the last good state.
     """
     settings, folder = plan.settings, plan.folder
+    if plan.resume is not None and plan.start_nimg >= settings.loop.total_nimg:
+        if group.is_main:
+            click.echo(f"already finished at {plan.start_nimg / 1000:g} kimg; a larger --kimg goes on")
+        return True
+    metrics = None
+    if settings.metrics:
+        with metric_errors():
+            metrics = SnapshotMetrics(settings.metrics, settings.data.path, folder.path, group)
     task = plan.host.build(settings, plan.data, group)
     if plan.resume is not None:
         task.load_state(plan.resume["task"])
@@ -58,10 +67,6 @@ def start_run(plan: RunPlan, group: ProcessGroup, argv: list[str]) -> bool:
             on = declared["device"]
             where = f"{settings.precision} on {on['processes']} x {on['type']} with {on['operations']} operations"
             notes.append(f"{plan.host.summary(settings, plan.data)}, {where}")
-        metrics = None
-        if settings.metrics:
-            with metric_errors():
-                metrics = SnapshotMetrics(settings.metrics, settings.data.path, folder.path, group)
         try:
             nimg = _train(plan, task, group=group, metrics=metrics, notes=notes)
         except NonFiniteError as error:

@@ -23,7 +23,7 @@ from ggdr.stylegan2.generator import Generator
 from ggdr.stylegan2.latent.sampling import generate_images
 from ggdr.torch_utils.checkpoint import load_snapshot, save_snapshot
 from ggdr.torch_utils.runlog import read_stats
-from tests.conftest import TINY_RUN, torchrun
+from tests.conftest import TINY_RUN, torchrun, write_dataset
 from tests.metric_cases import DETECTOR, noise_images, write_images
 from tests.scripts.test_generate import tiny_generator
 
@@ -268,6 +268,9 @@ def test_a_metric_that_fails_does_not_end_the_training(dataset_zip, tmp_path, mo
 def test_unusable_metrics_are_refused_before_training(dataset_zip, tmp_path):
     message = train(dataset_zip, tmp_path / "run", "--metrics", "fid50k", "--kimg", 0.064, code=2)
     assert "did you mean 'fid50k_full'" in message and not (tmp_path / "run").exists()
+    unlabelled = write_dataset(tmp_path / "unlabelled.zip", classes=0)
+    message = train(unlabelled, tmp_path / "run", "--metrics", "intra_fd_offline5k_full", code=2)
+    assert "needs the classes of the images" in message and not (tmp_path / "run").exists()
 
 
 def test_two_processes_measure_as_one(dataset_zip, tmp_path):

@@ -121,6 +121,13 @@ def test_resuming_is_bit_for_bit_what_an_uninterrupted_run_gives(finished_run, d
         assert {k: v for k, v in a.items() if k in computed} == {k: v for k, v in b.items() if k in computed}
 
 
+def test_resuming_a_finished_run_says_so_and_writes_nothing(finished_run):
+    before = {p: p.stat().st_mtime_ns for p in finished_run.iterdir()}
+    output = ggdr_train("--outdir", finished_run, "--resume", "latest")
+    assert output == "already finished at 0.064 kimg; a larger --kimg goes on\n"
+    assert {p: p.stat().st_mtime_ns for p in finished_run.iterdir()} == before
+
+
 def test_a_run_can_be_continued_in_another_folder(finished_run, dataset_zip, tmp_path):
     train(dataset_zip, tmp_path / "run", kimg=0.032)
     before = (tmp_path / "run" / "training-state.pt").read_bytes()
