@@ -98,6 +98,6 @@ def _four_commands(command: Mapping[str, Any]) -> list[dict[str, Any]]:
         raise click.BadParameter("--table needs an augmentation to compare with, got noaug", param_hint="--aug")
     if not command["ggdr"]:
         raise click.BadParameter("--table times both with and without GGDR", param_hint="--no-ggdr")
-    without = {"ggdr": False, "ggdr_res": ()}
+    without = {"ggdr": False, "ggdr_res": (), "ggdr_weight": None}
     rows = [{**command, "aug": aug} for aug in ("noaug", command["aug"])]
     return [cell for row in rows for cell in ({**row, **without}, row)]

@@ -41,7 +41,7 @@ from ggdr.stylegan2.config import (
 from ggdr.stylegan2.discriminator import Discriminator
 from ggdr.stylegan2.generator import Generator
 from ggdr.stylegan2.samples import sample_pictures
-from ggdr.stylegan2.task import StyleGAN2Task
+from ggdr.stylegan2.task import StyleGAN2Task, freezable_layers
 from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError
 from ggdr.torch_utils.data.loader import ImageDataset, ImageLoader
 from ggdr.torch_utils.distributed import ProcessGroup
@@ -254,6 +254,7 @@ def resolve_settings(
             option, f"{batch_gpu} images in a forward are not a multiple of minibatch-std's group, {mbstd}"
         )
     G, D = _networks(p, start, size)
+    _check_freezed(get("freezed"), D)
     return StyleGAN2Settings(
         host=StyleGAN2Host.name,
         cfg=get("cfg"),
@@ -295,6 +296,14 @@ def _networks(
     size = {**size, "channel_base": p.channel_base, "channel_max": p.channel_max}
     dims = {"z_dim": p.latent_dim, "w_dim": p.latent_dim, "mapping_num_layers": p.mapping_layers}
     return GeneratorConfig(**size, **dims), DiscriminatorConfig(**size, architecture=p.d_architecture)
+
+
+def _check_freezed(num: int, config: DiscriminatorConfig) -> None:
+    """Refuses to freeze more layers than D has."""
+    with torch.device("meta"):
+        most = len(freezable_layers(Discriminator(config)))
+    if num > most:
+        raise OptionError("--freezed", f"{num} is more than the {most} layers of D that can be frozen")
 
 
 def _augment(command: Mapping[str, Any], speed_kimg: float) -> AugmentSettings:

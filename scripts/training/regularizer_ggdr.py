@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ggdr.torch_utils.regularizers import Attachment
 
 MAX_DEFAULT_RES = 64
+DEFAULT_WEIGHT = 10.0
 
 
 @dataclass(frozen=True)
@@ -47,24 +48,27 @@ class GGDRKind:
         click.option(
             "--ggdr-weight",
             type=FiniteFloat(min=0),
-            default=10.0,
             metavar="FLOAT",
-            help="Weight of the cosine distance; 0 only measures it: the decoder learns, D is trained as without.",
+            help="Weight of the cosine distance; 0 only measures it: the decoder learns, D is trained as without."
+            f"  [default: {DEFAULT_WEIGHT:g}]",
         ),
     )
 
     def resolve(self, command: Mapping[str, Any], resolution: int) -> GGDRSettings | None:
         """Guides from 8 up to the image's own resolution."""
         if not command["ggdr"]:
-            if command.get("ggdr_res"):
-                raise OptionError("--ggdr-res", "needs --ggdr, got --no-ggdr")
+            given = {"--ggdr-res": command.get("ggdr_res") or None, "--ggdr-weight": command.get("ggdr_weight")}
+            for option, value in given.items():
+                if value is not None:
+                    raise OptionError(option, "needs --ggdr, got --no-ggdr")
             return None
         guide_res = tuple(command.get("ggdr_res") or ()) or (max(min(MAX_DEFAULT_RES, resolution // 4), 8),)
         allowed = [2**i for i in range(3, resolution.bit_length())]
         for res in guide_res:
             if res not in allowed:
                 raise OptionError("--ggdr-res", f"{res} is not among the feature maps {', '.join(map(str, allowed))}")
-        return GGDRSettings(tuple(sorted(set(guide_res))), command["ggdr_weight"])
+        weight = command.get("ggdr_weight")
+        return GGDRSettings(tuple(sorted(set(guide_res))), DEFAULT_WEIGHT if weight is None else weight)
 
     def read(self, stored: Mapping[str, Any]) -> GGDRSettings:
         """Settings as a run or snapshot stores them; KeyError, TypeError or ValueError if they are damaged."""

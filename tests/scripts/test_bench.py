@@ -142,7 +142,7 @@ def test_train_runs_the_settings_of_ggdr_train(dataset_zip):
     expected = json.loads(CliRunner().invoke(ggdr, args, catch_exceptions=False).stdout)
     command = {param.name: param.default for param in main.commands["train"].params if param.default is not None}
     command |= {"cfg": "demo", "channel_base": 64, "channel_max": 8, "batch": 8, "ggdr_res": (), "p": 0.5}
-    unset = {"batch_gpu", "gamma"}
+    unset = {"batch_gpu", "gamma", "ggdr_weight"}
     command = {name: None if name in unset else value for name, value in command.items()}
     found = json.loads(json.dumps(resolve_settings(command, ImageDataset(dataset_zip), ProcessGroup()).to_json()))
     assert found["augment"] == {**expected["augment"], "p": 0.5}, "ADA starts where every transform is at work"
