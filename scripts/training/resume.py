@@ -18,6 +18,15 @@ from ggdr.torch_utils.checkpoint import load_state
 
 _IMPORT = "Networks of others are read first: ggdr import-weights {path} NEW.safetensors, then --resume NEW.safetensors"
 
+# By a setting's name, its option and how many of its unit the option counts in.
+_LOOP_OPTIONS = {
+    "loop.total_nimg": ("kimg", 1000),
+    "loop.tick_nimg": ("tick", 1000),
+    "loop.snap_ticks": ("snap", 1),
+    "loop.batch": ("batch", 1),
+    "loop.batch_gpu": ("batch-gpu", 1),
+}
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -104,4 +113,28 @@ def load_resumed(
 
 
 def _table(changes: Mapping[str, tuple[Any, Any]]) -> str:
-    return "; ".join(f"{name.removeprefix('regularizers.')} {old} -> {new}" for name, (old, new) in changes.items())
+    return "; ".join(_change(name, old, new) for name, (old, new) in changes.items())
+
+
+def _change(name: str, old: Any, new: Any) -> str:
+    """One changed setting: kimg 0.1 -> 0.2; ggdr: weight 10 -> 5; ggdr: guide_res 8, weight 10 -> off."""
+    if name in _LOOP_OPTIONS:
+        name, unit = _LOOP_OPTIONS[name]
+        old, new = (value / unit if isinstance(value, (int, float)) else value for value in (old, new))
+    part, _, rest = name.partition(".")
+    if part != "regularizers":
+        return f"{name} {_as_text(old)} -> {_as_text(new)}"
+    regularizer, _, setting = rest.partition(".")
+    old, new = ("off" if value is None else _as_text(value) for value in (old, new))
+    return f"{regularizer}: {setting} {old} -> {new}" if setting else f"{regularizer}: {old} -> {new}"
+
+
+def _as_text(value: Any) -> str:
+    """A setting without Python's brackets and quotes."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_as_text(item)}" for name, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_as_text, value)) or "none"
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    return "none" if value is None else str(value)

@@ -82,7 +82,7 @@ def test_continuing_a_fine_tuned_run_is_exact_even_without_the_snapshot(imported
     train(dataset_zip, tmp_path / "run", *args, kimg=0.016)
     (tmp_path / "copy.safetensors").unlink()
     output = ggdr_train("--outdir", tmp_path / "run", "--resume", "latest", "--kimg", 0.032)
-    assert "differ from the resumed run: loop.total_nimg 16 -> 32" in output
+    assert "differ from the resumed run: kimg 0.016 -> 0.032" in output
     assert_same_weights(tmp_path / "whole", tmp_path / "run")
 
 
