@@ -21,13 +21,11 @@ class Host(Protocol):
     Attributes:
         name:     in HOSTS, and in the files of a run.
         command:  what to type to train it.
-        advice:   what to change where a loss becomes NaN or infinite.
         replaces: by option, the others that a resumed run forgets when that one is typed anew.
     """
 
     name: str
     command: str
-    advice: str
     replaces: Mapping[str, tuple[str, ...]]
 
     def prepare(self, command: Mapping[str, Any], origin: Origin, group: ProcessGroup) -> Prepared:
@@ -56,6 +54,9 @@ class Host(Protocol):
 
     def is_fixed(self, name: str) -> bool:
         """Whether a setting, as "G.z_dim", may not change when a run is resumed."""
+
+    def advice(self, settings: Any) -> str:
+        """What to change where a loss becomes NaN or infinite."""
 
     def summary(self, settings: Any, data: Any) -> str:
         """What is about to be trained, on what, in one line."""

@@ -82,7 +82,6 @@ class StyleGAN2Host:
 
     name = "stylegan2"
     command = "ggdr train"
-    advice = "--precision fp32 or bf16, a larger --gamma, a smaller --lr"
     replaces = {"aug": ("p", "target")}
 
     def prepare(self, command: Mapping[str, Any], origin: Origin, group: ProcessGroup) -> Prepared:
@@ -175,7 +174,7 @@ class StyleGAN2Host:
         for name, state in task.regularizers.state_dicts().items():
             if state and _shapes(networks.get(name, {})) != _shapes(state):
                 networks[name] = state
-                notes.append(f"{snapshot.path} has no {name} decoder like this run's; it starts untrained")
+                notes.append(f"{snapshot.path} has no weights of {name} like this run's; it starts untrained")
         try:
             task.load_networks(networks)
         except (KeyError, RuntimeError) as error:
@@ -185,6 +184,10 @@ class StyleGAN2Host:
     def is_fixed(self, name: str) -> bool:
         part, _, field = name.partition(".")
         return name == "optim.freeze_d" or (part in ("G", "D") and field not in FREE_NETWORK_FIELDS)
+
+    def advice(self, settings: StyleGAN2Settings) -> str:
+        safer = {"fp16": "--precision fp32 or bf16, ", "bf16": "--precision fp32, "}.get(settings.precision, "")
+        return f"{safer}a larger --gamma, a smaller --lr"
 
     def summary(self, settings: StyleGAN2Settings, data: ImageDataset) -> str:
         s = settings

@@ -70,7 +70,7 @@ def start_run(plan: RunPlan, group: ProcessGroup, argv: list[str]) -> bool:
         try:
             nimg = _train(plan, task, group=group, metrics=metrics, notes=notes)
         except NonFiniteError as error:
-            advice = f"If it happens again: {plan.host.advice}"
+            advice = f"If it happens again: {plan.host.advice(settings)}"
             raise CliError(f"{error}; {_last_state(folder)}. {advice}") from error
         except (DataError, WorkerDied) as error:
             raise CliError(f"{error}; {_last_state(folder)}") from error

@@ -9,6 +9,7 @@ import json
 import re
 import signal
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -114,7 +115,7 @@ def test_resuming_is_bit_for_bit_what_an_uninterrupted_run_gives(finished_run, d
     train(dataset_zip, tmp_path / "run", "--snap", 1, kimg=0.032)
     assert read_stats(tmp_path / "run")[-1]["nimg"] == 32
     output = ggdr_train("--outdir", tmp_path / "run", "--resume", "latest", "--kimg", 0.064)
-    assert "at 0.0 kimg" in output and "loop.total_nimg 32 -> 64" in output
+    assert "at 0.0 kimg" in output and "resumed run: kimg 0.032 -> 0.064" in output
     assert_same_weights(finished_run, tmp_path / "run")
     computed = [key for key in read_stats(finished_run)[0] if not key.startswith(("time", "memory/"))]
     for a, b in zip(read_stats(finished_run), read_stats(tmp_path / "run"), strict=True):
@@ -183,6 +184,13 @@ def test_a_nan_stops_the_run_and_names_phase_and_last_good_state(dataset_zip, tm
     output = ggdr_train("--outdir", tmp_path / "run", "--resume", "latest", "--kimg", 9, "--lr", 1e30, code=2)
     assert "of phase" in output and "training-state.pt" in output and "32 images" in output
     assert (tmp_path / "run" / "training-state.pt").read_bytes() == before
+    assert output.endswith("If it happens again: a larger --gamma, a smaller --lr\n")
+
+
+@pytest.mark.parametrize(("precision", "advice"), [("fp16", "fp32 or bf16"), ("bf16", "fp32")])
+def test_the_advice_after_a_nan_is_a_safer_precision_than_the_runs(precision, advice):
+    settings = SimpleNamespace(precision=precision)
+    assert HOSTS["stylegan2"].advice(settings) == f"--precision {advice}, a larger --gamma, a smaller --lr"
 
 
 def test_transfer_learning_starts_from_the_snapshots_weights(finished_run, dataset_zip, tmp_path):
@@ -201,7 +209,7 @@ def test_transfer_learning_starts_from_the_snapshots_weights(finished_run, datas
 def test_transfer_learning_with_another_guide_starts_a_new_decoder(finished_run, dataset_zip, tmp_path):
     snapshot = finished_run / "network-snapshot-000000.064.safetensors"
     output = train(dataset_zip, tmp_path / "run", "--resume", snapshot, "--ggdr-res", 16, kimg=0.008)
-    assert "it starts untrained" in output
+    assert "has no weights of ggdr like this run's; it starts untrained" in output
 
 
 def test_a_run_without_a_state_is_started_again_as_it_was(finished_run, dataset_zip, tmp_path):
@@ -397,7 +405,11 @@ def test_resuming_with_what_cannot_be_says_what_differs(finished_run, tmp_path):
     other = write_dataset(tmp_path / "other.zip", res=32)
     output = ggdr_train("--outdir", finished_run, "--resume", "latest", "--data", other, code=2)
     assert "G.img_resolution 16 -> 32" in output
-    for option, name in (["--no-ggdr"], "ggdr"), (["--freezed", 2], "optim.freeze_d 0 -> 2"):
+    for option, name in (
+        (["--no-ggdr"], "ggdr: guide_res 8, weight 10 -> off;"),
+        (["--ggdr-res", 8, "--ggdr-res", 16], "ggdr: guide_res 8 -> 8, 16;"),
+        (["--freezed", 2], "optim.freeze_d 0 -> 2;"),
+    ):
         assert f"another {name}" in ggdr_train("--outdir", finished_run, "--resume", "latest", *option, code=2)
 
 
