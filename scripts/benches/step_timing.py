@@ -16,11 +16,11 @@ import torch
 from ggdr.scripts.benches.drawn_images import draw_pictures, write_images
 from ggdr.scripts.benches.report import describe_machine, peak_resident_mib, progress
 from ggdr.scripts.errors import CliError
-from ggdr.scripts.training import host_stylegan2
-from ggdr.scripts.training.host_stylegan2 import StyleGAN2Settings
+from ggdr.scripts.training import settings_stylegan2
 from ggdr.scripts.training.hosts import HOSTS
 from ggdr.scripts.training.run import tune_process
 from ggdr.scripts.training.settings import HALF_DTYPES
+from ggdr.scripts.training.settings_stylegan2 import StyleGAN2Settings
 from ggdr.torch_utils.data.convert import encode_png
 from ggdr.torch_utils.data.loader import ImageDataset
 from ggdr.torch_utils.distributed import ProcessGroup
@@ -59,7 +59,7 @@ def resolve_settings(command: Mapping[str, Any], dataset: ImageDataset, group: P
     # The probability is an option of fixed augmentation there; here ADA starts from it too.
     p = command["p"] if command["aug"] == "fixed" else None
     given = {**command, "p": p, "data": dataset.path, "mirror": False, "freezed": 0}
-    options = host_stylegan2.resolve_settings(
+    options = settings_stylegan2.resolve_settings(
         given,
         resolution=dataset.resolution,
         channels=dataset.num_channels,

@@ -44,7 +44,7 @@ def start_run(plan: RunPlan, group: ProcessGroup, argv: list[str]) -> bool:
     metrics = None
     if settings.metrics:
         with metric_errors():
-            metrics = SnapshotMetrics(settings.metrics, settings.data.path, folder.path, group)
+            metrics = SnapshotMetrics(settings.metrics, str(plan.command["data"]), folder.path, group)
     task = plan.host.build(settings, plan.data, group)
     if plan.resume is not None:
         task.load_state(plan.resume["task"])

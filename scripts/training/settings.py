@@ -19,25 +19,11 @@ FP16_MAX_SKIPS = 8  # gradients in float16 overflow now and then; eight times in
 
 
 @dataclass(frozen=True)
-class DataSettings:
-    """The training set, and what was found in it."""
-
-    path: str
-    use_labels: bool
-    mirror: bool
-    max_images: int | None
-    num_images: int
-    fingerprint: str
-    workers: int | None
-
-
-@dataclass(frozen=True)
 class RunSettings:
     """Everything that decides what a run computes; a host adds its own."""
 
     host: str
     cfg: str
-    data: DataSettings
     regularizers: dict[str, Any]  # settings of each by its name
     loop: LoopConfig
     precision: str  # "fp32", "fp16" or "bf16"
