@@ -7,25 +7,27 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from ggdr.metrics.detectors import DetectorFiles
 from ggdr.metrics.evaluate import Job, MetricResult, evaluate, load_detectors
 from ggdr.metrics.extract import MetricError
 from ggdr.metrics.feature_cache import FeatureCache
-from ggdr.metrics.image_sets import FileImages
+from ggdr.metrics.image_sets import FileImages, GeneratedImages
 from ggdr.metrics.names import MetricSpec, parse_metric
 from ggdr.metrics.resize import MODES
 from ggdr.scripts.measuring.results import append_results
-from ggdr.scripts.measuring.snapshot_images import SnapshotGenerator
 from ggdr.torch_utils.atomic_write import atomic_write
 from ggdr.torch_utils.cache import cache_folder
 from ggdr.torch_utils.checkpoint import SnapshotError, load_snapshot, save_snapshot
 from ggdr.torch_utils.data.image_files import DataError
+from ggdr.torch_utils.data.labels import LabelTable
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.downloads import WeightsError
 from ggdr.torch_utils.runlog import RunLog
@@ -35,6 +37,16 @@ MODE = "stylegan"
 BATCH = 64
 
 
+class SnapshotImages(Protocol):
+    """What metrics measure of a snapshot."""
+
+    def images(self, num: int) -> GeneratedImages:
+        """Its first `num` images."""
+
+    def measure_paths(self, spec: MetricSpec, numbers: Sequence[int], distance: Callable[..., Tensor]) -> Tensor:
+        """Lengths [n] float64 of the paths of these numbers."""
+
+
 class SnapshotMetrics:
     """Computes metrics of each snapshot, on all processes together.
 
@@ -42,18 +54,27 @@ class SnapshotMetrics:
     kept as network-best.safetensors. A metric that fails is reported, and training goes on.
 
     Args:
-        names:  of the metrics; the first one chooses the best snapshot.
-        data:   the real images.
-        folder: of the run.
+        names:       of the metrics; the first one chooses the best snapshot.
+        data:        the real images.
+        folder:      of the run.
+        open_images: open_images(snapshot, device, labels of the real images or None) gives what is measured of a
+                     snapshot.
 
     Raises:
         MetricError, WeightsError: one cannot be computed on these images, or its weights are missing.
         DataError: the real images cannot be read.
     """
 
-    def __init__(self, names: Sequence[str], data: str, folder: Path, group: ProcessGroup) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        data: str,
+        folder: Path,
+        group: ProcessGroup,
+        open_images: Callable[[Path, torch.device, LabelTable | None], SnapshotImages],
+    ) -> None:
         self.specs: list[MetricSpec] = [parse_metric(name) for name in names]
-        self.folder, self.group = folder, group
+        self.folder, self.group, self.open_images = folder, group, open_images
         self.reals = FileImages(data)
         self.job = Job(
             DetectorFiles(MODES[MODE], group.device),
@@ -95,9 +116,9 @@ class SnapshotMetrics:
         log.info(f"{shown}{' (the best so far)' if is_best else ''} in {seconds:.1f} s")
 
     def _evaluate(self, snapshot: Path) -> list[MetricResult]:
-        generator = SnapshotGenerator(snapshot, self.group.device, labels=self.reals.label_table)
+        made = self.open_images(snapshot, self.group.device, self.reals.label_table)
         num = max(spec.num for spec in self.specs)
-        job = replace(self.job, fakes=generator.images(num), measure_paths=generator.measure_paths)
+        job = replace(self.job, fakes=made.images(num), measure_paths=made.measure_paths)
         return evaluate(self.specs, job)
 
     def _keep_best(self, snapshot: Path, nimg: int, result: MetricResult) -> bool:

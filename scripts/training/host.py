@@ -6,17 +6,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
+from ggdr.scripts.measuring.snapshot_metrics import SnapshotImages
 from ggdr.scripts.training.resume import Origin
 from ggdr.scripts.training.settings import RunSettings
 from ggdr.torch_utils.checkpoint import Snapshot
+from ggdr.torch_utils.data.labels import LabelTable
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.gan import Batch, GANTask
 
 
 class Host(Protocol):
-    """One kind of model. Another one is a module with such an object, its task, and its line in HOSTS.
+    """One kind of model. Another one is such an object, its task, its line in HOSTS, and a command.
+
+    The command, as `scripts/train.py` is StyleGAN2's, has the options that `prepare` reads, among them --data, --outdir
+    and --resume, and gives the host's name to `plan.resolve_run`; what that returns goes to `run.start_run`.
 
     Attributes:
         name:     in HOSTS, and in the files of a run.
@@ -50,6 +58,16 @@ class Host(Protocol):
 
         Raises:
             SnapshotError: it is of another architecture or size; says in which settings.
+        """
+
+    def snapshot_images(self, snapshot: Path, device: torch.device, labels: LabelTable | None) -> SnapshotImages:
+        """What metrics measure of a snapshot.
+
+        Args:
+            labels: of the real images, or None.
+
+        Raises:
+            SnapshotError, MetricError: it makes no images that can be compared with those.
         """
 
     def is_fixed(self, name: str) -> bool:

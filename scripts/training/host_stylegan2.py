@@ -6,11 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ggdr.scripts.measuring.snapshot_images import SnapshotGenerator
 from ggdr.scripts.training.host import Prepared
 from ggdr.scripts.training.regularizers import build_regularizers, describe_regularizers
 from ggdr.scripts.training.resume import Origin
@@ -25,6 +27,7 @@ from ggdr.stylegan2.generator import Generator
 from ggdr.stylegan2.samples import sample_pictures
 from ggdr.stylegan2.task import StyleGAN2Task
 from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError
+from ggdr.torch_utils.data.labels import LabelTable
 from ggdr.torch_utils.data.loader import ImageDataset, ImageLoader
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.gan import Batch
@@ -138,6 +141,9 @@ class StyleGAN2Host:
         except (KeyError, RuntimeError) as error:
             raise SnapshotError(f"{snapshot.path}: weights do not fit: {printable(error)}") from error
         return notes
+
+    def snapshot_images(self, snapshot: Path, device: torch.device, labels: LabelTable | None) -> SnapshotGenerator:
+        return SnapshotGenerator(snapshot, device, labels=labels)
 
     def is_fixed(self, name: str) -> bool:
         part, _, field = name.partition(".")

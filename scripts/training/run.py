@@ -44,7 +44,8 @@ def start_run(plan: RunPlan, group: ProcessGroup, argv: list[str]) -> bool:
     metrics = None
     if settings.metrics:
         with metric_errors():
-            metrics = SnapshotMetrics(settings.metrics, str(plan.command["data"]), folder.path, group)
+            data = str(plan.command["data"])
+            metrics = SnapshotMetrics(settings.metrics, data, folder.path, group, plan.host.snapshot_images)
     task = plan.host.build(settings, plan.data, group)
     if plan.resume is not None:
         task.load_state(plan.resume["task"])
