@@ -123,7 +123,7 @@ class Phase:
 
 
 class GANTask(Protocol):
-    """What the loop needs of a host."""
+    """A host as the loop knows it."""
 
     phases: Sequence[Phase]
     panels: Sequence[Panel]  # of the values that its phases observe and `step_end` returns

