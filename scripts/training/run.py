@@ -168,12 +168,11 @@ def _train(
 def kimg_name(nimg: int, loop: LoopConfig) -> str:
     """KKKKKK of file names; with three decimals in runs whose snapshots are less than 1 kimg apart.
 
-    Otherwise the snapshot after the last whole tick has them, where the one before it took the name without. The length
-    of the run, which may change when it is resumed, does not matter.
+    In other runs they tell a snapshot whose batch passed no whole kimg, as the last one may be, from the one that has
+    the name without. The length of the run, which may change when it is resumed, does not matter.
     """
-    every = loop.tick_nimg * loop.snap_ticks
-    before = -(-((nimg - loop.batch) // every * every) // loop.batch) * loop.batch  # the snapshot before, from 0 on
-    if every >= 1000 and (nimg == 0 or before // 1000 < nimg // 1000):
+    passes_kimg = nimg // 1000 > (nimg - loop.batch) // 1000
+    if passes_kimg and loop.tick_nimg * loop.snap_ticks >= 1000:
         return f"{nimg // 1000:06d}"
     return f"{nimg / 1000:010.3f}"
 
