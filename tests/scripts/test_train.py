@@ -199,7 +199,8 @@ def test_transfer_learning_starts_from_the_snapshots_weights(finished_run, datas
     options = json.loads((tmp_path / "run" / "training_options.json").read_text())
     assert options["augment"]["speed_kimg"] == 100 and options["optim"]["ema_rampup"] is None
     # It stays a transfer run when it is resumed.
-    assert "differ" not in ggdr_train("--outdir", tmp_path / "run", "--resume", "latest")
+    output = ggdr_train("--outdir", tmp_path / "run", "--resume", "latest", "--kimg", 0.016)
+    assert "settings that differ from the resumed run: kimg 0.008 -> 0.016\n" in output
     before, after = load_snapshot(snapshot).networks["G"], load_state(tmp_path / "run" / "training-state.pt")
     for name, value in before.items():
         if name != "mapping.w_avg":
