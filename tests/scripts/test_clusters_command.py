@@ -20,7 +20,7 @@ from ggdr.scripts.viewing.over_training import snapshots_of
 from ggdr.scripts.viewing.snapshot_features import SnapshotFeatures, SnapshotNetworks
 from ggdr.stylegan2.latent.sampling import generate_images
 from tests.conftest import write_dataset
-from tests.ggdr.test_clusters import planted
+from tests.plugin.test_clusters import planted
 from tests.tiny import pixels, save_tiny, tiny_generator
 
 CPU = torch.device("cpu")
