@@ -318,7 +318,7 @@ def test_bad_input_is_named_without_traceback_and_nothing_is_written(dataset_zip
         (dataset_zip, ["--lr", "nan"], "nan is not a finite number"),
         (dataset_zip, ["--gamma", "inf"], "inf is not a finite number"),
         (dataset_zip, ["--no-ggdr", "--ggdr-res", 8], "needs --ggdr"),
-        (dataset_zip, ["--batch", 6], "--batch: 6 images in a forward are not a multiple"),
+        (dataset_zip, ["--batch", 6], "'--batch': 6 images in a forward are not a multiple"),
     ]
     for data, args, message in cases:
         output = train(data, tmp_path / "run", *args, code=2)
