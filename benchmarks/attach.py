@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ggdr import GGDR
+from ggdr.scripts.options.parameters import bad_parameter
 from ggdr.torch_utils.data.dataset import ImageDataset
 from ggdr.torch_utils.data.image_files import DataError
 from tests.foreign_gans import GANS, Trainer, digits
@@ -141,7 +142,7 @@ def main(steps: int, batch: int, threads: int, data: Path | None, picture: Path 
         try:
             images = digits(make.shape) if data is None else images_of(data, make.shape)
         except DataError as error:
-            raise click.BadParameter(str(error), param_hint="--data") from error
+            raise bad_parameter(str(error), "--data") from error
         ggdr, seconds, curves[name] = measure(make, images, steps, batch)
         click.echo(row(name, make, ggdr, seconds, curves[name]))
     if picture is not None:

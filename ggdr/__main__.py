@@ -32,14 +32,29 @@ def main() -> None:
         command()
     except ModuleNotFoundError as error:
         if error.name == "ggdr.scripts":
-            fault = f"{os.path.dirname(__file__)} is the plugin alone, and holds no command"
-            remedy = "in a copy of the whole project, type: pip install -e '.[app]'"
+            fault, remedy = _without_command(os.path.dirname(os.path.abspath(__file__)))
         elif error.name in PACKAGES:
             fault, remedy = f"the command needs {error.name}, which is not installed here", _how_to_install()
         else:
             raise
         print(f"ggdr: {fault}; {remedy}", file=sys.stderr)
         sys.exit(2)
+
+
+def _without_command(package: str) -> tuple[str, str]:
+    """What is wrong where the folder of this package was imported without the rest of the project, and what to do."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    install = "type: pip install -e '.[app]'"
+    project = os.path.dirname(package)
+    # Others have scripts/ too, where they copied the plugin to.
+    if not all(os.path.exists(os.path.join(project, name)) for name in ("pyproject.toml", "scripts", "stylegan2")):
+        return f"{package} is the plugin alone, and holds no command", f"in a copy of the whole project, {install}"
+    try:
+        distribution("ggdr")
+    except PackageNotFoundError:
+        return f"the project in {project} is not installed", f"there, {install}"
+    return f"Python took {package} in place of the installed ggdr", f"run it in another folder, or here {install}"
 
 
 def _how_to_install() -> str:
@@ -67,8 +82,16 @@ def _how_to_install() -> str:
     return "in a copy of the project, type: pip install -e '.[app]'"
 
 
+def _current_folder() -> str:
+    """Its path; "" where it was deleted."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return ""
+
+
 if __name__ == "__main__":
     # `python -m` looks for modules in the current folder first: files there are not ours, nor what we import.
-    if sys.path[0] in ("", os.getcwd()):
+    if sys.path[0] in ("", _current_folder()):
         del sys.path[0]
     main()

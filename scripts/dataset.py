@@ -17,6 +17,7 @@ from types import FrameType
 import click
 
 from ggdr.scripts.errors import CliError
+from ggdr.scripts.options.parameters import bad_parameter
 from ggdr.scripts.options.progress import progress_bars
 from ggdr.torch_utils.data.convert import FILTERS, SMALL_POLICIES, TRANSFORMS
 from ggdr.torch_utils.data.convert_dataset import ConvertedDataset, convert_dataset
@@ -121,10 +122,10 @@ def main(
     DEST appears complete or not at all. docs/datasets.md describes the format and every conversion.
     """
     if transform == "center-crop-wide" and resolution is None:
-        raise click.BadParameter("center-crop-wide needs --resolution", param_hint="--transform")
+        raise bad_parameter("center-crop-wide needs --resolution", "--transform")
     if source != "digits" and not Path(source).exists():
         where = f"; download it from {CIFAR}" if Path(source).name == "cifar-10-python.tar.gz" else ""
-        raise click.BadParameter(f"{source}: no such file or folder{where}", param_hint="SOURCE")
+        raise bad_parameter(f"{source}: no such file or folder{where}", "SOURCE")
     _check_destination(source, dest, overwrite)
     started = time.monotonic()
     try:
@@ -154,27 +155,27 @@ def main(
 def _check_destination(source: str, dest: Path, overwrite: bool) -> None:
     """Refuse a DEST that exists, or that --overwrite must not replace."""
     if source != "digits" and dest.exists() and Path(source).exists() and dest.samefile(source):
-        raise click.BadParameter("is SOURCE itself", param_hint="DEST")
+        raise bad_parameter("is SOURCE itself", "DEST")
     if Path(source).is_dir() and Path(source).resolve() in dest.resolve().parents:
-        raise click.BadParameter(f"{dest} lies inside SOURCE, and would be read with it next time", param_hint="DEST")
+        raise bad_parameter(f"{dest} lies inside SOURCE, and would be read with it next time", "DEST")
     if dest.suffix.lower() in (*IMAGE_SUFFIXES, ".tar", ".gz", ".tgz", ".npz"):
-        raise click.BadParameter(f"{dest}: expected a name ending in .zip, or that of a folder", param_hint="DEST")
+        raise bad_parameter(f"{dest}: expected a name ending in .zip, or that of a folder", "DEST")
     if not (dest.exists() or dest.is_symlink()):
         return
     if not overwrite:
-        raise click.BadParameter(f"{dest} exists; give --overwrite to replace it", param_hint="DEST")
+        raise bad_parameter(f"{dest} exists; give --overwrite to replace it", "DEST")
     if dest.is_dir() == (dest.suffix.lower() == ".zip"):
-        raise click.BadParameter(
+        raise bad_parameter(
             f"{dest} is a {'folder' if dest.is_dir() else 'file'} and would be replaced by the other kind; "
             "remove it first",
-            param_hint="DEST",
+            "DEST",
         )
     if dest.is_dir():
         foreign = [p.name for p in dest.iterdir() if not re.fullmatch(r"\d{5}|dataset\.json", p.name)]
         if foreign:
-            raise click.BadParameter(
+            raise bad_parameter(
                 f"{dest} holds {foreign[0]}, so it is no dataset of ours; --overwrite does not delete it",
-                param_hint="DEST",
+                "DEST",
             )
 
 

@@ -37,7 +37,7 @@ def cli_errors() -> Iterator[None]:
     except (DataError, SnapshotError, WorkerDied) as error:
         raise CliError(str(error)) from error
     except OptionError as error:
-        raise click.BadParameter(error.message, param_hint=error.option) from error
+        raise click.BadParameter(error.message, param_hint=f"'{error.option}'") from error
     except OSError as error:
         raise CliError(os_error_text(error)) from error
 

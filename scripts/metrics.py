@@ -14,7 +14,14 @@ import click
 from ggdr.scripts.errors import CliError, first_process_speaks, metric_errors
 from ggdr.scripts.options.detectors import detector_options, given_files
 from ggdr.scripts.options.network import SNAPSHOT_FILE
-from ggdr.scripts.options.parameters import FiniteFloat, device_option, join_processes, ops_option, prepare_ops
+from ggdr.scripts.options.parameters import (
+    FiniteFloat,
+    bad_parameter,
+    device_option,
+    join_processes,
+    ops_option,
+    prepare_ops,
+)
 from ggdr.scripts.options.progress import progress_bars
 
 if TYPE_CHECKING:
@@ -125,7 +132,7 @@ def main(**command: Any) -> None:
     try:
         specs = parse_metrics(command["names"])
     except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="'--metrics'") from error
+        raise bad_parameter(str(error), "--metrics") from error
     if command["num_fakes"] is not None:
         specs = list(dict.fromkeys(spec.with_num(command["num_fakes"]) for spec in specs))
     _check_sources(command, specs)

@@ -40,6 +40,8 @@ class StyleGAN2Task:
 
     All random numbers come from two generators, one on the CPU and one on the device, in the same state on every
     process; see Phase.draw.
+
+    Raises ValueError if a regulariser is called as a network or a loss term is.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class StyleGAN2Task:
         self._pl_sum, self._pl_count = torch.zeros([], device=self.device), 0
         self._w_sum = torch.zeros([G.w_dim], device=self.device)
         self.phases = self._build_phases()
+        self.regularizers.check_names([*self._networks(), *(term for phase in self.phases for term in phase.terms)])
         self.panels = self._build_panels()
 
     def _build_phases(self) -> list[Phase]:
@@ -237,7 +240,7 @@ class StyleGAN2Task:
 
     def snapshot(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
         """State dicts of G, D, G_ema and the regularisers, and the settings that G and D are built from."""
-        networks = {"G": self.G.state_dict(), "D": self.D.state_dict(), "G_ema": self.G_ema.state_dict()}
+        networks = {name: net.state_dict() for name, net in self._networks().items()}
         return {**networks, **self.regularizers.state_dicts()}, {"G": asdict(self.G.config), "D": asdict(self.D.config)}
 
     def state(self) -> dict[str, Any]:
@@ -273,9 +276,12 @@ class StyleGAN2Task:
 
     def load_networks(self, networks: Mapping[str, dict[str, Tensor]]) -> None:
         """Loads G, D, G_ema and the regularisers; all must be in `networks` and fit."""
-        for name, net in (("G", self.G), ("D", self.D), ("G_ema", self.G_ema)):
+        for name, net in self._networks().items():
             net.load_state_dict(networks[name], strict=True)
         self.regularizers.load_state_dicts(networks)
+
+    def _networks(self) -> dict[str, torch.nn.Module]:
+        return {"G": self.G, "D": self.D, "G_ema": self.G_ema}
 
     def _optimizers(self) -> list[torch.optim.Optimizer]:
         return list({id(phase.optimizer): phase.optimizer for phase in self.phases}.values())

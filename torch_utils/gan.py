@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The seam between the training loop and a host, which is what it trains.
 
-The loop runs the phases of any host. It knows neither images nor labels, nor the name of a loss or of a value: a batch
-is a nest of tensors to split and count, and what a run reports, draws and saves is declared by the host.
+The loop runs the phases of any host. It knows nothing of what its data are, nor the name of a loss or of a value: a
+batch is a nest of tensors to split and count, and what a run reports, draws and saves is declared by the host. In its
+names and messages (`nimg`, `kimg`, "images") an image is one sample of the data.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ class Phase:
         optimizer: any of torch's; phases may share one.
         losses:    gives the terms of a share of the batch and of its random numbers. All are minimised.
         terms:     names of the terms that make up its reported loss, `loss/NAME`; each term is also reported by itself.
-        draw:      draw(n, parts) makes all random numbers for the batch of n images of all processes, from a generator
+        draw:      draw(n, parts) makes all random numbers for the batch of n samples of all processes, from a generator
                    that is in the same state on every process: a nest, whose tensors are split evenly into `parts`
                    interleaved shares. None: the phase needs none.
     """

@@ -28,7 +28,10 @@ STATE_SECONDS = 600  # the state is saved at ticks that end this long after the 
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """How long, in what pieces, and how often to report. All counts in images are of all processes together."""
+    """How long, in what pieces, and how often to report. All counts in images are of all processes together.
+
+    An image is one sample of the data, whatever that is.
+    """
 
     total_nimg: int
     batch: int
@@ -163,7 +166,8 @@ class PhaseRunner:
             What the task's `step_end` reports.
 
         Raises:
-            ValueError: the batch holds another number of samples, or a phase's losses lack one of its terms.
+            ValueError: the batch holds another number of samples; a phase's losses lack one of its terms, or depend
+                on nothing that it trains.
         """
         share = self.config.batch // self.group.world
         if batch_size(batch) != share:
@@ -189,16 +193,21 @@ class PhaseRunner:
         for i in range(self.rounds):
             share = slice(i, None, self.rounds)
             out = phase.losses(part(batch, share), part(draws, share))
+            _check_terms(phase, out.losses)
             terms = {name: term.mean() for name, term in out.losses.items()}
             loss = torch.stack(list(terms.values())).sum()
+            if not loss.requires_grad:
+                raise _no_gradient(phase)
             (loss * (phase.interval / self.rounds)).backward()
             total += loss.detach() / self.rounds
             self._report(phase, {name: term.detach() for name, term in terms.items()}, out.observed)
         for p in phase.params:
             p.requires_grad_(False)
+        grads = [p.grad for p in phase.params if p.grad is not None]
+        if not grads:
+            raise _no_gradient(phase)
         self.group.average_gradients_(phase.params, check=phase.name not in self._checked)
         self._checked.add(phase.name)
-        grads = [p.grad for p in phase.params if p.grad is not None]
         grad_norm = torch.stack(torch._foreach_norm(grads)).norm()
         self.stats.add(f"grad_norm/{phase.name}", grad_norm)
         self._unread.append((phase.name, nimg, torch.stack([total, grad_norm])))
@@ -206,9 +215,6 @@ class PhaseRunner:
 
     def _report(self, phase: Phase, terms: Mapping[str, Tensor], observed: Mapping[str, Tensor]) -> None:
         """Adds a phase's terms, the sum of those that make up its loss, and what it observed to the statistics."""
-        missing = [name for name in phase.terms if name not in terms]
-        if missing:
-            raise ValueError(f"phase {phase.name}: its losses lack {', '.join(missing)}; they are {', '.join(terms)}")
         self.stats.add(f"loss/{phase.name}", torch.stack([terms[name] for name in phase.terms]).sum())
         for name, term in terms.items():
             self.stats.add(f"loss_term/{name}", term)
@@ -235,6 +241,19 @@ class PhaseRunner:
                 what, value = ("gradient norm", grad_norm) if math.isfinite(loss) else ("loss", loss)
                 step = nimg // self.config.batch
                 raise NonFiniteError(f"{what} of phase {name} became {value} in step {step}, at {nimg} images")
+
+
+def _check_terms(phase: Phase, losses: Mapping[str, Tensor]) -> None:
+    """Raises ValueError if a phase's losses lack one of the terms that it declares."""
+    missing = [name for name in phase.terms if name not in losses]
+    if missing:
+        there = ", ".join(losses) or "none"
+        raise ValueError(f"phase {phase.name}: its losses lack {', '.join(missing)}; they are {there}")
+
+
+def _no_gradient(phase: Phase) -> ValueError:
+    """What to raise where a phase has nothing to learn from."""
+    return ValueError(f"phase {phase.name}: its losses depend on no parameter that it trains")
 
 
 def _step_if(optimizer: Optimizer, is_finite: Tensor) -> None:
@@ -270,7 +289,8 @@ def train(
                      stopped.
         log:         what it reports goes here.
         save_state:  called with the loop's and the task's state, to be given back as `resume`.
-        on_snapshot: called with nimg at the start, every `snap_ticks` ticks, and at the end.
+        on_snapshot: called with nimg at the start of a new run (not of a resumed one), every `snap_ticks` ticks, and
+                     at the end.
         resume:      a state that `save_state` was given; the task has to be given its part by the caller.
 
     Returns:

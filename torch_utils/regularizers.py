@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, NamedTuple, Protocol
 
@@ -18,8 +18,8 @@ class Regularizer(Protocol):
     """What a host needs of GGDR, or of the next idea."""
 
     name: str  # of the loss term, of its weights in snapshots, and of what it reports
-    gain: float  # what `penalty` was multiplied by; divided out for the report
-    quantity: str  # what is penalised, as "distance"; reported as NAME/QUANTITY
+    gain: float  # what `penalty` was multiplied by; divided out for the report, so never 0
+    quantity: str  # what is penalised, as "distance"; see `reported_name`
 
     def watch(self) -> AbstractContextManager[Any]:
         """Hooks live inside; G and D run once each."""
@@ -33,6 +33,11 @@ class Regularizer(Protocol):
     def state_dict(self) -> dict[str, Tensor]: ...
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None: ...
+
+
+def reported_name(item: Regularizer) -> str:
+    """NAME/QUANTITY, under which a run reports what a regulariser penalises."""
+    return f"{item.name}/{item.quantity}"
 
 
 class Attachment(NamedTuple):
@@ -65,6 +70,15 @@ class Regularizers:
             raise ValueError(f"expected regularisers of different names, got {[item.name for item in items]}")
         self.panels = list(panels)
 
+    def check_names(self, taken: Collection[str]) -> None:
+        """Refuses names that the host's own networks or loss terms have, with a ValueError."""
+        clashes = [name for name in self.by_name if name in taken]
+        if clashes:
+            raise ValueError(
+                f"regulariser {', '.join(map(repr, clashes))}: the host has networks or loss terms of that name; "
+                f"expected another than {', '.join(sorted(taken))}"
+            )
+
     def __iter__(self) -> Iterator[Regularizer]:
         return iter(self.by_name.values())
 
@@ -80,9 +94,15 @@ class Regularizers:
         Args:
             feats: from `watch`.
             warp:  the geometry that the images went through between G and D.
+
+        Raises:
+            ValueError: a gain is 0.
         """
+        for item in self:
+            if item.gain == 0:
+                raise ValueError(f"regulariser {item.name!r}: expected a gain other than 0, to report {item.quantity}")
         losses = {item.name: item.penalty(feats[item.name], warp=warp) for item in self}
-        observed = {f"{item.name}/{item.quantity}": losses[item.name].detach() / item.gain for item in self}
+        observed = {reported_name(item): losses[item.name].detach() / item.gain for item in self}
         return PhaseOutput(losses, observed)
 
     def parameters(self) -> Iterator[Parameter]:

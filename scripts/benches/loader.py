@@ -17,7 +17,7 @@ import click
 from ggdr.scripts.benches.drawn_images import draw_pictures, write_images
 from ggdr.scripts.benches.report import describe_machine, json_option, progress, resolution_option, show
 from ggdr.scripts.errors import cli_errors
-from ggdr.scripts.options.parameters import choose_device, device_option
+from ggdr.scripts.options.parameters import bad_parameter, choose_device, device_option
 from ggdr.torch_utils.data.convert import encode_png
 from ggdr.torch_utils.data.workers import cpu_count
 
@@ -88,7 +88,7 @@ def measure(path: Path, batch: int, workers: int, device: str) -> dict[str, Any]
     decoded = ImageDataset(path, cache_mb=0)
     kept = ImageDataset(path)
     if decoded.num_images < 4 * batch:
-        raise click.BadParameter(f"{batch} is more than a quarter of {decoded.num_images} images", param_hint="--batch")
+        raise bad_parameter(f"{batch} is more than a quarter of {decoded.num_images} images", "--batch")
     result = {
         "data": decoded.name,
         "num_images": decoded.num_images,

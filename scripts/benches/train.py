@@ -12,7 +12,14 @@ from click.core import ParameterSource
 
 from ggdr.scripts.benches.report import json_option, resolution_option, show
 from ggdr.scripts.errors import cli_errors
-from ggdr.scripts.options.parameters import FiniteFloat, device_option, join_processes, ops_option, prepare_ops
+from ggdr.scripts.options.parameters import (
+    FiniteFloat,
+    bad_parameter,
+    device_option,
+    join_processes,
+    ops_option,
+    prepare_ops,
+)
 from ggdr.scripts.options.training import (
     aug_option,
     augpipe_option,
@@ -78,7 +85,7 @@ def train(ctx: click.Context, **command: Any) -> None:
     if command["table"]:
         commands = _four_commands(command)
     elif command["aug"] == "noaug" and ctx.get_parameter_source("p") is not ParameterSource.DEFAULT:
-        raise click.BadParameter("needs --aug ada or fixed, got --aug noaug", param_hint="--p")
+        raise bad_parameter("needs --aug ada or fixed, got --aug noaug", "--p")
     if command["threads"] is not None:
         torch.set_num_threads(command["threads"])
     with cli_errors():
@@ -95,9 +102,9 @@ def train(ctx: click.Context, **command: Any) -> None:
 def _four_commands(command: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The cells of --table, row by row: augmentation off and on, and in each row GGDR off and on."""
     if command["aug"] == "noaug":
-        raise click.BadParameter("--table needs an augmentation to compare with, got noaug", param_hint="--aug")
+        raise bad_parameter("--table needs an augmentation to compare with, got noaug", "--aug")
     if not command["ggdr"]:
-        raise click.BadParameter("--table times both with and without GGDR", param_hint="--no-ggdr")
+        raise bad_parameter("--table times both with and without GGDR", "--no-ggdr")
     without = {"ggdr": False, "ggdr_res": (), "ggdr_weight": None}
     rows = [{**command, "aug": aug} for aug in ("noaug", command["aug"])]
     return [cell for row in rows for cell in ({**row, **without}, row)]

@@ -102,6 +102,9 @@ def _draw_plot(ax: Axes, plot: Plot, runs: Sequence[Lines], *, smooth: bool) -> 
         ax.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
         if plot.axis == "zero" and min(drawn) >= 0:
             ax.set_ylim(bottom=0)
+            # A curve that is 0 lies on the axis: let it show there.
+            for line in ax.lines:
+                line.set(clip_on=False, zorder=3)
     ax.margins(x=0.01)
 
 

@@ -87,13 +87,11 @@ class GGDRKind:
             weight=settings.weight,
         )
 
-    def panels(self, settings: GGDRSettings) -> list[Panel]:
+    def panel(self, name: str) -> Panel:
         """The distance of prediction and truth."""
         from ggdr.torch_utils.gan import Panel
 
-        return [
-            Panel("ggdr/distance", "ggdr", "GGDR cosine distance", "1 \N{MINUS SIGN} cosine similarity", headline=True)
-        ]
+        return Panel(name, "ggdr", "GGDR cosine distance", "1 \N{MINUS SIGN} cosine similarity", headline=True)
 
     def summary(self, settings: GGDRSettings) -> str:
         return f"GGDR x{settings.weight:g} at {', '.join(f'{res}x{res}' for res in settings.guide_res)}"

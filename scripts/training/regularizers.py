@@ -40,8 +40,8 @@ class RegularizerKind(Protocol):
 
     def build(self, attachment: Attachment, settings: Any) -> Regularizer: ...
 
-    def panels(self, settings: Any) -> list[Panel]:
-        """Of what it reports."""
+    def panel(self, name: str) -> Panel:
+        """Of what it penalises, which a run reports under `name`."""
 
     def summary(self, settings: Any) -> str:
         """A few words for the log."""
@@ -66,10 +66,11 @@ def resolve_regularizers(command: Mapping[str, Any], resolution: int) -> dict[st
 
 def build_regularizers(attachment: Attachment, settings: Mapping[str, Any]) -> Regularizers:
     """Those of `resolve_regularizers`, attached to a host."""
-    from ggdr.torch_utils.regularizers import Regularizers
+    from ggdr.torch_utils.regularizers import Regularizers, reported_name
 
-    items = [REGULARIZERS[name].build(attachment, mine) for name, mine in settings.items()]
-    return Regularizers(items, [panel for name, mine in settings.items() for panel in REGULARIZERS[name].panels(mine)])
+    items = {name: REGULARIZERS[name].build(attachment, mine) for name, mine in settings.items()}
+    panels = [REGULARIZERS[name].panel(reported_name(item)) for name, item in items.items()]
+    return Regularizers(list(items.values()), panels)
 
 
 def describe_regularizers(settings: Mapping[str, Any]) -> str:

@@ -116,8 +116,8 @@ def plot_agreement(numbers: Sequence[dict[str, Any]], path: Path) -> None:
 
     panels = {
         "cosine": ("Decoder's prediction", "cosine similarity with G's features"),
-        "nmi": ("Decoder's prediction", "mutual information with G's clusters"),
-        "encoder_nmi": ("D's own features", "mutual information with G's clusters"),
+        "nmi": ("Clusters of the prediction", "mutual information with G's clusters"),
+        "encoder_nmi": ("Clusters of D's own features", "mutual information with G's clusters"),
     }
     panels = {key: names for key, names in panels.items() if any(found[key] is not None for found in numbers)}
     layers = list(dict.fromkeys(found["layer"] for found in numbers))

@@ -47,6 +47,36 @@ def test_the_plugin_alone_says_that_it_is_alone(tmp_path):
     assert result.returncode == 2 and "is the plugin alone, and holds no command" in result.stderr, result.stderr
 
 
+@pytest.mark.parametrize(
+    "installed, fault",
+    [(True, "Python took {0}/ggdr in place of the installed ggdr"), (False, "the project in {0} is not installed")],
+)
+def test_a_copy_of_the_project_says_why_it_holds_no_command(tmp_path, installed, fault):
+    project, site = tmp_path / "project", tmp_path / "site"
+    shutil.copytree(ROOT / "ggdr", project / "ggdr", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("scripts", "stylegan2"):
+        (project / name).mkdir()
+    (project / "pyproject.toml").touch()
+    if installed:
+        (site / "ggdr-0.1.0.dist-info").mkdir(parents=True)
+        (site / "ggdr-0.1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: ggdr\nVersion: 0.1.0\n")
+    result = run("-S", "-m", "ggdr", cwd=project, PYTHONPATH=str(site))
+    assert result.returncode == 2 and result.stderr.startswith(f"ggdr: {fault.format(project)}; "), result.stderr
+    assert result.stderr.endswith("type: pip install -e '.[app]'\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep a folder that a process is in")
+def test_the_command_runs_in_a_folder_that_was_deleted(tmp_path):
+    code = (
+        "import os, sys\n"
+        f"os.chdir({str(tmp_path)!r})\n"
+        f"os.rmdir({str(tmp_path)!r})\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'ggdr', 'train', '--help'])\n"
+    )
+    result = run("-c", code, cwd=ROOT)
+    assert result.returncode == 0 and "Train StyleGAN2-ADA" in result.stdout, result.stderr
+
+
 def test_the_command_runs_beside_folders_with_the_names_of_ours(tmp_path):
     for name in ("torch_utils", "metrics", "scripts", "stylegan2"):
         (tmp_path / name).mkdir()
@@ -54,6 +84,11 @@ def test_the_command_runs_beside_folders_with_the_names_of_ours(tmp_path):
     (tmp_path / "click.py").write_text("raise SystemExit('a foreign file was imported')\n")
     result = run("-m", "ggdr", "train", "--help", cwd=tmp_path)
     assert result.returncode == 0 and "Train StyleGAN2-ADA" in result.stdout, result.stderr
+
+
+def test_the_command_runs_in_the_folder_of_the_tests():
+    result = run("-m", "ggdr", "--help", cwd=ROOT / "tests")
+    assert result.returncode == 0 and "train" in result.stdout, result.stderr
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib")

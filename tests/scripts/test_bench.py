@@ -162,7 +162,7 @@ def test_train_runs_the_settings_of_ggdr_train(dataset_zip):
     ],
 )
 def test_train_refuses_what_it_cannot_time(args, expected):
-    assert expected in bench("train", *TINY_STEP, *args, code=2)
+    assert f"'{expected}'" in bench("train", *TINY_STEP, *args, code=2)
 
 
 # ggdr bench data and dataset.

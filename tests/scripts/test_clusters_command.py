@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from matplotlib.figure import Figure
 from PIL import Image, ImageSequence
 
 from ggdr.label_images import palette
 from ggdr.scripts.clusters import main, parse_clusters, parse_layers
 from ggdr.scripts.viewing.cluster_sheets import ClusterError, ClusterOptions, view_network, view_photographs
-from ggdr.scripts.viewing.over_training import snapshots_of
+from ggdr.scripts.viewing.over_training import plot_agreement, snapshots_of
 from ggdr.scripts.viewing.snapshot_features import SnapshotFeatures, SnapshotNetworks
 from ggdr.stylegan2.latent.sampling import generate_images
 from tests.conftest import write_dataset
-from tests.ggdr.test_clusters import planted
+from tests.plugin.test_clusters import planted
 from tests.tiny import pixels, save_tiny, tiny_generator
 
 CPU = torch.device("cpu")
@@ -226,6 +227,13 @@ def test_a_run_is_shown_over_training(run, tmp_path):
     index = json.loads((out / "clusters.json").read_text())
     assert index["animations"] == [{"file": "over-training.gif", "title": "The same latents over training"}]
     assert len((out / "numbers.csv").read_text().splitlines()) == 1 + 3 * 2 and len(index["numbers"]) == 2
+
+
+def test_plots_of_the_agreement_have_titles_of_their_own(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **kwargs: figures.append(self))
+    plot_agreement([{"kimg": 1, "layer": "8x8", "cosine": 0.5, "nmi": 0.4, "encoder_nmi": 0.3}], tmp_path / "x.png")
+    assert len({ax.get_title(loc="left") for ax in figures[0].axes}) == 3
 
 
 def test_results_of_a_run_lie_in_its_folder_by_default(tmp_path):

@@ -122,6 +122,17 @@ def test_a_log_axis_is_linear_where_a_value_is_not_positive_and_zero_does_not_cu
     assert drawn[0].axes[1].get_ylim()[0] < -3
 
 
+def test_a_curve_that_is_zero_shows_on_its_axis(tmp_path, drawn):
+    stats = [{**line, "a/x": 0.0} for line in run_stats(keys=())]
+    plot(tmp_path, {"run": stats}, panels=[panel("a/x", "x", "Zero", axis="zero")])
+    (ax,) = drawn[0].axes
+    (line,) = ax.lines
+    x, y = ax.transData.transform((10, 0)).round().astype(int)
+    with Image.open(tmp_path / "x.png") as picture:
+        column = [picture.convert("RGB").getpixel((x, picture.height - 1 - y + i)) for i in (-1, 0, 1)]
+    assert tuple(bytes.fromhex(line.get_color()[1:])) in column and ax.get_ylim()[0] == 0
+
+
 def test_a_run_that_declares_nothing_has_a_plot_for_each_first_part_of_a_key(tmp_path, drawn):
     stats = run_stats(keys=("train/loss", "eval/loss", "train/acc", "lr", "result/evil"))
     stats[3] |= {"text/a": "x", "none/a": None}

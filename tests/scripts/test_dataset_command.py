@@ -301,7 +301,8 @@ def test_damaged_archives_are_refused(tmp_path, name, data, expected):
 def test_bad_options_are_refused(tmp_path, options):
     source = write(tmp_path / "in", class_files())
     assert options[1] in run(source, tmp_path / "out.zip", *options, expect=2)
-    assert "--resolution" in run(source, tmp_path / "o.zip", "--transform", "center-crop-wide", expect=2)
+    output = run(source, tmp_path / "o.zip", "--transform", "center-crop-wide", expect=2)
+    assert "Invalid value for '--transform': center-crop-wide needs --resolution" in output
 
 
 def test_dest_below_a_file_cannot_be_written(tmp_path):
@@ -334,6 +335,7 @@ def test_killed_conversion_leaves_dest_as_it_was(tmp_path, dest, stop):
 
 def test_dest_inside_source_or_named_like_another_kind_of_file_is_refused(tmp_path):
     source = write(tmp_path / "in", class_files())
-    assert "lies inside SOURCE" in run(source, source / "out", expect=2)
+    output = run(source, source / "out", expect=2)
+    assert "Invalid value for 'DEST'" in output and "lies inside SOURCE" in output
     assert "expected a name ending in .zip" in run(source, tmp_path / "out.png", expect=2)
     assert not (source / "out").exists() and not (tmp_path / "out.png").exists()

@@ -115,15 +115,15 @@ def test_what_does_not_fit_is_refused_with_the_option_that_mends_it(imported, da
     lone = without(imported, tmp_path / "lone.safetensors", "D")
     theirs = pickle_of(tmp_path / "x.pkl")
     cases = [
-        (dataset_zip, ["--channel-max", 4], "--channel-max: NET has channel_max 8 (this run: 4)"),
-        (dataset_zip, ["--channel-base", 32], "--channel-base: NET has channel_base 64 (this run: 32)"),
+        (dataset_zip, ["--channel-max", 4], "'--channel-max': NET has channel_max 8 (this run: 4)"),
+        (dataset_zip, ["--channel-base", 32], "'--channel-base': NET has channel_base 64 (this run: 32)"),
         (
             small,
             [],
             f"its images are 8x8x3, and NET is for 16x16x3; convert them: ggdr dataset {small} NEW.zip --resol",
         ),
         (grey, [], f"ggdr dataset {grey} NEW.zip --resolution 16"),
-        (dataset_zip, ["--cond"], "--cond: NET has no classes; leave --cond out"),
+        (dataset_zip, ["--cond"], "'--cond': NET has no classes; leave --cond out"),
         (dataset_zip, ["--resume", lone], "holds G, G_ema, ggdr, but no D"),
         (
             dataset_zip,

@@ -358,7 +358,7 @@ def test_bad_input_is_named_without_traceback_and_nothing_is_written(dataset_zip
         (dataset_zip, ["--no-ggdr", "--ggdr-res", 8], "needs --ggdr"),
         (dataset_zip, ["--no-ggdr", "--ggdr-weight", 5], "needs --ggdr, got --no-ggdr"),
         (dataset_zip, ["--freezed", 8], "8 is more than the 7 layers of D that can be frozen"),
-        (dataset_zip, ["--batch", 6], "--batch: 6 images in a forward are not a multiple"),
+        (dataset_zip, ["--batch", 6], "'--batch': 6 images in a forward are not a multiple"),
     ]
     for data, args, message in cases:
         output = train(data, tmp_path / "run", *args, code=2)

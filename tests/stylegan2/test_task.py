@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from ggdr import GGDR
 from ggdr.scripts.training.regularizer_ggdr import GGDRSettings
 from ggdr.scripts.training.regularizers import build_regularizers
 from ggdr.stylegan2.attachment import attachment
@@ -111,6 +112,20 @@ def test_weight_zero_leaves_gradients_of_d_as_without_ggdr():
         grads[weight] = [g.clone() for g in grads_of(task, "D")]
     assert all(torch.equal(a, b) for a, b in zip(grads[None], grads[0.0], strict=True))
     assert not all(torch.allclose(a, b) for a, b in zip(grads[None], grads[10.0], strict=True))
+
+
+@pytest.mark.parametrize("name", ["G_ema", "D_fake"])
+def test_a_regularizer_called_as_a_network_or_a_loss_term_is_refused(name, monkeypatch):
+    monkeypatch.setattr(GGDR, "name", name)
+    with pytest.raises(ValueError, match=f"regulariser '{name}': the host has networks or loss terms of that name"):
+        make_task()
+
+
+def test_curves_show_what_a_regularizer_reports_under_whatever_name(monkeypatch):
+    monkeypatch.setattr(GGDR, "quantity", "angle")
+    task = make_task()
+    _, reported = run_phase(task, "D")
+    assert "ggdr/angle" in reported and "ggdr/angle" in {panel.name for panel in task.panels}
 
 
 @pytest.mark.parametrize("name", ["G", "G_pl", "D", "D_r1"])

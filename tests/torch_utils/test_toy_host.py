@@ -149,6 +149,26 @@ def test_a_phase_whose_losses_lack_a_term_says_which():
         run(task)
 
 
+STRAY = torch.zeros([], requires_grad=True)
+
+
+@pytest.mark.parametrize(
+    "change, fault",
+    [
+        (lambda losses: {}, "lack fool, cycle; they are none"),
+        (lambda losses: {name: x.detach() for name, x in losses.items()}, "depend on no parameter that it trains"),
+        (lambda losses: {name: x.detach() + STRAY for name, x in losses.items()}, "depend on no parameter that it"),
+    ],
+    ids=["no losses", "constant", "of others"],
+)
+def test_a_phase_that_can_learn_nothing_is_named(change, fault):
+    task = ToyTask()
+    losses = task.phases[0].losses
+    task.phases[0].losses = lambda batch, draws: PhaseOutput(change(losses(batch, draws).losses))
+    with pytest.raises(ValueError, match=f"phase G: its losses {fault}"):
+        run(task)
+
+
 def test_a_batch_of_another_size_is_refused():
     runner = PhaseRunner(ToyTask(), config(), ProcessGroup(), StatsSum(torch.device("cpu")))
     with pytest.raises(ValueError, match="expected 4 samples in this process' share of a batch, got 3"):
@@ -167,6 +187,17 @@ def test_a_second_regularizer_stands_beside_the_first_and_reports_its_quantity()
     assert torch.allclose(out.observed["other/square"], out.observed["size/square"])
     with pytest.raises(ValueError, match="different names"):
         Regularizers([first, FeatureSize(D)])
+
+
+def test_a_regularizer_without_gain_is_refused_before_it_reports_nan():
+    D = network(0, 1)
+    item = FeatureSize(D)
+    item.gain = 0
+    regularizers = Regularizers([item])
+    with regularizers.watch() as feats:
+        D(torch.ones(3, 6))
+    with pytest.raises(ValueError, match="regulariser 'size': expected a gain other than 0, to report square"):
+        regularizers.penalties(feats)
 
 
 def test_the_regularizer_changes_what_is_learnt():

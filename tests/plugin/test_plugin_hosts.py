@@ -402,7 +402,7 @@ def test_ddp_and_fsdp_give_what_one_process_gives_on_the_joined_batch(tmp_path):
     script.write_text(
         "import torch\n"
         "from torch.nn.parallel import DistributedDataParallel as DDP\n"
-        "from tests.ggdr.test_plugin_hosts import PlainD, ToyG, attach, distance_of\n"
+        "from tests.plugin.test_plugin_hosts import PlainD, ToyG, attach, distance_of\n"
         "from ggdr.torch_utils.distributed import init_process_group\n"
         "group = init_process_group('cpu')\n"
         "rank = group.rank\n"
