@@ -21,6 +21,7 @@ PACKAGES = {
     "scipy",
     "sklearn",
     "torch",
+    "yaml",
 }
 
 
