@@ -154,7 +154,7 @@ def read_mapping(content: Any, where: str, base: Path) -> Request:
     variants = content.get("variants")
     if not isinstance(variants, Mapping) or not variants:
         raise CliError(f"{where}: variants: expected names with options, got {printable(repr(variants), 60)}")
-    _check_names(list(variants))
+    _check_names(list(variants), f"{where}: ")
     found = tuple(
         Variant(name, parse_mapping(command, mine or {}, f"{where}: variant {name}", base))
         for name, mine in variants.items()
@@ -245,18 +245,18 @@ def _shown(options: Mapping[str, Any], name: str) -> str:
     return printable(options[name]) if name in options else "not given"
 
 
-def _check_names(names: Sequence[Any]) -> None:
+def _check_names(names: Sequence[Any], where: str = "") -> None:
     """CliError for a variant's name that cannot be a folder's, or two of one name."""
     for name in names:
         if not isinstance(name, str):
-            raise CliError(f"variant {name!r}: expected a name that is text; write it in quotes")
+            raise CliError(f"{where}variant {name!r}: expected a name that is text; write it in quotes")
         if _NAME.fullmatch(name) is None or name.lower() in _FILES:
             expected = "up to 60 letters, digits and ._+- that begin and end with a letter or digit"
-            raise CliError(f"variant {printable(name)!r}: expected a name that can be a folder: {expected}")
+            raise CliError(f"{where}variant {printable(name)!r}: expected a name that can be a folder: {expected}")
     lower = [name.lower() for name in names]  # one folder where capitals do not count
     twice = [name for name in names if lower.count(name.lower()) > 1]
     if twice:
-        raise CliError(f"variants need different names, got {' and '.join(map(repr, twice))}")
+        raise CliError(f"{where}variants need different names, got {' and '.join(map(repr, twice))}")
 
 
 def _check_data(study: Study) -> None:

@@ -82,9 +82,11 @@ def options_to_words(command: str, options: Mapping[str, Any]) -> list[str]:
 
 
 def option_value(command: str, options: Mapping[str, Any], name: str) -> Any:
-    """The value of an option, or its default."""
-    defaults = {_option_name(param): param.default for param in training_command(command).params}
-    return options.get(name, defaults.get(name))
+    """The value of an option, or its default, None if there is none."""
+    if name in options:
+        return options[name]
+    default = next(param.default for param in training_command(command).params if _option_name(param) == name)
+    return default if isinstance(default, (bool, int, float, str)) else None
 
 
 def nearest(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:

@@ -92,11 +92,12 @@ class RunProgress:
         self._bars.refresh()
 
     def _say(self, line: str) -> None:
-        """One line that stays, above the bars."""
-        if self._bars is None:
-            click.echo(line)
-        else:
-            self._bars.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+        """One line that stays, above the bars; nothing where nobody listens any more, and runs go on."""
+        with suppress(OSError):
+            if self._bars is None:
+                click.echo(line)
+            else:
+                self._bars.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def how_far(folder: Path) -> tuple[float, float | None, float | None]:

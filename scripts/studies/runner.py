@@ -76,8 +76,9 @@ class StudyRunner:
                     self.progress.refresh()
                     self._collect()
             finally:
-                # After an error of this process none of its runs stays behind.
-                self._stop_all()
+                # After an error of this process none of its runs stays behind; a second signal would not let them save.
+                if self._outcome.signal is None:
+                    self._stop_all()
                 for _, process in self._active.values():
                     process.wait()
         return self._outcome
@@ -111,6 +112,7 @@ class StudyRunner:
                 start_new_session=True,
             )
         self._active[slot] = run, process
+        self.folder.ended.pop(run.name, None)
         self.progress.start(run, self.folder.run_folder(run))
         if self._outcome.signal is not None:  # it came while the process was being started
             process.terminate()

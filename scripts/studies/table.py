@@ -122,7 +122,7 @@ def _number(value: float | None, digits: int = 5) -> str:
 
 def _text(text: object) -> str:
     """Text that is no Markdown; names and notes come from files."""
-    shown = str(text)
-    for character in "\\|`*_<>[]#":
+    shown = str(text).replace("&", "&amp;").replace("<", "&lt;")
+    for character in "\\|`*_[]#":
         shown = shown.replace(character, f"\\{character}")
     return " ".join(shown.split())
