@@ -14,7 +14,15 @@ from ggdr.metrics.lite import find_lite
 from ggdr.metrics.names import parse_metrics
 from ggdr.scripts.errors import CliError
 from ggdr.scripts.options.network import parse_seeds
-from ggdr.scripts.studies.option_words import nearest, option_value, options_to_words, parse_mapping, parse_words
+from ggdr.scripts.studies.option_words import (
+    Scalar,
+    brief,
+    nearest,
+    option_value,
+    options_to_words,
+    parse_mapping,
+    parse_words,
+)
 from ggdr.torch_utils.untrusted.text import printable
 
 SAME_DATA = ("data", "cond", "mirror", "subset")  # options in which variants may not differ
@@ -143,7 +151,7 @@ def read_yaml(path: Path) -> Request:
 def read_mapping(content: Any, where: str, base: Path) -> Request:
     """From the mapping that a YAML or study.json holds; CliError if it cannot be used."""
     if not isinstance(content, Mapping):
-        raise CliError(f"{where}: expected {', '.join(KEYS)} with values, got {printable(repr(content), 60)}")
+        raise CliError(f"{where}: expected {', '.join(KEYS)} with values, got {brief(content)}")
     for key in content:
         if key not in KEYS:
             raise CliError(f"{where}: {printable(key)!r} is no part of a study{nearest(str(key), KEYS)}")
@@ -153,7 +161,7 @@ def read_mapping(content: Any, where: str, base: Path) -> Request:
     options = parse_mapping(command, content.get("options") or {}, f"{where}: options", base)
     variants = content.get("variants")
     if not isinstance(variants, Mapping) or not variants:
-        raise CliError(f"{where}: variants: expected names with options, got {printable(repr(variants), 60)}")
+        raise CliError(f"{where}: variants: expected names with options, got {brief(variants)}")
     _check_names(list(variants), f"{where}: ")
     found = tuple(
         Variant(name, parse_mapping(command, mine or {}, f"{where}: variant {name}", base))
@@ -168,7 +176,7 @@ def read_mapping(content: Any, where: str, base: Path) -> Request:
 
 def parse_seed_list(seeds: Any, where: str) -> tuple[int, ...]:
     """Seeds of "0-2", of a number, or of a list of them; CliError for anything else."""
-    text = ",".join(map(str, seeds)) if isinstance(seeds, list) else str(seeds)
+    text = _joined(seeds, where)
     try:
         found = sorted(parse_seeds(text))
     except ValueError as error:
@@ -180,11 +188,20 @@ def parse_seed_list(seeds: Any, where: str) -> tuple[int, ...]:
 
 def parse_metric_list(metrics: Any, where: str) -> tuple[str, ...]:
     """Names of metrics, of a list or of text with commas; CliError for anything else, none for an empty list."""
-    text = ",".join(map(str, metrics)) if isinstance(metrics, list) else str(metrics)
+    text = _joined(metrics, where)
     try:
         return tuple(spec.name for spec in parse_metrics(text)) if text else ()
     except (ValueError, OverflowError) as error:
         raise CliError(f"{where}: {error}") from error
+
+
+def _joined(values: Any, where: str) -> str:
+    """A list of numbers or text, or one of them, as text with commas."""
+    items = values if isinstance(values, list) else [values]
+    for item in items:
+        if isinstance(item, bool) or not isinstance(item, Scalar):
+            raise CliError(f"{where}: expected a list of numbers or text, got {brief(item)}")
+    return ",".join(map(str, items))
 
 
 def combine(stored: Study | None, asked: Request) -> Study:

@@ -18,6 +18,7 @@ from ggdr.scripts.options.parameters import typed_words
 from ggdr.torch_utils.untrusted.text import printable
 
 HOSTS_OF_COMMANDS = {"train": "stylegan2"}  # the training commands that a study can run, and their hosts
+Scalar = bool | int | float | str
 OWNED = ("outdir", "resume", "seed", "dry-run", "metrics")  # options that a study sets itself
 
 
@@ -62,7 +63,7 @@ def parse_words(command: str, words: Sequence[str], where: str, base: Path) -> d
 def parse_mapping(command: str, options: Any, where: str, base: Path) -> dict[str, Any]:
     """The same from a mapping, as YAML and JSON have it: `-` and `_` are alike, true and false are flags."""
     if not isinstance(options, Mapping):
-        raise CliError(f"{where}: expected options with values, got {printable(options, 60)!r}")
+        raise CliError(f"{where}: expected options with values, got {brief(options)}")
     known = {_option_name(param): param for param in training_command(command).params}
     words: list[str] = []
     for key, value in options.items():
@@ -86,13 +87,18 @@ def option_value(command: str, options: Mapping[str, Any], name: str) -> Any:
     if name in options:
         return options[name]
     default = next(param.default for param in training_command(command).params if _option_name(param) == name)
-    return default if isinstance(default, (bool, int, float, str)) else None
+    return default if isinstance(default, Scalar) else None
 
 
 def nearest(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
     """ "; did you mean 'x'?", or nothing where no name is near."""
     found = difflib.get_close_matches(name, list(known), n=1)
     return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def brief(value: Any) -> str:
+    """A value for a message; of a list or mapping, which can be endless, only what it is."""
+    return printable(repr(value), 60) if isinstance(value, Scalar | None) else f"a {type(value).__name__}"
 
 
 def _option_name(param: click.Parameter) -> str:
@@ -111,12 +117,12 @@ def _words_of(param: click.Parameter, name: str, value: Any, where: str) -> list
     """One option of a mapping as words."""
     if param.is_flag:
         if not isinstance(value, bool):
-            raise CliError(f"{where}: {name} expects true or false, got {printable(value, 60)!r}")
+            raise CliError(f"{where}: {name} expects true or false, got {brief(value)}")
         return [(param.opts if value else param.secondary_opts)[0]]
     values = value if isinstance(value, list) and param.multiple else [value]
     for item in values:
-        if isinstance(item, bool) or not isinstance(item, (int, float, str)):
-            raise CliError(f"{where}: {name} expects a number or text, got {printable(item, 60)!r}")
+        if isinstance(item, bool) or not isinstance(item, Scalar):
+            raise CliError(f"{where}: {name} expects a number or text, got {brief(item)}")
     return [word for item in values for word in (param.opts[0], str(item))]
 
 

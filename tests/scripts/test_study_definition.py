@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -54,15 +55,20 @@ def test_options_and_yaml_define_the_same(study_file, tmp_path):
 
 def test_an_option_of_a_variant_comes_before_that_of_every_run(tmp_path):
     typed = read_words(["--data", "d", "--no-ggdr", "--batch", "8"], ["a=--ggdr", "b=--batch 16"])
-    study = combine(None, replace_seeds(typed, (0,)))
+    study = combine(None, replace(typed, seeds=(0,)))
     words = [study.words(variant, 0, "x") for variant in study.variants]
     assert [("--no-ggdr" in w, w[w.index("--batch") + 1]) for w in words] == [(False, "8"), (True, "16")]
 
 
-def replace_seeds(request, seeds):
-    from dataclasses import replace
-
-    return replace(request, seeds=seeds)
+@pytest.mark.parametrize(
+    "weights, expected",
+    [(None, ("fd_offline5k_full",)), ("lite.pth", ("fd_lite5k_full", "kd_lite5k_full", "mind_lite5k_full"))],
+)
+def test_metrics_are_by_default_the_best_that_need_no_download(tmp_path, monkeypatch, weights, expected):
+    monkeypatch.setattr("ggdr.scripts.studies.definition.find_lite", lambda: weights)
+    typed = replace(read_words(["--data", "d"], ["a="]), seeds=(0,))
+    assert combine(None, typed).metrics == expected
+    assert combine(None, replace(typed, metrics=())).metrics == ()
 
 
 def test_study_json_is_read_as_it_was_written(study_file, tmp_path):
@@ -82,7 +88,7 @@ def test_seeds_are_the_outer_loop_of_runs(study_file):
 def test_variants_seeds_and_metrics_can_be_added(study_file, tmp_path):
     study = combine(None, read_yaml(study_file))
     assert combine(study, read_words([], [])) == study
-    more = combine(study, replace_seeds(read_words([], ["noaug=--aug noaug", "none=--no-ggdr"]), (7,)))
+    more = combine(study, replace(read_words([], ["noaug=--aug noaug", "none=--no-ggdr"]), seeds=(7,)))
     assert [x.name for x in more.variants] == ["none", "ggdr", "strong", "noaug"] and more.seeds == (0, 1, 2, 7)
 
 
@@ -115,11 +121,11 @@ def test_a_variant_of_the_same_name_and_other_options_is_refused(study_file):
             "variant strong: 'gdr_weight' is no option of `ggdr train`; did",
         ),
         ("seeds: 0-2", "sedes: 0-2", "'sedes' is no part of a study; did you mean 'seeds'?"),
-        ("kimg: 60", "kimg: [60]", "kimg expects a number or text, got '[60]'"),
-        ("kimg: 60", "kimg: true", "kimg expects a number or text, got 'True'"),
-        ("kimg: 60", "kimg:", "kimg expects a number or text, got 'None'"),
+        ("kimg: 60", "kimg: [60]", "kimg expects a number or text, got a list"),
+        ("kimg: 60", "kimg: true", "kimg expects a number or text, got True"),
+        ("kimg: 60", "kimg:", "kimg expects a number or text, got None"),
         ("kimg: 60", "kimg: .nan", "nan is not a finite number"),
-        ("mirror: true", "mirror: 1", "mirror expects true or false, got '1'"),
+        ("mirror: true", "mirror: 1", "mirror expects true or false, got 1"),
         ("cfg: cpu", "cfg: gpu", "'gpu' is not one of"),
         ("ggdr: {}", "ggdr: {mirror: false}", "variants 'none' and 'ggdr' differ in --mirror (True and False)"),
         ("ggdr: {}", "ggdr: {subset: 9}", "differ in --subset (None and 9)"),
@@ -138,14 +144,16 @@ def test_a_variant_of_the_same_name_and_other_options_is_refused(study_file):
         ("ggdr: {}", "/x: {}", "variant '/x': expected a name that can be a folder"),
         ("ggdr: {}", "study.json: {}", "variant 'study.json': expected a name that can be a folder"),
         ("ggdr: {}", "no: {}", "variant False: expected a name that is text; write it in quotes"),
-        ("ggdr: {}", "ggdr: 3", "variant ggdr: expected options with values, got '3'"),
+        ("ggdr: {}", "ggdr: 3", "variant ggdr: expected options with values, got 3"),
         ("seeds: 0-2", "", "no seeds: give --seeds"),
         ("seeds: 0-2", "seeds: []", "seeds: expected numbers and ranges"),
         ("seeds: 0-2", "seeds: two", "seeds: expected numbers and ranges"),
         ("seeds: 0-2", "seeds: 0-5000", "expected 1000 seeds at most"),
+        ("seeds: 0-2", "seeds: [[0]]", "seeds: expected a list of numbers or text, got a list"),
+        ("seeds: 0-2", "seeds: true", "seeds: expected a list of numbers or text, got True"),
         ("fd_offline5k_full", "fid", "'fid' is no metric"),
         ("options:", "command: generate\noptions:", "command: 'generate' is none of train"),
-        (YAML, "- a\n- b", "expected command, options, seeds, variants, metrics with values, got ['a', 'b']"),
+        (YAML, "- a\n- b", "expected command, options, seeds, variants, metrics with values, got a list"),
         (YAML, "", "expected command, options, seeds, variants, metrics with values, got None"),
         (YAML, "a: [", "no YAML"),
         (YAML, "a: !!python/object/apply:os.system [ls]", "no YAML"),
