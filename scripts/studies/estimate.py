@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import click
@@ -22,6 +22,7 @@ from ggdr.scripts.studies.run_progress import how_far
 from ggdr.scripts.studies.study_folder import StudyFolder, runs_in_order
 from ggdr.scripts.training.hosts import HOSTS
 from ggdr.scripts.training.resume import Origin
+from ggdr.scripts.training.settings import RunSettings
 from ggdr.torch_utils.runlog import format_time
 
 ITERATIONS = 8
@@ -55,34 +56,50 @@ def estimate_study(study: Study, folder: StudyFolder, jobs: int) -> list[Estimat
     """Times some steps of each variant, on drawn images of the dataset's size.
 
     Raises:
-        CliError: a variant's options cannot be used, or its training fails; names it.
+        CliError: a variant's options cannot be used, before anything is timed, or its training fails; names it.
     """
     torch.set_num_threads(min(torch.get_num_threads(), thread_share(jobs)))
-    return [_estimate(study, folder, variant) for variant in study.variants]
+    prepared = []
+    for variant in study.variants:
+        with _naming(variant):
+            prepared.append(_prepare(study, variant, folder))
+    return [
+        _estimate(study, folder, variant, *commands) for variant, commands in zip(study.variants, prepared, strict=True)
+    ]
 
 
-def _estimate(study: Study, folder: StudyFolder, variant: Variant) -> Estimate:
-    """Resolves a variant's settings and times its steps."""
-    main = training_command(study.command)
+def _prepare(study: Study, variant: Variant, folder: StudyFolder) -> tuple[dict[str, Any], RunSettings]:
+    """The options of a variant's runs by parameter name, and the settings that they resolve to."""
     _, *words = study.words(variant, study.seeds[0], folder.path / variant.name)
-    try:
-        command: dict[str, Any] = main.make_context(f"ggdr {study.command}", words).params
-        group = join_processes(command["device"])
-        prepare_ops(command["ops"], group.device)
-        command["data"] = Path(command["data"])
-        settings = HOSTS[HOSTS_OF_COMMANDS[study.command]].prepare(command, Origin(), group).settings
-        timing = {"resolution": settings.G.img_resolution, "iterations": ITERATIONS}
-        p = ADA_P if command["p"] is None else command["p"]
-        (result,) = measure_steps([{**command, **timing, "p": p}], group)
-        group.leave()
-    except click.ClickException as error:
-        raise CliError(f"variant {variant.name}: {error.format_message()}") from error
-    except OptionError as error:
-        raise CliError(f"variant {variant.name}: {error}") from error
+    command = training_command(study.command).make_context(f"ggdr {study.command}", words).params
+    group = join_processes(command["device"])
+    prepare_ops(command["ops"], group.device)
+    return command, HOSTS[HOSTS_OF_COMMANDS[study.command]].prepare(command, Origin(), group).settings
+
+
+def _estimate(
+    study: Study, folder: StudyFolder, variant: Variant, command: Mapping[str, Any], settings: RunSettings
+) -> Estimate:
+    """Times a variant's steps, and counts what is left of its runs."""
+    timing = {"resolution": settings.G.img_resolution, "iterations": ITERATIONS}
+    p = ADA_P if command["p"] is None else command["p"]
+    with _naming(variant):
+        (result,) = measure_steps([{**command, **timing, "p": p}], join_processes(command["device"]))
     kimg = settings.loop.total_nimg / 1000
     mine = [run for run in runs_in_order(study) if run.variant == variant and not folder.is_finished(run)]
     left = sum(max(kimg - how_far(folder.run_folder(run))[0], 0) for run in mine)
     return Estimate(variant.name, result["sec_per_kimg"], kimg, left, len(mine))
+
+
+@contextmanager
+def _naming(variant: Variant) -> Iterator[None]:
+    """Names a variant in messages about its options."""
+    try:
+        yield
+    except click.ClickException as error:
+        raise CliError(f"variant {variant.name}: {error.format_message()}") from error
+    except OptionError as error:
+        raise CliError(f"variant {variant.name}: {error}") from error
 
 
 def describe(estimates: Sequence[Estimate], jobs: int) -> str:
