@@ -158,14 +158,13 @@ def read_mapping(content: Any, where: str, base: Path) -> Request:
     command = content.get("command", "train")
     if not isinstance(command, str):
         raise CliError(f"{where}: command: expected text, got {printable(command)!r}")
-    options = parse_mapping(command, content.get("options") or {}, f"{where}: options", base)
+    options = parse_mapping(command, content.get("options"), f"{where}: options", base)
     variants = content.get("variants")
     if not isinstance(variants, Mapping) or not variants:
         raise CliError(f"{where}: variants: expected names with options, got {brief(variants)}")
     _check_names(list(variants), f"{where}: ")
     found = tuple(
-        Variant(name, parse_mapping(command, mine or {}, f"{where}: variant {name}", base))
-        for name, mine in variants.items()
+        Variant(name, parse_mapping(command, mine, f"{where}: variant {name}", base)) for name, mine in variants.items()
     )
     seeds = parse_seed_list(content["seeds"], f"{where}: seeds") if "seeds" in content else None
     metrics = content.get("metrics")

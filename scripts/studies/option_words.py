@@ -62,6 +62,8 @@ def parse_words(command: str, words: Sequence[str], where: str, base: Path) -> d
 
 def parse_mapping(command: str, options: Any, where: str, base: Path) -> dict[str, Any]:
     """The same from a mapping, as YAML and JSON have it: `-` and `_` are alike, true and false are flags."""
+    if options is None:  # as YAML reads a name with nothing behind it
+        return {}
     if not isinstance(options, Mapping):
         raise CliError(f"{where}: expected options with values, got {brief(options)}")
     known = {_option_name(param): param for param in training_command(command).params}

@@ -144,6 +144,7 @@ def test_a_variant_of_the_same_name_and_other_options_is_refused(study_file):
         ("ggdr: {}", "/x: {}", "variant '/x': expected a name that can be a folder"),
         ("ggdr: {}", "study.json: {}", "variant 'study.json': expected a name that can be a folder"),
         ("ggdr: {}", "no: {}", "variant False: expected a name that is text; write it in quotes"),
+        ("ggdr: {}", "ggdr: false", "variant ggdr: expected options with values, got False"),
         ("ggdr: {}", "ggdr: 3", "variant ggdr: expected options with values, got 3"),
         ("seeds: 0-2", "", "no seeds: give --seeds"),
         ("seeds: 0-2", "seeds: []", "seeds: expected numbers and ranges"),
