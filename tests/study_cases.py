@@ -54,9 +54,5 @@ main()
 
 def replace_page(monkeypatch) -> None:
     """Has compare.html hold the data as JSON."""
-
-    def write_page(path: Path, data: dict, study_folder: Path) -> None:
-        path.write_text(json.dumps(data, allow_nan=False))
-
-    page = types.SimpleNamespace(write_page=write_page)
+    page = types.SimpleNamespace(write_page=lambda path, data, folder: path.write_text(json.dumps(data)))
     monkeypatch.setitem(sys.modules, PAGE, page)
