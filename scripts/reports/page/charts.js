@@ -17,7 +17,7 @@ const drawAll = oncePerFrame(() => view.panels.forEach(drawPanel));
 function showValues(panel) {
   for (const { cell, curve, run } of panel.cells) {
     const series = panel.shown[curve][run];
-    cell.textContent = series ? formatValue(valueAt(series, view.cursor)) : "–";
+    cell.textContent = series ? formatValue(valueAt(series, view.cursor, span)) : "–";
     cell.parentElement.classList.toggle("off", view.hidden.has(run));
   }
   const [from, to] = view.range ?? span;

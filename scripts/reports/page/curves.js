@@ -2,7 +2,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // From numbers to what plotly draws: smoothing, ranges, traces.
 
-const TALL = 460;
 const DASHES = ["solid", "dash", "dot", "dashdot"];
 const MAX_HALF_LIFE = 0.1; // of the longest run
 const MARKED_POINTS = 60; // a curve of no more has its points marked
@@ -44,13 +43,6 @@ function readable(series) {
   return { x, y: smoothed(x, y, view.halfLife) };
 }
 
-/** The value of the point nearest to `kimg`; null far from any. Without `kimg` the last value. */
-function valueAt({ x, y }, kimg) {
-  if (kimg === null) return y.findLast((value) => value !== null) ?? null;
-  const i = nearest(x, kimg);
-  return Math.abs(x[i] - kimg) > (span[1] - span[0]) / 20 ? null : y[i];
-}
-
 /** All visible curves of a panel: {curve, run, color, dash, series, shown}. */
 function curvesOf(panel) {
   const several = DATA.runs.length > 1;
@@ -82,12 +74,7 @@ function fittedRange(panel, curves, [from, to]) {
       });
     }
   }
-  const fromZero = panel.axis === "zero" && !panel.isLog;
-  if (low > high) return panel.isLog ? [-1, 1] : [0, 1];
-  if (panel.isLog) [low, high] = [Math.log10(low), Math.log10(high)];
-  else if (fromZero) low = Math.min(low, 0);
-  const room = (high - low) * 0.06 || Math.abs(high) * 0.1 || 1;
-  return [fromZero && low === 0 ? 0 : low - room, high + room];
+  return paddedRange(low, high, panel.isLog, panel.axis === "zero");
 }
 
 /** What plotly draws of a panel. */

@@ -113,3 +113,23 @@ function commandBox(command) {
   const code = el("code", {}, command);
   return el("div", { className: "command" }, el("pre", { tabIndex: 0 }, code), copy);
 }
+
+/** Buttons of which one is chosen. */
+function choiceGroup(label, names, chosen, onChoose) {
+  const buttons = names.map((name) => {
+    const isOn = String(name === chosen);
+    return el("button", { type: "button", className: "quiet small", "aria-pressed": isOn }, name);
+  });
+  buttons.forEach((button, i) => {
+    button.onclick = () => {
+      buttons.forEach((other) => other.setAttribute("aria-pressed", String(other === button)));
+      onChoose(names[i]);
+    };
+  });
+  return el("div", { className: "choice", role: "group", "aria-label": label }, ...buttons);
+}
+
+/** A name and its value, for a list of facts. */
+function fact(name, value, title) {
+  return el("div", { className: "fact", title: title ?? "" }, el("dt", {}, name), el("dd", {}, value));
+}

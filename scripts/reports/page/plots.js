@@ -4,6 +4,7 @@
 
 const MARGIN = { l: 54, r: 12, t: 8, b: 38 };
 const HEIGHT = 220;
+const TALL = 460;
 const NUM_COLORS = 7; // of the style: more curves or dashes than there are begin again
 const PLOT_OPTIONS = { displayModeBar: false, doubleClick: false, responsive: true, showTips: false };
 
@@ -16,6 +17,23 @@ function nearest(x, kimg) {
     else high = middle;
   }
   return kimg - x[low] <= x[high] - kimg ? low : high;
+}
+
+/** The value of the point nearest to `at`; null further than a part of `span` from any. Without `at` the last value. */
+function valueAt({ x, y }, at, span) {
+  if (at === null) return y.findLast((value) => value !== null) ?? null;
+  const i = nearest(x, at);
+  return Math.abs(x[i] - at) > (span[1] - span[0]) / 20 ? null : y[i];
+}
+
+/** The range of a y axis on which `low` to `high` has some room. Axes of other than logarithms may begin at zero. */
+function paddedRange(low, high, isLog, isFromZero = false) {
+  if (low > high) return isLog ? [-1, 1] : [0, 1];
+  const fromZero = isFromZero && !isLog;
+  if (isLog) [low, high] = [Math.log10(low), Math.log10(high)];
+  else if (fromZero) low = Math.min(low, 0);
+  const room = (high - low) * 0.06 || Math.abs(high) * 0.1 || 1;
+  return [fromZero && low === 0 ? 0 : low - room, high + room];
 }
 
 /** The style's colours, as plotly understands them. */

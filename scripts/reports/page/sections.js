@@ -12,10 +12,6 @@ function runName(index) {
     : el("span", { className: "run" }, name);
 }
 
-function fact(name, value, title) {
-  return el("div", { className: "fact", title: title ?? "" }, el("dt", {}, name), el("dd", {}, value));
-}
-
 function statusCard(run, index) {
   const { state, kimg, total, sec_per_kimg: rate, left, spent, written } = run.status;
   const done = total ? Math.min(kimg / total, 1) : null;
