@@ -33,7 +33,7 @@ T95 = 4.303  # Student's t of two degrees of freedom
 def study(
     last: Mapping[str, Mapping[str, Sequence[float]]] = LAST,
     *,
-    seeds: Sequence[int] = SEEDS,
+    seeds: Sequence[int | str] = SEEDS,
     kimg: float = 60.0,
     **changes: Any,
 ) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def study(
                 "folder": f"{name}/seed{seed}",
                 "state": "finished",
                 "kimg": kimg,
-                "hours": kimg * (rate + seed / 5) / 3600,
+                "hours": kimg * (rate + i / 5) / 3600,
                 "metrics": {metric: _falling(ends[i], kimg, seed) for metric, ends in values.items()},
                 "curves": _curves(name, seed, kimg),
                 "command": f"{command}/seed{seed} --seed {seed} --resume latest",
@@ -109,7 +109,7 @@ def study_folder(path: Path, data: Mapping[str, Any], *, clusters: bool = True) 
     return path
 
 
-def _falling(end: float, kimg: float, seed: int) -> list[list[float]]:
+def _falling(end: float, kimg: float, seed: int | str) -> list[list[float]]:
     """A metric that falls to `end`, measured every 12 kimg."""
     draws = random.Random(seed)
     steps = [kimg * i / 5 for i in range(6)]
@@ -118,7 +118,7 @@ def _falling(end: float, kimg: float, seed: int) -> list[list[float]]:
     return [*falling[:-1], [kimg, end]]
 
 
-def _curves(name: str, seed: int, kimg: float) -> dict[str, list[list[float]]]:
+def _curves(name: str, seed: int | str, kimg: float) -> dict[str, list[list[float]]]:
     """Losses at each of 30 ticks; with GGDR also its distance."""
     draws = random.Random(f"{name}{seed}")
     steps = [kimg * (i + 1) / 30 for i in range(30)]
@@ -138,7 +138,7 @@ def _mean_sd(values: Sequence[float]) -> dict[str, float | None]:
     return {"mean": mean, "sd": sd}
 
 
-def _pair(a: str, b: str, last: Mapping, seeds: Sequence[int], kimg: float) -> dict[str, Any]:
+def _pair(a: str, b: str, last: Mapping, seeds: Sequence[int | str], kimg: float) -> dict[str, Any]:
     metrics = {}
     for metric, ends in last[a].items():
         differences = [y - x for x, y in zip(ends, last[b][metric], strict=True)]

@@ -65,7 +65,7 @@ def page_data(data: Mapping[str, Any]) -> dict[str, Any]:
         "seeds": seeds,
         "variants": variants,
         "pairs": pairs,
-        "outcome": first or Outcome("none", progress(variants))._asdict(),
+        "outcome": (first or Outcome("none", progress(variants)))._asdict(),
         "charts": study_charts(data, variants, metrics),
         "versions": _facts(data.get("versions")),
         "machine": _facts(data.get("machine")),
