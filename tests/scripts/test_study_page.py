@@ -156,6 +156,18 @@ def test_arrow_keys_and_the_mouse_read_charts_off(desktop):
     assert desktop.locator("#cursor-text").text_content() == "Values: the last"
 
 
+def test_numbers_say_of_how_many_seeds_they_are(browser, tmp_path):
+    data = study()
+    for variant, run in ((0, 0), (0, 1), (1, 2)):
+        metrics = data["variants"][variant]["runs"][run]["metrics"]
+        metrics[FD] = metrics[FD][:3]
+    write_page(tmp_path / "compare.html", data, tmp_path)
+    page = opened(browser, tmp_path / "compare.html", viewport=DESKTOP)
+    next_frame(page)
+    assert values(page, FD) == ["68.7", "(1 of 3)", "51.5", "50.1 to 52.9 (2 of 3)"]
+    page.context.close()
+
+
 def test_seed_buttons_switch_the_pictures_of_all_variants(desktop):
     first = sources(desktop, "samples")
     assert len(set(first)) == 2

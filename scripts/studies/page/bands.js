@@ -76,6 +76,14 @@ function drawChart(chart) {
 
 const drawCharts = oncePerFrame(() => curveView.charts.forEach(drawChart));
 
+/** The least and the greatest value at the cursor, and of how many seeds, where some did not get so far. */
+function rangeText({ x, seeds }, low, high) {
+  const at = curveView.cursor === null ? x.length - 1 : nearest(x, curveView.cursor);
+  const count = seeds.filter(({ y }) => y[at] !== null).length;
+  const values = count > 1 ? `${low} to ${high}` : "";
+  return count < seeds.length ? `${values} (${count} of ${seeds.length})`.trim() : values;
+}
+
 /** Shows numbers at the cursor, or the last ones, and the cursor's line. */
 function showChartValues(chart) {
   const { cursor, span } = curveView;
@@ -86,7 +94,7 @@ function showChartValues(chart) {
       curve ? valueAt({ x: curve.x, y: curve[key] }, cursor, span) : null,
     );
     mean.textContent = text(middle);
-    range.textContent = middle === null || curve.seeds.length < 2 ? "" : `${text(low)} to ${text(high)}`;
+    range.textContent = middle === null || curve.seeds.length < 2 ? "" : rangeText(curve, text(low), text(high));
     row.classList.toggle("off", curveView.hidden.has(variant));
   }
   const width = chart.plot.clientWidth - MARGIN.l - MARGIN.r;
