@@ -18,33 +18,31 @@ class Outcome(NamedTuple):
     text: str
 
 
-def outcome(
-    a: Mapping[str, Any], b: Mapping[str, Any], pair: Mapping[str, Any], metric: Mapping[str, Any]
-) -> Outcome | None:
+def outcome(a: str, b: str, pair: Mapping[str, Any], metric: Mapping[str, Any]) -> Outcome | None:
     """Whether variant `b` is better than the baseline `a` by a metric; None if no seed of both has a value.
 
     Args:
-        a, b:   variants: {"name", "summary": {metric: {"values": {seed: value}}}}.
-        pair:   their paired differences b - a.
+        a, b:   names.
+        pair:   their paired differences b - a, in the shape of `page_data`.
         metric: {"name", "better", "decimals"}.
     """
     if not pair["differences"] or pair["mean"] is None:
         return None
-    names, by, sign = (b["name"], a["name"]), metric["name"], -1 if metric["better"] == "lower" else 1
+    by, sign = metric["name"], -1 if metric["better"] == "lower" else 1
     num, gain = len(pair["differences"]), sign * pair["mean"]
     wins = sum(sign * difference > 0 for difference in pair["differences"])
     losses = sum(sign * difference < 0 for difference in pair["differences"])
-    numbers = _numbers(a, b, pair, metric)
+    numbers = _numbers(pair, metric["decimals"])
     if num == 1:
         how = "better than" if gain > 0 else "worse than" if gain < 0 else "level with"
-        sentence = f"{names[0]} is {how} {names[1]} in the only seed by {by}: {numbers}."
+        sentence = f"{b} is {how} {a} in the only seed by {by}: {numbers}."
         return Outcome("single", f"{sentence} One seed cannot tell this from chance.")
     low, high = pair["low"], pair["high"]
     if low is None or high is None or low <= 0 <= high:
-        sentence = f"No clear difference between {names[0]} and {names[1]} by {by}: {numbers}."
-        return Outcome("unclear", f"{sentence} {names[0]} is better in {wins} of {num} seeds.")
+        sentence = f"No clear difference between {b} and {a} by {by}: {numbers}."
+        return Outcome("unclear", f"{sentence} {b} is better in {wins} of {num} seeds.")
     verdict, count = ("better", wins) if gain > 0 else ("worse", losses)
-    return Outcome(verdict, f"{names[0]} is {verdict} than {names[1]} in {count} of {num} seeds by {by}: {numbers}.")
+    return Outcome(verdict, f"{b} is {verdict} than {a} in {count} of {num} seeds by {by}: {numbers}.")
 
 
 def progress(variants: Sequence[Mapping[str, Any]]) -> str:
@@ -72,21 +70,14 @@ def written(value: float, decimals: int, *, signed: bool = False) -> str:
     return (f"+{shown}" if signed and value > 0 else shown).replace("-", "−")
 
 
-def _numbers(a: Mapping[str, Any], b: Mapping[str, Any], pair: Mapping[str, Any], metric: Mapping[str, Any]) -> str:
-    """Both means, over the seeds of both, and the difference with its interval."""
-    name, decimals = metric["name"], metric["decimals"]
-    means = [_mean_over(variant["summary"].get(name, {}).get("values", {}), pair["seeds"]) for variant in (a, b)]
+def _numbers(pair: Mapping[str, Any], decimals: int) -> str:
+    """Both means, if they are known and are those of the difference, and the difference with its interval."""
     shown = f"difference {written(pair['mean'], decimals, signed=True)}"
-    if None not in means:
-        shown = f"{written(means[1], decimals)} against {written(means[0], decimals)}, {shown}"
+    last_a, last_b = pair["reach"]["a_last"], pair["reach"]["b_last"]
+    if None not in (last_a, last_b) and math.isclose(last_a + pair["mean"], last_b, rel_tol=1e-6, abs_tol=1e-12):
+        shown = f"{written(last_b, decimals)} against {written(last_a, decimals)}, {shown}"
     if pair["low"] is None or pair["high"] is None:
         return shown
     low, high = (written(pair[end], decimals, signed=True) for end in ("low", "high"))
     contains = ", which contains 0" if pair["low"] <= 0 <= pair["high"] else ""
     return f"{shown} (95 % interval {low} to {high}{contains})"
-
-
-def _mean_over(values: Mapping[str, float | None], seeds: Sequence[str]) -> float | None:
-    """The mean of the values of these seeds; None if one is missing."""
-    numbers = [values.get(seed) for seed in seeds]
-    return None if None in numbers or not numbers else sum(numbers) / len(numbers)

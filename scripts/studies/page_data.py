@@ -48,7 +48,7 @@ def page_data(data: Mapping[str, Any]) -> dict[str, Any]:
     seeds = sorted(found, key=lambda seed: (not seed.isdecimal(), seed.zfill(20)))
     first = None
     for pair in pairs:
-        a, b = variants[pair["a"]], variants[pair["b"]]
+        a, b = names[pair["a"]], names[pair["b"]]
         pair["metrics"] = [pair["metrics"].get(metric["name"]) for metric in metrics]
         for metric, known in zip(metrics, pair["metrics"], strict=True):
             if known is not None:

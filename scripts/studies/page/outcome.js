@@ -39,16 +39,18 @@ function verdictBadge(verdict) {
 const outcomesOf = (pair) =>
   DATA.metrics.flatMap((metric, i) => {
     const found = pair.metrics[i];
-    return found?.outcome ? [{ metric, pair, found, base: DATA.variants[pair.a].summary[i].mean, ...found.outcome }] : [];
+    return found?.outcome ? [{ metric, pair, found, ...found.outcome }] : [];
   });
 
 /** What the headline means in shares: of the metric, of time and of images. */
-function headlineFacts({ metric, pair, found, base }) {
+function headlineFacts({ metric, pair, found }) {
   const [a, b] = [DATA.variants[pair.a], DATA.variants[pair.b]];
   const { a_last: last, b_kimg: kimg } = found.reach;
   const share = kimg !== null && DATA.budget ? `, ${formatFixed((kimg / DATA.budget) * 100, 0)} % of the images` : "";
   return [
-    base ? fact(`${metric.name} of ${b.name}`, formatChange(found.mean / Math.abs(base)), `Against ${a.name}`) : null,
+    last
+      ? fact(`${metric.name} of ${b.name}`, formatChange(found.mean / Math.abs(last)), `Against ${a.name}`)
+      : null,
     a.rate && b.rate ? fact("Time per image", formatChange(b.rate / a.rate - 1), `Against ${a.name}`) : null,
     a.gib && b.gib ? fact("Memory", formatChange(b.gib / a.gib - 1), `Against ${a.name}`) : null,
     kimg === null || last === null
