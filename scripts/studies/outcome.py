@@ -64,7 +64,7 @@ def decimals_of(means: Sequence[float | None], differences: Sequence[float | Non
     return min(max(decimals, 0), MAX_DECIMALS)
 
 
-def written(value: float, decimals: int, *, signed: bool = False) -> str:
+def format_number(value: float, decimals: int, *, signed: bool = False) -> str:
     """A number with a true minus; a plus too if `signed`."""
     shown = f"{value:.{decimals}f}" if abs(value) < 1e9 else f"{value:.3g}"
     return (f"+{shown}" if signed and value > 0 else shown).replace("-", "−")
@@ -72,12 +72,12 @@ def written(value: float, decimals: int, *, signed: bool = False) -> str:
 
 def _numbers(pair: Mapping[str, Any], decimals: int) -> str:
     """Both means, if they are known and are those of the difference, and the difference with its interval."""
-    shown = f"difference {written(pair['mean'], decimals, signed=True)}"
+    shown = f"difference {format_number(pair['mean'], decimals, signed=True)}"
     last_a, last_b = pair["reach"]["a_last"], pair["reach"]["b_last"]
     if None not in (last_a, last_b) and math.isclose(last_a + pair["mean"], last_b, rel_tol=1e-6, abs_tol=1e-12):
-        shown = f"{written(last_b, decimals)} against {written(last_a, decimals)}, {shown}"
+        shown = f"{format_number(last_b, decimals)} against {format_number(last_a, decimals)}, {shown}"
     if pair["low"] is None or pair["high"] is None:
         return shown
-    low, high = (written(pair[end], decimals, signed=True) for end in ("low", "high"))
+    low, high = (format_number(pair[end], decimals, signed=True) for end in ("low", "high"))
     contains = ", which contains 0" if pair["low"] <= 0 <= pair["high"] else ""
     return f"{shown} (95 % interval {low} to {high}{contains})"

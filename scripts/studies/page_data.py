@@ -52,8 +52,8 @@ def page_data(data: Mapping[str, Any]) -> dict[str, Any]:
         pair["metrics"] = [pair["metrics"].get(metric["name"]) for metric in metrics]
         for metric, known in zip(metrics, pair["metrics"], strict=True):
             if known is not None:
-                came = outcome(a, b, known, metric)
-                known["outcome"], first = came and came._asdict(), first or came
+                told = outcome(a, b, known, metric)
+                known["outcome"], first = told and told._asdict(), first or told
     for variant in variants:
         variant["summary"] = [_summary(variant["summary"].get(metric["name"]), seeds) for metric in metrics]
     return {

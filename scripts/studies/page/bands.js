@@ -4,7 +4,15 @@
 
 const MARKED_POINTS = 40; // a metric with no more has its points marked
 const MANY_TIMES = 8; // a metric that changes by more begins with a logarithmic axis
-const curveView = { axis: "kimg", hidden: new Set(), withSeeds: false, cursor: null, span: [0, 1], charts: [], colors: null };
+const curveView = {
+  axis: "kimg",
+  hidden: new Set(),
+  withSeeds: false,
+  cursor: null,
+  span: [0, 1],
+  charts: [],
+  colors: null,
+};
 
 /** What one kimg is on the x axis; null if a variant's speed is unknown. */
 const scaleOf = (variant) => (curveView.axis === "kimg" ? 1 : DATA.variants[variant].hours_per_kimg);
@@ -129,7 +137,9 @@ function curveTable(chart) {
 }
 
 function makeChart(about, parent) {
-  const values = about.curves.flatMap((curve) => (curve ? [...curve.low, ...curve.high] : [])).filter((y) => y !== null);
+  const values = about.curves
+    .flatMap((curve) => (curve ? [...curve.low, ...curve.high] : []))
+    .filter((value) => value !== null);
   const canLog = values.every((value) => value > 0);
   const isLog = about.is_metric && canLog && Math.max(...values) > MANY_TIMES * Math.min(...values);
   const chart = { ...about, cells: [], stops: [], isLog, isTall: false };
@@ -212,8 +222,8 @@ function makeCurves() {
     el(
       "p",
       { className: "hint" },
-      "Lines are means over the seeds that got so far, bands reach from the least to the greatest value. Hours are of " +
-        "training alone, by each variant's mean speed.",
+      "Lines are means over the seeds that got so far, bands reach from the least to the greatest value. Hours are " +
+        "of training alone, by each variant's mean speed.",
     ),
   );
 }

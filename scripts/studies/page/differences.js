@@ -41,7 +41,10 @@ function differenceRow(metric, pair, found, [from, to]) {
     { className: "track", role: "img", "aria-label": label },
     el("span", { className: "better-side", style: side }),
     mark("zero", zero),
-    ...found.differences.map((value, i) => mark("dot", at(value), seeds[i], { background: colorOf(pair.b), top: `${6 + (i % 3) * 7}px` })),
+    // At three heights, so that dots of near values can be told apart.
+    ...found.differences.map((value, i) =>
+      mark("dot", at(value), seeds[i], { background: colorOf(pair.b), top: `${6 + (i % 3) * 7}px` }),
+    ),
     hasInterval
       ? mark("interval", at(found.low), interval, {
           width: `${at(found.high) - at(found.low)}%`,
@@ -52,10 +55,11 @@ function differenceRow(metric, pair, found, [from, to]) {
   );
   const sign = metric.better === "lower" ? -1 : 1;
   const wins = found.differences.filter((value) => sign * value > 0).length;
+  const minus = el("span", { className: "muted" }, `− ${a.name}`);
   return el(
     "div",
     { className: "difference" },
-    el("div", { className: "difference-head" }, variantName(pair.b), el("span", { className: "muted" }, `− ${a.name}`)),
+    el("div", { className: "difference-head" }, variantName(pair.b), minus),
     el(
       "p",
       { className: "difference-text" },

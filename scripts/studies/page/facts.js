@@ -79,7 +79,7 @@ function makeCommands() {
   const table = rows.length ? el("article", { className: "card" }, factTable("Runs", heads, rows)) : null;
   const cards = DATA.variants.map(({ command, runs, name }, i) => {
     const commands = runs.filter((run) => run.command);
-    const every = commands.map(({ seed, command: own }) => el("li", {}, el("span", {}, `seed ${seed}`), commandBox(own)));
+    const every = commands.map((run) => el("li", {}, el("span", {}, `seed ${run.seed}`), commandBox(run.command)));
     const details = el(
       "details",
       {},
@@ -116,5 +116,5 @@ function makeAbout() {
     ? el("article", { className: "card notes" }, el("h3", {}, "Notes"), el("ul", {}, ...notes))
     : null;
   if (!cards.length && !noteCard) return byId("about").remove();
-  byId("about").append(...[noteCard, cards.length ? el("div", { className: "cards" }, ...cards) : null].filter(Boolean));
+  byId("about").append(noteCard ?? "", el("div", { className: "cards" }, ...cards));
 }

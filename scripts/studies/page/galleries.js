@@ -84,7 +84,7 @@ function makeGallery(id, kinds, hint) {
       { className: "card" },
       el("div", { className: "gallery-tools" }, ...tools.filter(Boolean)),
       figures,
-      el("p", { className: "hint" }, hint),
+      el("p", { className: "hint" }, `${hint} A click enlarges; arrow keys then change variants.`),
     ),
   );
   show();

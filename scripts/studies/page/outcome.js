@@ -106,6 +106,7 @@ function makeOutcome() {
     counted(DATA.variants.length, "variant"),
     counted(DATA.seeds.length, "seed"),
     DATA.budget === null ? "" : `${formatKimg(DATA.budget)} kimg each`,
+    DATA.command,
     `runs: ${runCounts() || "none"}`,
   ];
   byId("outcome").append(...cards, el("p", { className: "hint" }, about.filter(Boolean).join(" · ")));
@@ -154,7 +155,8 @@ function resultRows(variant, index, best) {
     rows.forEach((row) => (row.hidden = !isOpen));
   };
   const name = el("th", { scope: "row" }, button, el("code", { className: "options" }, variant.options));
-  return [el("tr", {}, name, ...DATA.metrics.map((metric, i) => meanCell(metric, variant.summary[i], best[i]))), ...rows];
+  const cells = DATA.metrics.map((metric, i) => meanCell(metric, variant.summary[i], best[i]));
+  return [el("tr", {}, name, ...cells), ...rows];
 }
 
 function makeResults() {
