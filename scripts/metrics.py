@@ -56,7 +56,7 @@ Examples:
     metavar="LIST",
     required=True,
     help="Names such as fid50k_full, kid50k_full, is50k, pr50k3_full, dc50k5_full, ppl2_wend, intra_fid50k_full, "
-    "fidinf50k_full; without downloads fd_lite50k_full, mind_lite50k_full, pr_lite50k3_full, fd_offline50k_full; with --detector "
+    "fidinf50k_full; without downloads fd_lite50k_full, mind_lite50k_full, pr_lite50k3_full; with --detector "
     "fd_custom50k_full and so on. Separated by commas.",
 )
 @click.option(

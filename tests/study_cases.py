@@ -5,8 +5,6 @@
 from __future__ import annotations
 
 import json
-import sys
-import types
 from pathlib import Path
 
 from click.testing import CliRunner
@@ -40,19 +38,3 @@ def starts(folder: Path) -> list[dict]:
     """What toy runs noted of their starts."""
     path = folder / "starts.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-# The page is written by a module of its own.
-PAGE = "ggdr.scripts.studies.page"
-RUN_WITHOUT_PAGE = f"""
-import sys, types
-sys.modules[{PAGE!r}] = types.SimpleNamespace(write_page=lambda path, data, folder: path.write_text("page"))
-from ggdr.__main__ import main
-main()
-"""
-
-
-def replace_page(monkeypatch) -> None:
-    """Has compare.html hold the data as JSON."""
-    page = types.SimpleNamespace(write_page=lambda path, data, folder: path.write_text(json.dumps(data)))
-    monkeypatch.setitem(sys.modules, PAGE, page)

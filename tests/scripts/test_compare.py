@@ -20,7 +20,7 @@ from ggdr.scripts.studies.study_folder import StudyFolder
 from ggdr.scripts.training import versions
 from ggdr.torch_utils.checkpoint import load_state
 from tests.conftest import ROOT, TINY_RUN, python
-from tests.study_cases import RUN_WITHOUT_PAGE, compare, definition, replace_page, table
+from tests.study_cases import compare, definition, table
 from tests.toy_run import METRIC
 
 OPTIONS = (*TINY_RUN, "--kimg", 0.08, "--tick", 0.016, "--snap", 2)
@@ -31,14 +31,13 @@ SECONDS = 240  # for what takes a few of them on a machine of its own
 def one_thread_a_run(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    replace_page(monkeypatch)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, dataset_zip):
     """A study that nothing disturbed."""
     folder = tmp_path_factory.mktemp("studies") / "whole"
-    process = python("-c", RUN_WITHOUT_PAGE, "compare", *definition(folder, dataset_zip, options=OPTIONS))
+    process = python("-m", "ggdr", "compare", *definition(folder, dataset_zip, options=OPTIONS))
     output = process.communicate(timeout=4 * SECONDS)[0]
     assert process.returncode == 0, output
     return folder
@@ -75,7 +74,7 @@ def test_a_study_killed_twice_gives_the_table_of_one_undisturbed(whole, dataset_
     words = definition(folder, dataset_zip, options=OPTIONS)
 
     # All processes at once, in the middle of the second run.
-    process = python("-c", RUN_WITHOUT_PAGE, "compare", *words)
+    process = python("-m", "ggdr", "compare", *words)
     wait_for((folder / "ggdr" / "seed0" / "training-state.pt").exists, process)
     (run,) = children(process.pid)
     for pid in (process.pid, run):
@@ -85,7 +84,7 @@ def test_a_study_killed_twice_gives_the_table_of_one_undisturbed(whole, dataset_
     assert StudyFolder(folder).read() is not None and not (folder / "none" / "seed1").exists()
 
     # The study's alone, in the third: its run saves and ends by itself.
-    process = python("-c", RUN_WITHOUT_PAGE, "compare", "--outdir", folder)
+    process = python("-m", "ggdr", "compare", "--outdir", folder)
     log = folder / "none" / "seed1" / "log.txt"
     wait_for(lambda: log.exists() and "tick 1" in log.read_text(), process)
     (run,) = children(process.pid)
@@ -100,7 +99,7 @@ def test_a_study_killed_twice_gives_the_table_of_one_undisturbed(whole, dataset_
 
 def test_ctrl_c_lets_runs_save_and_says_how_to_go_on(dataset_zip, tmp_path):
     folder, options = tmp_path / "study", (*TINY_RUN, "--kimg", 1000, "--tick", 1000)
-    process = python("-c", RUN_WITHOUT_PAGE, "compare", *definition(folder, dataset_zip, "--jobs", 2, options=options))
+    process = python("-m", "ggdr", "compare", *definition(folder, dataset_zip, "--jobs", 2, options=options))
     runs = [folder / name / "seed0" for name in ("none", "ggdr")]
     wait_for(lambda: all((run / "fakes000000.png").exists() for run in runs), process)
     time.sleep(1)

@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import threading
 import time
 
@@ -17,7 +16,7 @@ from ggdr.scripts.studies import machine_shares, runner
 from ggdr.scripts.studies.run_progress import how_far
 from ggdr.scripts.training.run_folder import RunFolder
 from tests.conftest import ROOT
-from tests.study_cases import compare, definition, replace_page, starts, table
+from tests.study_cases import compare, definition, starts, table
 
 SIDE_BY_SIDE = 4  # processors, as far as a study knows
 
@@ -25,7 +24,6 @@ SIDE_BY_SIDE = 4  # processors, as far as a study knows
 @pytest.fixture(autouse=True)
 def toy_runs(monkeypatch, tmp_path):
     """Runs in milliseconds, on a machine of some processors and no GPU."""
-    replace_page(monkeypatch)
     monkeypatch.setattr(runner, "CHILD", "tests.toy_run")
     monkeypatch.setattr(runner, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(machine_shares, "cpu_count", lambda: SIDE_BY_SIDE)
@@ -148,7 +146,7 @@ def test_no_run_is_started_where_another_process_trains(study, data, monkeypatch
 
 
 def test_an_error_of_the_study_leaves_no_run_behind(study, data, monkeypatch):
-    monkeypatch.setattr(sys.modules["ggdr.scripts.studies.page"], "write_page", lambda *args: 1 / 0)
+    monkeypatch.setattr("ggdr.scripts.studies.page.write_page", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         compare(*definition(study, data, "--jobs", 3, "--variant", "slow=--gamma 60", seeds="0"))
     for start in starts(study):
