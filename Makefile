@@ -11,7 +11,7 @@ READY := .venv/ready
 demo: $(READY)
 	@mkdir -p demo
 	@test -f demo/digits.zip || $(BIN)/ggdr dataset digits demo/digits.zip --channels 1
-	$(BIN)/ggdr train --data demo/digits.zip --outdir demo/run --cfg demo --metrics fd_offline1k_full --resume latest
+	$(BIN)/ggdr train --data demo/digits.zip --outdir demo/run --cfg demo --metrics fd_lite1k_full --resume latest
 	$(BIN)/ggdr curves demo/run --out demo/curves.png
 	$(BIN)/ggdr generate --network demo/run/network-snapshot-000028.safetensors --seeds 0-63 --trunc 0.8 --grid 8x8 \
 	  --outdir demo

@@ -21,11 +21,15 @@ PACKAGES = {
     "scipy",
     "sklearn",
     "torch",
+    "yaml",
 }
 
 
 def main() -> None:
     """Runs the command line; exit code 2 where its packages are not installed."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        # By itself GNU's OpenMP spins while threads wait: beside other programs a step then takes many times as long.
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         from ggdr.scripts.cli import main as command
 

@@ -17,6 +17,7 @@ from ggdr.metrics.fid import fid_infinity, frechet_distance
 from ggdr.metrics.inception_score import inception_score
 from ggdr.metrics.kid import kid
 from ggdr.metrics.manifold import density_coverage, precision_recall
+from ggdr.metrics.mind import NUM_DIRECTIONS, mind
 from ggdr.metrics.names import NUM_IS_SPLITS, MetricSpec
 from ggdr.metrics.resize import Mode
 from ggdr.metrics.stats import FeatureStats, Gaussian
@@ -126,6 +127,12 @@ def _kid(compared: Compared) -> Values:
     return Values({"_mean": result.mean, "_std": result.std}, choices, warnings)
 
 
+def _mind(compared: Compared) -> Values:
+    real, fake = compared.real_rows(), compared.fake_rows()
+    choices = {"num_reals": len(real), "compared": min(len(real), len(fake)), "num_directions": NUM_DIRECTIONS}
+    return Values({"": mind(real, fake)}, choices)
+
+
 def _inception_score(compared: Compared) -> Values:
     logits = compared.fake.logits[: compared.spec.num].to(compared.device)
     shuffled = compared.mode.name == "torch-fidelity"
@@ -182,6 +189,7 @@ _KINDS: dict[str, Callable[[Compared], Values]] = {
     "fid": _fid,
     "fidinf": _fid_infinity,
     "kid": _kid,
+    "mind": _mind,
     "is": _inception_score,
     "pr": _precision_recall,
     "dc": _density_coverage,

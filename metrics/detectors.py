@@ -54,8 +54,10 @@ class DetectorEntry:
 def named_after(detector: str) -> dict[str, str]:
     """The metrics that any features will do for. Distances on other features than Inception's have names of their own
     (fd, not fid), so that nobody takes them for FID."""
-    kinds = {"fd": "fid", "kd": "kid", "fdinf": "fidinf", "intra_fd": "intra_fid", "pr": "pr", "dc": "dc"}
-    return {f"{front}_{detector}": kind for front, kind in kinds.items()}
+    kinds = {"fd": "fid", "kd": "kid", "fdinf": "fidinf", "intra_fd": "intra_fid"}
+    return {
+        f"{front}_{detector}": kind for front, kind in (kinds | {kind: kind for kind in ("mind", "pr", "dc")}).items()
+    }
 
 
 DETECTORS: dict[str, DetectorEntry] = {
@@ -71,7 +73,7 @@ DETECTORS: dict[str, DetectorEntry] = {
     ),
     "inception": DetectorEntry(
         "ggdr.metrics.inception",
-        {kind: kind for kind in ("fid", "kid", "fidinf", "intra_fid", "is")}
+        {kind: kind for kind in ("fid", "kid", "fidinf", "intra_fid", "mind", "is")}
         | {f"{kind}_inception": kind for kind in ("pr", "dc")},
         FileOption("inception", "pt_inception-2015-12-05-6726825d.pth."),
     ),
@@ -81,6 +83,11 @@ DETECTORS: dict[str, DetectorEntry] = {
         FileOption("vgg", "vgg16-397923af.pth, of pr, dc and ppl2."),
     ),
     "lpips": DetectorEntry("ggdr.metrics.lpips", {}, FileOption("lpips", "LPIPS v0.1 vgg.pth, of ppl2.")),
+    "lite": DetectorEntry(
+        "ggdr.metrics.lite",
+        named_after("lite"),
+        FileOption("lite", "efficientnet-lite0-57934424.pth, where its package is not installed."),
+    ),
     "offline": DetectorEntry("ggdr.metrics.offline", named_after("offline")),
 }
 

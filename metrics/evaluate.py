@@ -186,8 +186,7 @@ def real_features(specs: Sequence[MetricSpec], job: Job) -> dict[str, Extracted 
         return {spec.detector: job.reals.gaussian for spec in specs}
     wants: dict[str, FeatureRequest] = {}
     for spec in specs:
-        by_rows = spec.kind in ("kid", "pr", "dc", "intra_fid")
-        keep = min(spec.max_reals or job.reals.num, job.reals.num) if by_rows else 0
+        keep = min(spec.max_reals or job.reals.num, job.reals.num) if spec.takes_rows else 0
         wants[spec.detector] = wants.get(spec.detector, FeatureRequest()) | FeatureRequest(keep)
     found: dict[str, Extracted | Gaussian] = {}
     if job.group.is_main:
@@ -210,7 +209,7 @@ def _fake_features(specs: Sequence[MetricSpec], job: Job) -> dict[str, Extracted
     wants: dict[str, FeatureRequest] = {}
     for spec in specs:
         # Mean and covariance of a part need its rows too.
-        by_rows = spec.kind in ("kid", "pr", "dc", "intra_fid", "fidinf") or (spec.kind == "fid" and spec.num < num)
+        by_rows = spec.takes_rows or spec.kind == "fidinf" or (spec.kind == "fid" and spec.num < num)
         want = FeatureRequest(spec.num if by_rows else 0, spec.num if spec.kind == "is" else 0)
         wants[spec.detector] = wants.get(spec.detector, FeatureRequest()) | want
     return _extract("fakes", job.fakes, num, wants, job)

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 
 from ggdr.metrics.detectors import DETECTORS
 
-MAX_REALS = {"pr": 200_000, "dc": 200_000, "kid": 1_000_000}
+MAX_REALS = {"pr": 200_000, "dc": 200_000, "mind": 200_000, "kid": 1_000_000}
 DEFAULT_NEIGHBOURS = {"pr": 3, "dc": 5}
 DEFAULT_NUM_PATHS = 50_000
 NUM_IS_SPLITS = 10  # each needs a fake
 MIN_EXTRAPOLATED = 30  # fakes: twice the points of the line
-EXAMPLES = "fid50k_full, kid50k_full, is50k, pr50k3_full, dc50k5_full, ppl2_wend, fd_offline50k_full"
+EXAMPLES = "fid50k_full, kid50k_full, is50k, pr50k3_full, dc50k5_full, ppl2_wend, fd_lite50k_full"
 
 _SAMPLED = re.compile(r"([a-z0-9_]*?[a-z])(\d+(?:\.\d+)?)k(\d+)?(_full)?")
 _PATH = re.compile(r"ppl2_([zw])(end|full)(?:(\d+(?:\.\d+)?)k)?")
@@ -25,7 +25,7 @@ class MetricSpec:
     """One metric to compute.
 
     Attributes:
-        kind:       fid, kid, fidinf, intra_fid, is, pr, dc or ppl.
+        kind:       fid, kid, fidinf, intra_fid, mind, is, pr, dc or ppl.
         detector:   one of the list of detectors.
         num:        fake images; of ppl, paths.
         front:      the front part of its name.
@@ -54,6 +54,11 @@ class MetricSpec:
     @property
     def needs_reals(self) -> bool:
         return self.kind not in ("is", "ppl")
+
+    @property
+    def takes_rows(self) -> bool:
+        """Whether it takes the features of each image, not their mean and covariance alone."""
+        return self.kind in ("kid", "mind", "pr", "dc", "intra_fid")
 
     @property
     def needs_labels(self) -> bool:

@@ -14,7 +14,7 @@ from ggdr.torch_utils.downloads import WeightsError
 from ggdr.torch_utils.untrusted.state_dicts import describe_misfits
 from ggdr.torch_utils.untrusted.torch_files import TensorFileError, read_tensor_file
 
-NO_WEIGHTS_HINT = "Metrics named _offline need no weights."  # for those who cannot download any
+NO_WEIGHTS_HINT = "Metrics named _lite and _offline need no download."  # for those who cannot download any
 
 
 def load_weights(

@@ -11,6 +11,7 @@ import click
 COMMANDS = {
     "dataset": "Convert images to the dataset format.",
     "train": "Train StyleGAN2-ADA with GGDR.",
+    "compare": "Compare variants of training over several seeds, on the same data.",
     "generate": "Make images with a trained generator.",
     "interpolate": "Walk between latents, as a video.",
     "stylemix": "Mix the styles of images, as a table.",

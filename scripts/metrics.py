@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\b
 Examples:
   ggdr metrics --network runs/cifar/network-snapshot-001000.safetensors --data cifar10.zip --metrics fid50k_full
-  ggdr metrics --fakes my-samples --reals photos.zip --metrics fd_offline5k_full,kd_offline5k_full --json
+  ggdr metrics --fakes my-samples --reals photos.zip --metrics fd_lite5k_full,mind_lite5k_full --json
 """
 
 
@@ -63,7 +63,7 @@ Examples:
     metavar="LIST",
     required=True,
     help="Names such as fid50k_full, kid50k_full, is50k, pr50k3_full, dc50k5_full, ppl2_wend, intra_fid50k_full, "
-    "fidinf50k_full; without downloads fd_offline50k_full, kd_offline50k_full, pr_offline50k3_full; with --detector "
+    "fidinf50k_full; without downloads fd_lite50k_full, mind_lite50k_full, pr_lite50k3_full; with --detector "
     "fd_custom50k_full and so on. Separated by commas.",
 )
 @click.option(
@@ -125,7 +125,7 @@ def main(**command: Any) -> None:
     """Compute FID, KID and other metrics, and say what was computed.
 
     Several GPUs: torchrun --nproc-per-node N --no-python ggdr metrics ... Weights of Inception and VGG16 are downloaded
-    once, or named with --inception and --vgg; metrics named _offline need none.
+    once, or named with --inception and --vgg; metrics named _lite and _offline need none.
     """
     from ggdr.metrics.names import parse_metrics
 

@@ -120,7 +120,7 @@ Examples:
 @click.option(
     "--metrics",
     metavar="LIST",
-    help="Metrics of every snapshot, as fid50k_full,pr50k3_full or, without downloads, fd_offline5k_full; the "
+    help="Metrics of every snapshot, as fid50k_full,pr50k3_full or, without downloads, fd_lite5k_full; the "
     "snapshot best by the first one is kept as network-best.safetensors.  [default: none]",
 )
 @click.option(

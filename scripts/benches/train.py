@@ -63,7 +63,7 @@ Examples:
     metavar="FLOAT",
     help="Probability of augmentation; with --aug ada where it starts, so that every transform is at work.",
 )
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Of a CPU.  [default: one a core]")
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads on a CPU.  [default: one a core]")
 @click.option("--iterations", type=click.IntRange(min=4), default=16, metavar="N", help="Iterations that are timed.")
 @click.option("--table", is_flag=True, help="With and without GGDR, with and without augmentation, turn by turn.")
 @json_option

@@ -60,16 +60,19 @@ def bad_parameter(message: str, option: str) -> click.BadParameter:
     return click.BadParameter(message, param_hint=f"'{option}'")
 
 
-def typed_words(command: click.Command, values: Mapping[str, Any], *, leave_out: Collection[str] = ()) -> list[str]:
-    """The words that give a command these options; those at their defaults, and those to leave out, are not among them.
+def typed_words(
+    command: click.Command, values: Mapping[str, Any], *, leave_out: Collection[str] = (), with_defaults: bool = False
+) -> list[str]:
+    """The words that give a command these options; those to leave out are not among them.
 
     Args:
-        values: by parameter name.
+        values:        by parameter name.
+        with_defaults: also of options that are at their defaults.
     """
     words: list[str] = []
     for param in command.params:
         value = values.get(param.name)
-        if param.name in leave_out or value in (None, param.default, (), []):
+        if param.name in leave_out or value in (None, (), []) or (value == param.default and not with_defaults):
             continue
         if getattr(param, "is_flag", False):
             words += (param.opts if value else param.secondary_opts)[:1]

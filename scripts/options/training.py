@@ -53,5 +53,5 @@ precision_option = click.option(
     help="Type of the four highest resolutions; auto: fp16 on a GPU, fp32 on a CPU.",
 )
 seed_option = click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 2), default=0, metavar="INT", help="Of everything random."
+    "--seed", type=click.IntRange(0, 2**32 - 2), default=0, metavar="INT", help="Seed of all random numbers."
 )

@@ -32,17 +32,14 @@ def report_data(
     """
 
     def link(path: Path) -> str:
-        try:
-            return quote(Path(os.path.relpath(path.resolve(), out.resolve().parent)).as_posix())
-        except ValueError:  # on another drive of Windows
-            return path.resolve().as_uri()
+        return address(path, out)
 
     pictures = Pictures()
     notes = [note for run in runs for note in run.notes]
     grids, grid_notes = samples(runs, pictures, max_images, link=link, progress=progress)
     sheets, sheet_notes, hints = [], [], []
     for run in runs:
-        found, run_notes = clusters(run, pictures, max_images, link=link)
+        found, run_notes = clusters(run.path, run.name, pictures, max_images, link=link)
         sheets, sheet_notes = sheets + found, sheet_notes + run_notes
         if not found and any(run.path.glob("network-snapshot-*.safetensors")):
             hints.append(f"{run.path}: no cluster sheets yet; ggdr clusters --run {run.path} makes them")
@@ -78,6 +75,14 @@ def report_data(
     if len(runs) > 2:
         data["title"] = f"{len(runs)} runs"
     return data, pictures
+
+
+def address(path: Path, page: Path) -> str:
+    """Where a file is, as seen from a page."""
+    try:
+        return quote(Path(os.path.relpath(path.resolve(), page.resolve().parent)).as_posix())
+    except ValueError:  # on another drive of Windows
+        return path.resolve().as_uri()
 
 
 def _listed(value: Any) -> list:

@@ -10,14 +10,43 @@ import html
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-SCRIPTS = ("elements.js", "curves.js", "charts.js", "samples.js", "sections.js", "page.js")
+if TYPE_CHECKING:
+    from importlib.abc import Traversable
+
+_SHARED = files(__package__) / "page"
 
 
-def render(data: Mapping[str, Any]) -> str:
+@dataclass(frozen=True)
+class PageFiles:
+    """What a kind of page is made of, beside the frame, the style and the scripts that all have.
+
+    Attributes:
+        kind:     what its title ends in.
+        sections: HTML of the sections that scripts fill.
+        styles:   style sheets, after that of all pages.
+        scripts:  scripts, after those of all pages.
+    """
+
+    kind: str
+    sections: Traversable
+    styles: Sequence[Traversable] = ()
+    scripts: Sequence[Traversable] = ()
+
+
+SCRIPTS = [_SHARED / name for name in ("elements.js", "plots.js", "viewer.js", "theme.js")]  # of all pages
+REPORT = PageFiles(
+    "GGDR report",
+    _SHARED / "report.html",
+    scripts=[_SHARED / name for name in ("curves.js", "charts.js", "samples.js", "sections.js", "page.js")],
+)
+
+
+def render(data: Mapping[str, Any], page: PageFiles = REPORT) -> str:
     """The page that shows `data`, a nest that JSON can hold with a "title".
 
     Nothing in `data` can run: scripts get it as JSON and make text of it, and the page's own policy lets no script
@@ -25,20 +54,24 @@ def render(data: Mapping[str, Any]) -> str:
     """
     from plotly.offline import get_plotlyjs
 
-    page = files(__package__) / "page"
     plotly = _for_inlining(get_plotlyjs())
-    script = _for_inlining("\n".join((page / name).read_text(encoding="utf-8") for name in SCRIPTS))
+    script = _for_inlining(_joined([*SCRIPTS, *page.scripts]))
     parts = {
         "title": html.escape(str(data["title"])),
+        "kind": page.kind,
         "hashes": f"'sha256-{_sha256(plotly)}' 'sha256-{_sha256(script)}'",
-        "style": (page / "page.css").read_text(encoding="utf-8"),
+        "style": _joined([_SHARED / "page.css", *page.styles]),
+        "sections": _joined([page.sections]),
         "data": json_for_html(data),
         "plotly": plotly,
         "script": script,
     }
-    template = (page / "page.html").read_text(encoding="utf-8")
     # In one pass: what is filled in is not looked at again.
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _joined([_SHARED / "page.html"]))
+
+
+def _joined(sources: Sequence[Traversable]) -> str:
+    return "\n".join(source.read_text(encoding="utf-8") for source in sources)
 
 
 def json_for_html(data: Any) -> str:

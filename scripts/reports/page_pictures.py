@@ -104,7 +104,7 @@ def samples(
         for own, kimgs in zip(found, kept[kind], strict=True):
             frames = []
             for kimg in kimgs:
-                picture = _or_note(notes, pictures, own[kimg])
+                picture = picture_or_note(notes, pictures, own[kimg])
                 frames += [] if picture is None else [{"kimg": kimg, "link": link(own[kimg]), **picture}]
                 done += 1
                 progress(done, total)
@@ -115,37 +115,42 @@ def samples(
     return {"kimg": sorted(kimg), "kinds": shown}, notes
 
 
-def clusters(run: Run, pictures: Pictures, most: int, *, link: Callable[[Path], str]) -> tuple[list[dict], list[str]]:
+def clusters(
+    run_dir: Path, name: str, pictures: Pictures, most: int, *, link: Callable[[Path], str], animated: bool = True
+) -> tuple[list[dict], list[str]]:
     """What `ggdr clusters` left in the folders of a run: each folder with a clusters.json.
 
     Args:
-        most: sheets of a folder that are kept.
-        link: a file's address, as seen from the page.
+        name:     what readers call the run.
+        most:     sheets of a folder that are kept.
+        link:     a file's address, as seen from the page.
+        animated: whether to keep animations too.
 
     Returns:
         [{"run", "title", "command", "note", "sheets", "animations", "numbers"}], and notes on what could not be read.
     """
     found, notes = [], []
-    for path in sorted(path for path in run.path.glob("*/clusters.json") if path.is_file()):
+    for path in sorted(path for path in run_dir.glob("*/clusters.json") if path.is_file()):
         try:
             about = parse_json(path.read_bytes())
             listed = [
                 (str(sheet["title"]), _text(sheet.get("note")), _beside(path, sheet)) for sheet in about["sheets"]
             ]
-            animated = [(str(entry["title"]), _beside(path, entry, ANIMATION_TYPES)) for entry in about["animations"]]
+            entries = about["animations"] if animated else []
+            moving = [(str(entry["title"]), _beside(path, entry, ANIMATION_TYPES)) for entry in entries]
             numbers = [{key: _cell(value) for key, value in row.items()} for row in about.get("numbers", [])]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             notes.append(f"{path}: not as `ggdr clusters` writes it ({type(error).__name__}: {printable(error)})")
             continue
         sheets = []
         for title, note, file in listed[:most]:
-            picture = _or_note(notes, pictures, file, is_sheet=True)
+            picture = picture_or_note(notes, pictures, file, is_sheet=True)
             sheets += [] if picture is None else [{"title": title, "note": note, "link": link(file), **picture}]
-        animations = [_animation(title, file, pictures, link) for title, file in animated if file.is_file()]
-        notes += [f"{file}: not there" for _, file in animated if not file.is_file()]
+        animations = [_animation(title, file, pictures, link) for title, file in moving if file.is_file()]
+        notes += [f"{file}: not there" for _, file in moving if not file.is_file()]
         texts = {key: _text(about.get(key)) for key in ("command", "note")}
         title = str(about.get("title") or path.parent.name)
-        found.append({"run": run.name, "title": title, **texts, "sheets": sheets, "animations": animations})
+        found.append({"run": name, "title": title, **texts, "sheets": sheets, "animations": animations})
         found[-1]["numbers"] = numbers
     return found, notes
 
@@ -172,7 +177,9 @@ def _kept(own: Sequence[float | None], chosen: set[float], most: int) -> list[fl
     return sorted({*own[:1], *inner[: most - 2], *own[-1:]})
 
 
-def _or_note(notes: list[str], pictures: Pictures, path: Path, *, is_sheet: bool = False) -> dict[str, Any] | None:
+def picture_or_note(
+    notes: list[str], pictures: Pictures, path: Path, *, is_sheet: bool = False
+) -> dict[str, Any] | None:
     """The picture; None, and a note, if it cannot be read."""
     from ggdr.scripts.errors import os_error_text
     from ggdr.torch_utils.data.image_files import DataError

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,14 +61,11 @@ class RunFolder:
 
     def write_options(self, options: Mapping[str, Any], command: Mapping[str, Any], history: list[str]) -> None:
         """training_options.json: resolved settings, command line, where it resumed from, versions, hardware."""
-        import numpy as np
-        import torch
-
         from ggdr.scripts.training.hardware import describe_hardware
+        from ggdr.scripts.training.versions import installed_versions
 
-        versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
         command = {name: str(value) if isinstance(value, Path) else value for name, value in command.items()}
-        record = {**options, "command": command, "history": history, "versions": versions}
+        record = {**options, "command": command, "history": history, "versions": installed_versions()}
         record["hardware"] = describe_hardware()
         with atomic_write(self.path / OPTIONS_FILE) as file:
             file.write((json.dumps(record, indent=2) + "\n").encode())

@@ -13,6 +13,7 @@ from torch import Tensor
 from ggdr.metrics.fid import frechet_distance
 from ggdr.metrics.offline import FLOOR, PARTS, OfflineFeatures
 from ggdr.metrics.stats import FeatureStats
+from tests.distortions import DISTORTIONS, as_u8, dead_leaves
 
 NET = OfflineFeatures()
 SCALES = [scale for _, scale in PARTS.values()]
@@ -23,19 +24,6 @@ HASH = "cecc23960025e423fb1c64c4a0cef89a3da64fcee51fb1b57cb74c5f0e19078b"
 def parts(images_u8: Tensor) -> list[Tensor]:
     """Features in their six parts."""
     return list(NET(images_u8).split([num for num, _ in PARTS.values()], dim=1))
-
-
-def dead_leaves(num: int, seed: int) -> Tensor:
-    """Discs of random colours and sizes, the later over the earlier: edges and areas much as in photographs."""
-    rng = np.random.RandomState(seed)
-    y, x = np.mgrid[:32, :32]
-    images = np.zeros((num, 3, 32, 32))
-    for _ in range(40):
-        radius = 2 / rng.uniform(0.08, 1, (num, 1, 1))
-        place = rng.uniform(-8, 40, (2, num, 1, 1))
-        inside = (y - place[0]) ** 2 + (x - place[1]) ** 2 < radius**2
-        images = np.where(inside[:, None], rng.uniform(0, 255, (num, 3, 1, 1)), images)
-    return torch.from_numpy(images.astype(np.uint8))
 
 
 def moments(images_u8: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,10 +40,6 @@ OF_REALS = moments(REALS)
 def distance(images_u8: Tensor) -> float:
     """To the reals."""
     return frechet_distance(*OF_REALS, *moments(images_u8))
-
-
-def as_u8(images: Tensor) -> Tensor:
-    return images.round().clamp(0, 255).to(torch.uint8)
 
 
 def test_features_are_pinned_by_their_hash():
@@ -166,47 +150,10 @@ def test_images_too_small_are_refused():
         NET(torch.zeros(1, 3, 7, 32, dtype=torch.uint8))
 
 
-def noisy(sigma: float) -> Tensor:
-    return OTHERS + sigma * torch.from_numpy(np.random.RandomState(2).randn(*OTHERS.shape))
-
-
-def blurred(width: int) -> Tensor:
-    return F.avg_pool2d(F.pad(OTHERS.float(), [width // 2] * 4, mode="replicate"), width, stride=1)
-
-
-def faded(amount: float) -> Tensor:
-    return OTHERS.float().lerp(OTHERS.float().mean(1, keepdim=True), amount)
-
-
-def reddened(levels: int) -> Tensor:
-    return OTHERS + levels * torch.tensor([1, 0, -1]).view(3, 1, 1)
-
-
-def repeated(num: int) -> Tensor:
-    return OTHERS[torch.arange(len(OTHERS)) % num].float()
-
-
-def shuffled(size: int) -> Tensor:
-    """Tiles of this size, each image's in another order."""
-    tiles = F.unfold(OTHERS.float(), size, stride=size)
-    order = torch.from_numpy(np.random.RandomState(3).rand(len(tiles), 1, tiles.shape[2])).argsort(dim=2)
-    return F.fold(tiles.gather(2, order.expand_as(tiles)), 32, size, stride=size)
-
-
-@pytest.mark.parametrize(
-    "corrupt, strengths",
-    [
-        (noisy, (4, 12, 36)),
-        (blurred, (3, 5, 9)),
-        (faded, (0.2, 0.4, 0.8)),
-        (reddened, (20, 40, 80)),
-        (repeated, (200, 60, 20)),
-        (shuffled, (16, 8, 4)),
-    ],
-)
-def test_distance_grows_with_what_is_done_to_images(corrupt, strengths):
+@pytest.mark.parametrize("distort, strengths", DISTORTIONS)
+def test_distance_grows_with_what_is_done_to_images(distort, strengths):
     floor = distance(OTHERS)
-    distances = [distance(as_u8(corrupt(strength))) for strength in strengths]
+    distances = [distance(as_u8(distort(OTHERS, strength))) for strength in strengths]
     assert [floor, *distances] == sorted([floor, *distances])
     assert distances[0] > 1.1 * floor
     assert distances[-1] > 3 * distances[0]

@@ -102,3 +102,20 @@ def test_every_package_is_installed():
             f"ggdr.{'.'.join(path.parent.relative_to(ROOT).parts)}" for path in (ROOT / folder).rglob("__init__.py")
         }
     assert set(listed) == found
+
+
+@pytest.mark.parametrize(
+    "given, spins", [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)]
+)
+def test_threads_that_wait_leave_the_cpu_to_others_unless_told_otherwise(tmp_path, monkeypatch, given, spins):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    code = (
+        "import atexit, os, sys\n"
+        "atexit.register(lambda: print('spins', os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules))\n"
+        "sys.argv = ['ggdr', '--help']\n"
+        "from ggdr.__main__ import main\n"
+        "main()\n"
+    )
+    result = run("-c", code, cwd=tmp_path, **given)
+    assert f"spins {spins} False" in result.stdout, result.stderr

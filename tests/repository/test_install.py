@@ -24,7 +24,7 @@ FOLDERS = {
     **{name: f"ggdr/{name}" for name in ("stylegan2", "torch_utils", "metrics", "scripts")},
 }
 EXTRAS = {"app", "tensorboard", "lmdb", "onnx", "test"}
-ABSENT = ["PIL", "click", "imageio", "lmdb", "matplotlib", "plotly", "rich", "safetensors", "scipy", "sklearn"]
+ABSENT = ["PIL", "click", "imageio", "lmdb", "matplotlib", "plotly", "rich", "safetensors", "scipy", "sklearn", "yaml"]
 
 
 def build(hook, source, out):

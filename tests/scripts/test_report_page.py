@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,8 @@ from click.testing import CliRunner
 
 from ggdr.scripts.report import main
 from ggdr.torch_utils.pictures.images import save_image
+from tests.browser import background, heading_levels, launched, next_frame, opened, sync_api, unnamed
 from tests.report_runs import EVIL, METRIC, add_clusters, add_metric, grid, make_run
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install 'ggdr[test]'")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-if CHROMIUM is None:
-    pytest.skip("no chromium, chromium-browser or google-chrome on PATH", allow_module_level=True)
 
 FIRST, SECOND = "without", f"with {EVIL}"
 
@@ -39,23 +34,8 @@ def report(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_api.sync_playwright() as playwright:
-        # Without a sandbox, which needs rights that containers often lack; the page is our own.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with launched() as browser:
         yield browser
-        browser.close()
-
-
-def opened(browser, report: Path, **context):
-    """The page in a new window without a network; `page.heard` lists its errors and requests."""
-    window = browser.new_context(offline=True, reduced_motion="reduce", **context)
-    page = window.new_page()
-    page.heard = []
-    page.on("console", lambda message: page.heard.append(f"console: {message.text}"))
-    page.on("pageerror", lambda error: page.heard.append(f"error: {error}"))
-    page.on("request", lambda request: request.url.startswith("data:") or page.heard.append(request.url))
-    page.goto(report.as_uri())
-    return page
 
 
 @pytest.fixture(scope="module")
@@ -86,11 +66,6 @@ def phone(browser, report):
     page.context.close()
 
 
-def next_frame(page) -> None:
-    """Waits until what was changed is drawn."""
-    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-
-
 def panel(page, title: str):
     return page.locator("article.panel", has=page.get_by_role("heading", name=title, exact=True))
 
@@ -105,11 +80,6 @@ def traces(page, title: str) -> int:
 
 def values(page, title: str) -> list[str]:
     return panel(page, title).locator(".values tbody td").all_text_contents()
-
-
-def background(page) -> tuple[int, ...]:
-    color = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    return tuple(int(part) for part in color.removeprefix("rgb(").removesuffix(")").split(","))
 
 
 def test_the_page_asks_for_nothing_but_itself_and_has_no_errors(desktop, phone, report):
@@ -360,15 +330,9 @@ def test_a_finger_reads_charts_off(phone):
 
 
 def test_everything_that_can_be_used_has_a_name(desktop):
-    unnamed = desktop.evaluate(
-        """[...document.querySelectorAll("button, input, [role=img], [role=region], [tabindex='0']")]
-           .filter((node) => node.tagName !== "PRE" && !node.getAttribute("aria-label") && !node.textContent.trim()
-                   && !node.labels?.length && !node.getAttribute("aria-labelledby"))
-           .map((node) => node.outerHTML.slice(0, 90))"""
-    )
-    assert unnamed == []
+    assert unnamed(desktop) == []
     assert desktop.locator("img:not([alt])").count() <= 1  # the viewer's, which gets one when it opens
-    levels = desktop.evaluate("[...document.querySelectorAll('h1, h2, h3, h4')].map((node) => +node.tagName[1])")
+    levels = heading_levels(desktop)
     assert levels[0] == 1 and all(b <= a + 1 for a, b in zip(levels, levels[1:], strict=False))
 
 

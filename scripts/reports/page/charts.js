@@ -7,12 +7,7 @@ function drawPanel(panel) {
   const [from, to] = view.range ?? span;
   const visible = curvesOf(panel).flatMap(({ shown }) => shown.x.filter((kimg) => kimg >= from && kimg <= to));
   panel.stops = [...new Set(visible)].sort((a, b) => a - b);
-  Plotly.react(panel.plot, ...figure(panel), {
-    displayModeBar: false,
-    doubleClick: false,
-    responsive: true,
-    showTips: false,
-  });
+  Plotly.react(panel.plot, ...figure(panel), PLOT_OPTIONS);
   showValues(panel);
 }
 
@@ -22,7 +17,7 @@ const drawAll = oncePerFrame(() => view.panels.forEach(drawPanel));
 function showValues(panel) {
   for (const { cell, curve, run } of panel.cells) {
     const series = panel.shown[curve][run];
-    cell.textContent = series ? formatValue(valueAt(series, view.cursor)) : "–";
+    cell.textContent = series ? formatValue(valueAt(series, view.cursor, span)) : "–";
     cell.parentElement.classList.toggle("off", view.hidden.has(run));
   }
   const [from, to] = view.range ?? span;
@@ -86,20 +81,6 @@ function valueTable(panel) {
   return el("table", { className: "values" }, head, el("tbody", {}, ...rows));
 }
 
-function toggleButton(text, label, isOn, onToggle) {
-  const button = el(
-    "button",
-    { type: "button", className: "quiet small", "aria-pressed": String(isOn), "aria-label": label, title: label },
-    text,
-  );
-  button.onclick = () => {
-    const on = button.getAttribute("aria-pressed") !== "true";
-    button.setAttribute("aria-pressed", String(on));
-    onToggle(on);
-  };
-  return button;
-}
-
 function makePanel(about) {
   const values = about.curves.flatMap((curve) =>
     curve.series.filter(Boolean).flatMap((series) => series.y.filter((value) => value !== null)),
@@ -146,7 +127,7 @@ function makePanel(about) {
     valueTable(panel),
   );
   byId("panels").append(card);
-  readOff(box, panel);
+  readOff(box, panel, { range: () => view.range ?? span, cursor: () => view.cursor, setCursor });
   drawPanel(panel);
   panel.plot.on("plotly_relayout", (change) => {
     if (!("xaxis.range[0]" in change)) return;
@@ -154,32 +135,6 @@ function makePanel(about) {
   });
   panel.plot.on("plotly_doubleclick", () => setRange(null));
   return panel;
-}
-
-/** Mouse, finger and arrow keys move the cursor of all panels, from point to point of this one. */
-function readOff(box, panel) {
-  const move = (event) => {
-    const bounds = panel.plot.getBoundingClientRect();
-    const share = (event.clientX - bounds.left - MARGIN.l) / (bounds.width - MARGIN.l - MARGIN.r);
-    const [from, to] = view.range ?? span;
-    const isOutside = share < 0 || share > 1 || !panel.stops.length;
-    setCursor(isOutside ? null : panel.stops[nearest(panel.stops, from + share * (to - from))]);
-  };
-  box.addEventListener("pointermove", move);
-  box.addEventListener("pointerdown", move);
-  box.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && setCursor(null));
-  box.addEventListener("blur", () => setCursor(null));
-  box.addEventListener("keydown", (event) => {
-    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (event.key === "Escape") setCursor(null);
-    if (!step) return;
-    event.preventDefault();
-    event.stopPropagation();
-    const last = panel.stops.length - 1;
-    const at = view.cursor === null ? (step > 0 ? -1 : last + 1) : nearest(panel.stops, view.cursor);
-    // A hundred steps, at most, from end to end.
-    setCursor(panel.stops[Math.min(Math.max(at + step * Math.ceil((last + 1) / 100), 0), last)] ?? null);
-  });
 }
 
 function makeTools() {
@@ -226,22 +181,13 @@ function makeTools() {
   );
 }
 
-function readColors() {
-  view.colors = {
-    runs: Array.from({ length: NUM_COLORS }, (_, i) => cssColor(`--color-${i}`)),
-    grid: cssColor("--grid"),
-    line: cssColor("--line"),
-    muted: cssColor("--muted"),
-  };
-}
-
 function makeCharts() {
   if (!DATA.plots.length) {
     byId("panels").replaceWith(el("p", { className: "card" }, "No numbers yet: the first tick is not over."));
     byId("curve-tools").remove();
     return;
   }
-  readColors();
+  view.colors = plotColors();
   makeTools();
   view.panels = DATA.plots.map((about) => makePanel(about));
   showRange();

@@ -2,11 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // From numbers to what plotly draws: smoothing, ranges, traces.
 
-const MARGIN = { l: 54, r: 12, t: 8, b: 38 };
-const HEIGHT = 220;
-const TALL = 460;
 const DASHES = ["solid", "dash", "dot", "dashdot"];
-const NUM_COLORS = 7; // of the style: more curves or dashes than there are begin again
 const MAX_HALF_LIFE = 0.1; // of the longest run
 const MARKED_POINTS = 60; // a curve of no more has its points marked
 
@@ -47,24 +43,6 @@ function readable(series) {
   return { x, y: smoothed(x, y, view.halfLife) };
 }
 
-/** Where in `x`, which ascends, the number nearest to `kimg` is. */
-function nearest(x, kimg) {
-  let [low, high] = [0, x.length - 1];
-  while (high - low > 1) {
-    const middle = (low + high) >> 1;
-    if (x[middle] <= kimg) low = middle;
-    else high = middle;
-  }
-  return kimg - x[low] <= x[high] - kimg ? low : high;
-}
-
-/** The value of the point nearest to `kimg`; null far from any. Without `kimg` the last value. */
-function valueAt({ x, y }, kimg) {
-  if (kimg === null) return y.findLast((value) => value !== null) ?? null;
-  const i = nearest(x, kimg);
-  return Math.abs(x[i] - kimg) > (span[1] - span[0]) / 20 ? null : y[i];
-}
-
 /** All visible curves of a panel: {curve, run, color, dash, series, shown}. */
 function curvesOf(panel) {
   const several = DATA.runs.length > 1;
@@ -96,20 +74,7 @@ function fittedRange(panel, curves, [from, to]) {
       });
     }
   }
-  const fromZero = panel.axis === "zero" && !panel.isLog;
-  if (low > high) return panel.isLog ? [-1, 1] : [0, 1];
-  if (panel.isLog) [low, high] = [Math.log10(low), Math.log10(high)];
-  else if (fromZero) low = Math.min(low, 0);
-  const room = (high - low) * 0.06 || Math.abs(high) * 0.1 || 1;
-  return [fromZero && low === 0 ? 0 : low - room, high + room];
-}
-
-function yAxis(panel, range) {
-  const axis = { range, fixedrange: true, nticks: 6, exponentformat: "power" };
-  if (!panel.isLog) return axis;
-  // Only powers of ten are labelled where there are several; where there is one, also twice and five times it.
-  const decades = range[1] - range[0];
-  return { ...axis, type: "log", ...(decades > 1.5 ? { dtick: 1 } : decades > 0.7 ? { dtick: "D2" } : {}) };
+  return paddedRange(low, high, panel.isLog, panel.axis === "zero");
 }
 
 /** What plotly draws of a panel. */
@@ -130,26 +95,10 @@ function figure(panel) {
     const raw = { x: series.x, y: series.y, line: { ...line, width: 1, dash: "solid" }, mode: "lines", opacity: 0.28 };
     return shown === series ? [main] : [raw, main];
   });
-  const axis = {
-    gridcolor: colors.grid,
-    linecolor: colors.line,
-    zeroline: false,
-    tickfont: { size: 11 },
-    automargin: false,
-  };
-  const layout = {
-    height: panel.isTall ? TALL : HEIGHT,
-    margin: MARGIN,
-    paper_bgcolor: "rgba(0,0,0,0)",
-    plot_bgcolor: "rgba(0,0,0,0)",
-    font: { family: "system-ui, sans-serif", size: 11, color: colors.muted },
-    showlegend: false,
-    hovermode: false,
-    // Where there is no mouse, dragging scrolls the page and moves the cursor.
-    dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
-    xaxis: { ...axis, range: [...range], nticks: 7, title: { text: "kimg", standoff: 4, font: { size: 11 } } },
-    yaxis: { ...axis, ...yAxis(panel, fittedRange(panel, curves, range)) },
-  };
+  const yaxis = yAxis(panel.isLog, fittedRange(panel, curves, range));
+  const layout = chartLayout(colors, panel.isTall ? TALL : HEIGHT, "kimg", range, yaxis);
+  // Where there is no mouse, dragging scrolls the page and moves the cursor.
+  layout.dragmode = matchMedia("(pointer: coarse)").matches ? false : "zoom";
   return [
     traces.map((trace) => ({ type: "scatter", hoverinfo: "skip", connectgaps: false, cliponaxis: false, ...trace })),
     layout,

@@ -54,14 +54,6 @@ function formatBytes(bytes) {
 const swatch = (index) =>
   el("span", { className: "swatch", style: { background: `var(--color-${index})` }, "aria-hidden": "true" });
 
-/** A run's name with its colour, where there is more than one. */
-function runName(index) {
-  const name = DATA.runs[index].name;
-  return DATA.runs.length > 1
-    ? el("span", { className: "run" }, swatch(index), name)
-    : el("span", { className: "run" }, name);
-}
-
 /** A table that scrolls by itself where it is too wide. */
 const tableBox = (label, table) =>
   el("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": label }, table);
@@ -86,4 +78,58 @@ function oncePerFrame(run) {
       run();
     });
   };
+}
+
+/** A button that is on or off. */
+function toggleButton(text, label, isOn, onToggle) {
+  const button = el(
+    "button",
+    { type: "button", className: "quiet small", "aria-pressed": String(isOn), "aria-label": label, title: label },
+    text,
+  );
+  button.onclick = () => {
+    const on = button.getAttribute("aria-pressed") !== "true";
+    button.setAttribute("aria-pressed", String(on));
+    onToggle(on);
+  };
+  return button;
+}
+
+/** A command that can be copied. */
+function commandBox(command) {
+  const copy = el("button", { type: "button", className: "quiet small" }, "Copy");
+  copy.onclick = async () => {
+    const range = document.createRange();
+    range.selectNodeContents(code);
+    getSelection().removeAllRanges();
+    getSelection().addRange(range);
+    // Some browsers refuse it to pages without a server; the selection is then ready for Ctrl-C.
+    copy.textContent =
+      (await navigator.clipboard?.writeText(command).then(
+        () => "Copied",
+        () => "Selected",
+      )) ?? "Selected";
+  };
+  const code = el("code", {}, command);
+  return el("div", { className: "command" }, el("pre", { tabIndex: 0 }, code), copy);
+}
+
+/** Buttons of which one is chosen. */
+function choiceGroup(label, names, chosen, onChoose) {
+  const buttons = names.map((name) => {
+    const isOn = String(name === chosen);
+    return el("button", { type: "button", className: "quiet small", "aria-pressed": isOn }, name);
+  });
+  buttons.forEach((button, i) => {
+    button.onclick = () => {
+      buttons.forEach((other) => other.setAttribute("aria-pressed", String(other === button)));
+      onChoose(names[i]);
+    };
+  });
+  return el("div", { className: "choice", role: "group", "aria-label": label }, ...buttons);
+}
+
+/** A name and its value, for a list of facts. */
+function fact(name, value, title) {
+  return el("div", { className: "fact", title: title ?? "" }, el("dt", {}, name), el("dd", {}, value));
 }

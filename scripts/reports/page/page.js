@@ -12,34 +12,8 @@ const SECTIONS = {
   log: "Log",
 };
 
-function isDark() {
-  const chosen = document.documentElement.dataset.theme;
-  return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-}
-
-function showTheme() {
-  byId("theme").textContent = isDark() ? "☀ Light" : "☾ Dark";
-  byId("theme").setAttribute("aria-label", isDark() ? "Change to light colours" : "Change to dark colours");
-  if (!view.panels.length) return;
-  readColors();
-  drawAll();
-}
-
-function makeTheme() {
-  byId("theme").onclick = () => {
-    document.documentElement.dataset.theme = isDark() ? "light" : "dark";
-    showTheme();
-  };
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showTheme);
-  showTheme();
-}
-
 if (!DATA.clusters.length) byId("clusters").remove();
-byId("nav").append(
-  ...Object.entries(SECTIONS)
-    .filter(([id]) => byId(id))
-    .map(([id, name]) => el("a", { href: `#${id}` }, name)),
-);
+makeNav(SECTIONS);
 makeStatus();
 makeCharts();
 makeSamples();
@@ -49,5 +23,9 @@ makeCommands();
 makeGroups("settings", DATA.settings, true);
 makeGroups("machine", DATA.machines, false);
 makeLog();
-makeTheme();
+makeTheme(() => {
+  if (!view.panels.length) return;
+  view.colors = plotColors();
+  drawAll();
+});
 byId("footer").textContent = `Written by ggdr report on ${DATA.written}. Charts by plotly.js.`;

@@ -1,15 +1,9 @@
 // SPDX-FileCopyrightText: the GGDR authors of this repository
 // SPDX-License-Identifier: Apache-2.0
-// The slider through the pictures of training, of any number of kinds, and the viewer of enlarged pictures.
+// The slider through the pictures of training, of any number of kinds.
 
 const PLAY_MS = 350;
-const player = { at: 0, timer: null, figures: [], slider: null, onChange: null };
-
-/** An <img> of one of the page's pictures. */
-function pictureElement(picture, alt) {
-  const className = picture.enlarged ? "pixelated" : "";
-  return el("img", { src: DATA.pictures[picture.image], alt, width: picture.width, height: picture.height, className });
-}
+const player = { at: 0, timer: null, figures: [], slider: null };
 
 /** A run's picture at a position of the slider: the last one that is not later; before its first one, that. */
 function frameAt(frames, kimg) {
@@ -31,7 +25,7 @@ function showSamples(at) {
     caption.textContent = `${formatKimg(frame.kimg)} kimg`;
     link.href = frame.link;
   }
-  player.onChange?.();
+  viewer.refresh?.();
 }
 
 function play(on) {
@@ -55,11 +49,6 @@ function sampleKey(key) {
   play(false);
   showSamples(target);
   return true;
-}
-
-/** A picture that enlarges at a click. */
-function pictureButton(title, img, onclick) {
-  return el("button", { type: "button", className: "picture", "aria-label": `Enlarge ${title}`, onclick }, img);
 }
 
 /** The pictures of one kind and run, which follow the slider. */
@@ -179,34 +168,4 @@ function makeSamples() {
     )
       event.preventDefault();
   });
-}
-
-/** Shows a picture in full size; `current()` is asked again after keys that `onKey` knows. */
-function openViewer(title, current, onKey = () => false) {
-  const dialog = byId("viewer");
-  const img = el("img", {});
-  const text = el("span", {});
-  const refresh = () => {
-    const picture = current();
-    img.src = DATA.pictures[picture.image];
-    img.className = picture.enlarged ? "pixelated" : "";
-    const { kimg = null } = picture;
-    text.textContent = kimg === null ? title : `${title}, ${formatKimg(kimg)} kimg`;
-    img.alt = text.textContent;
-  };
-  const close = el("button", { type: "button", className: "quiet", onclick: () => dialog.close() }, "Close");
-  dialog.replaceChildren(
-    el("div", { className: "viewer-head" }, text, close),
-    el("div", { className: "viewer-picture" }, img),
-  );
-  dialog.onkeydown = (event) => {
-    if (!onKey(event.key)) return;
-    event.preventDefault();
-    refresh();
-  };
-  dialog.onclick = (event) => event.target === dialog && dialog.close();
-  player.onChange = refresh;
-  dialog.onclose = () => (player.onChange = null);
-  refresh();
-  dialog.showModal();
 }

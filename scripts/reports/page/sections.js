@@ -4,8 +4,12 @@
 
 const STATES = { running: "Running", finished: "Finished", stopped: "Stopped", unfinished: "Not finished" };
 
-function fact(name, value, title) {
-  return el("div", { className: "fact", title: title ?? "" }, el("dt", {}, name), el("dd", {}, value));
+/** A run's name with its colour, where there is more than one. */
+function runName(index) {
+  const name = DATA.runs[index].name;
+  return DATA.runs.length > 1
+    ? el("span", { className: "run" }, swatch(index), name)
+    : el("span", { className: "run" }, name);
 }
 
 function statusCard(run, index) {
@@ -270,24 +274,6 @@ function makeGroups(id, groups, onlyDifferent) {
   }
   byId(id).append(box);
   show(several && onlyDifferent);
-}
-
-function commandBox(command) {
-  const copy = el("button", { type: "button", className: "quiet small" }, "Copy");
-  copy.onclick = async () => {
-    const range = document.createRange();
-    range.selectNodeContents(code);
-    getSelection().removeAllRanges();
-    getSelection().addRange(range);
-    // Some browsers refuse it to pages without a server; the selection is then ready for Ctrl-C.
-    copy.textContent =
-      (await navigator.clipboard?.writeText(command).then(
-        () => "Copied",
-        () => "Selected",
-      )) ?? "Selected";
-  };
-  const code = el("code", {}, command);
-  return el("div", { className: "command" }, el("pre", { tabIndex: 0 }, code), copy);
 }
 
 function makeCommands() {
