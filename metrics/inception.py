@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ggdr.metrics.batch_norm import fold_batch_norm, folded_shapes
 from ggdr.metrics.detector import Detector
 from ggdr.metrics.detectors import DetectorFiles
 from ggdr.metrics.resize import INPUT_SIZE, prepare
@@ -40,8 +41,6 @@ INCEPTION_FILE = WeightsFile(
 )
 
 POOL_DIM, LOGITS_DIM = 2048, 1008
-BN_EPS = 1e-3
-BN_TENSORS = ("weight", "bias", "running_mean", "running_var")
 
 
 class InceptionFeatures(NamedTuple):
@@ -101,18 +100,13 @@ class Conv(nn.Module):
         """Names and shapes of the published tensors."""
         found: dict[str, tuple[int, ...]] = {}
         for name, c_out in self.layers.items():
-            found[f"{name}.conv.weight"] = (c_out, self.c_in, *self.kernel)
-            found |= {f"{name}.bn.{tensor}": (c_out,) for tensor in BN_TENSORS}
+            found |= folded_shapes(f"{name}.conv", f"{name}.bn", (c_out, self.c_in, *self.kernel))
         return found
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Folds the published tensors. In float64: a rounding error here would be one in all features."""
-        weights, biases = [], []
-        for name in self.layers:
-            gamma, beta, mean, var = (tensors[f"{name}.bn.{tensor}"].double() for tensor in BN_TENSORS)
-            scale = gamma / (var + BN_EPS).sqrt()
-            weights.append(tensors[f"{name}.conv.weight"].double() * scale[:, None, None, None])
-            biases.append(beta - mean * scale)
+        """Folds the published tensors."""
+        folded = [fold_batch_norm(tensors, f"{name}.conv", f"{name}.bn") for name in self.layers]
+        weights, biases = zip(*folded, strict=True)
         self.weight.copy_(torch.cat(weights))
         self.bias.copy_(torch.cat(biases))
 

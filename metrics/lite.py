@@ -15,8 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ggdr.metrics.batch_norm import fold_batch_norm, folded_shapes
 from ggdr.metrics.detector import Detector
 from ggdr.metrics.detectors import DetectorFiles
+from ggdr.metrics.resize import check_images_u8
 from ggdr.metrics.weights import load_weights
 from ggdr.torch_utils.downloads import WeightsError, sha256_of
 
@@ -25,8 +27,6 @@ SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 SIZE, LARGE_SIZE = 128, 224  # pixels; the network was trained at 224
 DIM = 1280
-BN_EPS = 1e-3
-BN_TENSORS = ("weight", "bias", "running_mean", "running_var")
 # Of each stage: expansion, channels, kernel, stride of its first block, blocks (Tan & Le 2019, Table 1).
 STAGES = (
     (1, 16, 3, 1, 1),
@@ -79,18 +79,13 @@ class Conv(nn.Module):
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the published tensors."""
-        conv, norm = self.names
-        return {f"{conv}.weight": tuple(self.weight.shape)} | {
-            f"{norm}.{t}": tuple(self.bias.shape) for t in BN_TENSORS
-        }
+        return folded_shapes(*self.names, tuple(self.weight.shape))
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Folds the published tensors, in float64."""
-        conv, norm = self.names
-        gamma, beta, mean, var = (tensors[f"{norm}.{tensor}"].double() for tensor in BN_TENSORS)
-        scale = gamma / (var + BN_EPS).sqrt()
-        self.weight.copy_(tensors[f"{conv}.weight"].double() * scale[:, None, None, None])
-        self.bias.copy_(beta - mean * scale)
+        """Folds the published tensors."""
+        weight, bias = fold_batch_norm(tensors, *self.names)
+        self.weight.copy_(weight)
+        self.bias.copy_(bias)
 
 
 class Block(nn.Module):
@@ -157,8 +152,7 @@ def prepare(images_u8: Tensor) -> Tensor:
     Raises:
         ValueError: another type or shape.
     """
-    if images_u8.dtype != torch.uint8 or images_u8.ndim != 4 or images_u8.shape[1] != 3 or not images_u8.numel():
-        raise ValueError(f"images must be uint8 [N, 3, H, W], got {images_u8.dtype} {list(images_u8.shape)}")
+    check_images_u8(images_u8)
     size = LARGE_SIZE if min(images_u8.shape[2:]) >= LARGE_SIZE else SIZE
     x = images_u8.float()
     if images_u8.shape[2:] != (size, size):

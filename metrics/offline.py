@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from ggdr.metrics.detector import Detector
 from ggdr.metrics.detectors import DetectorFiles
 from ggdr.metrics.float32 import exact_float32
+from ggdr.metrics.resize import check_images_u8
 
 VERSION = "offline-v1"
 SIZE, LARGE_SIZE, MIN_SIZE = 32, 64, 8  # pixels
@@ -89,8 +90,7 @@ class OfflineFeatures(nn.Module):
         Raises:
             ValueError: another type or shape.
         """
-        if images_u8.dtype != torch.uint8 or images_u8.ndim != 4 or images_u8.shape[1] != 3:
-            raise ValueError(f"images must be uint8 [N, 3, H, W], got {images_u8.dtype} {list(images_u8.shape)}")
+        check_images_u8(images_u8, may_be_empty=True)
         height, width = images_u8.shape[2:]
         if min(height, width) < MIN_SIZE:
             raise ValueError(f"images must be at least {MIN_SIZE}x{MIN_SIZE}, got {height}x{width}")

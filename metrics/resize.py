@@ -39,6 +39,13 @@ MODES = {
 }
 
 
+def check_images_u8(images_u8: Tensor, *, may_be_empty: bool = False) -> None:
+    """Raises ValueError unless these are images uint8 [N, 3, H, W]."""
+    is_empty = not (may_be_empty or images_u8.numel())
+    if images_u8.dtype != torch.uint8 or images_u8.ndim != 4 or images_u8.shape[1] != 3 or is_empty:
+        raise ValueError(f"images must be uint8 [N, 3, H, W], got {images_u8.dtype} {list(images_u8.shape)}")
+
+
 def prepare(images_u8: Tensor, mode: Mode) -> Tensor:
     """Resizes and normalises.
 
@@ -51,8 +58,7 @@ def prepare(images_u8: Tensor, mode: Mode) -> Tensor:
     Raises:
         ValueError: another type or shape.
     """
-    if images_u8.dtype != torch.uint8 or images_u8.ndim != 4 or images_u8.shape[1] != 3 or not images_u8.numel():
-        raise ValueError(f"images must be uint8 [N, 3, H, W], got {images_u8.dtype} {list(images_u8.shape)}")
+    check_images_u8(images_u8)
     resize = {"tf1_bilinear": tf1_bilinear, "torch_bilinear": torch_bilinear, "pil_bicubic": pil_bicubic}[mode.resize]
     same_size = images_u8.shape[2:] == (INPUT_SIZE, INPUT_SIZE)
     x = images_u8.float() if same_size else resize(images_u8)

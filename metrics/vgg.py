@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ggdr.metrics.detector import Detector
 from ggdr.metrics.detectors import DetectorFiles
+from ggdr.metrics.resize import check_images_u8
 from ggdr.metrics.weights import NO_WEIGHTS_HINT, load_weights
 from ggdr.torch_utils.downloads import WeightsFile, find_hashed
 from ggdr.torch_utils.ops.bias_act import bias_act
@@ -109,8 +110,7 @@ class VGG16(nn.Module):
 
         Source: Kynkäänniemi et al. 2019, arXiv:1904.06991.
         """
-        if images_u8.dtype != torch.uint8 or images_u8.ndim != 4 or images_u8.shape[1] != 3:
-            raise ValueError(f"images must be uint8 [N, 3, H, W], got {images_u8.dtype} {list(images_u8.shape)}")
+        check_images_u8(images_u8, may_be_empty=True)
         x = F.interpolate(images_u8.float(), (INPUT_SIZE, INPUT_SIZE), mode="bilinear", antialias=True) / 255
         x = F.max_pool2d(self.features(normalise(x, MEAN, STD))[-1], 2)
         for layer in self.classifier.values():

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggdr.scripts.errors import CliError, cli_errors
+from ggdr.scripts.errors import EXIT_STOPPED, CliError, cli_errors
 
 if TYPE_CHECKING:
     from ggdr.scripts.studies.definition import Request, Study
     from ggdr.scripts.studies.study_folder import StudyFolder
 
-EXIT_FAILED, EXIT_STOPPED = 1, 130
+EXIT_FAILED = 1
 
 EXAMPLES = """\b
 Examples:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 import click
 
+EXIT_STOPPED = 130  # ended by a signal before its time, all saved; what shells report for Ctrl-C
+
 
 class CliError(click.ClickException):
     """A message for the user; the command ends with exit code 2."""

@@ -10,7 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from ggdr.scripts.errors import cli_errors, first_process_speaks
+from ggdr.scripts.errors import EXIT_STOPPED, cli_errors, first_process_speaks
 from ggdr.scripts.options.parameters import (
     FiniteFloat,
     device_option,
@@ -32,9 +32,6 @@ from ggdr.scripts.options.training import (
     seed_option,
 )
 from ggdr.scripts.training.regularizers import regularizer_options
-
-EXIT_STOPPED = 130  # ended by a signal before its time, all saved; what shells report for Ctrl-C
-
 
 EXAMPLES = """\b
 Examples:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 REFRESH_SECONDS = 0.5  # least time between two drawings of the progress bar
+STATS_FILE = "stats.jsonl"  # in a run folder
 RESERVED_KEYS = ("nimg", "kimg", "time")
 SPEED_KEY = "time/sec_per_kimg"  # under which loops report their speed, which is without snapshots and metrics
 
@@ -89,7 +90,7 @@ class RunLog:
         if self._run_dir is not None:
             self._run_dir.mkdir(parents=True, exist_ok=True)
             self._log = _LineFile(self._run_dir / "log.txt")
-            self._stats = _LineFile(self._run_dir / "stats.jsonl")
+            self._stats = _LineFile(self._run_dir / STATS_FILE)
 
     def __enter__(self) -> RunLog:
         return self
@@ -129,7 +130,7 @@ class RunLog:
         if self._run_dir is None:
             return
         self._purge_step = nimg + 1
-        path = self._run_dir / "stats.jsonl"
+        path = self._run_dir / STATS_FILE
         kept = [line for line, record in _stats_lines(path) if record["nimg"] <= nimg]
         assert self._stats is not None
         self._stats.close()
@@ -297,7 +298,7 @@ def read_stats(run_dir: str | Path) -> list[dict]:
     Raises:
         ValueError: the run has no stats.jsonl, or a line is no JSON object with a number `nimg`.
     """
-    path = Path(run_dir) / "stats.jsonl"
+    path = Path(run_dir) / STATS_FILE
     if not path.is_file():
         raise ValueError(f"{run_dir}: expected a run folder with a stats.jsonl, found none")
     return [record for _, record in _stats_lines(path)]

@@ -96,6 +96,7 @@ def read_facts(snapshot: Snapshot, run_dir: Path | None = None) -> Facts:
     from ggdr.stylegan2.generator import Generator
     from ggdr.stylegan2.snapshot import ShapesOnly, config_from_snapshot
     from ggdr.torch_utils.downloads import sha256_of
+    from ggdr.torch_utils.runlog import STATS_FILE
 
     configs: dict[str, Any] = {"G": config_from_snapshot(snapshot, "G", GeneratorConfig)}
     if "D" in snapshot.networks:
@@ -108,7 +109,7 @@ def read_facts(snapshot: Snapshot, run_dir: Path | None = None) -> Facts:
     facts = Facts(snapshot.path.name, sha256, configs["G"], configs.get("D"), **known)
 
     folder = run_dir or snapshot.path.parent
-    if run_dir is None and not (folder / "stats.jsonl").is_file():
+    if run_dir is None and not (folder / STATS_FILE).is_file():
         return facts
     run = read_run(folder, folder.resolve().name)
     of_run: dict[str, Any] = {"run": run.name, "machine": _machine(run), "metrics": _metrics(folder, nimg, sha256)}

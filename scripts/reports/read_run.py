@@ -18,7 +18,7 @@ from ggdr.scripts.reports.picture_kinds import PictureKind, read_picture_kinds
 from ggdr.scripts.training.run_folder import OPTIONS_FILE, RunFolder
 from ggdr.torch_utils.checkpoint import SnapshotError
 from ggdr.torch_utils.gan import Panel
-from ggdr.torch_utils.runlog import SPEED_KEY, read_stats
+from ggdr.torch_utils.runlog import SPEED_KEY, STATS_FILE, read_stats
 from ggdr.torch_utils.untrusted.json_text import is_finite, parse_json
 
 RATE_TICKS = 20  # so many last ticks say how fast a run is
@@ -85,7 +85,7 @@ def read_run(path: Path, name: str) -> Run:
     # The page shows its last lines, which must not be those of a file elsewhere that a link names.
     is_own = log_path.is_file() and log_path.resolve().parent == path.resolve()
     log = log_path.read_text(errors="replace").splitlines() if is_own else []
-    written = max(file.stat().st_mtime for file in (path / "stats.jsonl", log_path) if file.is_file())
+    written = max(file.stat().st_mtime for file in (path / STATS_FILE, log_path) if file.is_file())
     metrics = read_metrics(path)
     known = (panels, metric_panels(metrics), pictures)
     return Run(name, path, stats + metrics, options, *known, log, in_use, written, notes)

@@ -18,6 +18,7 @@ from ggdr.scripts.studies.definition import Study
 from ggdr.scripts.studies.option_words import option_value, options_to_words
 from ggdr.scripts.studies.pairs import compare_pair, summarize
 from ggdr.scripts.studies.study_folder import StudyFolder, StudyRun, runs_in_order
+from ggdr.torch_utils.runlog import STATS_FILE
 from ggdr.torch_utils.untrusted.json_text import is_finite
 from ggdr.torch_utils.untrusted.text import printable
 
@@ -82,7 +83,7 @@ def read_results(study: Study, folder: StudyFolder) -> dict[str, Any]:
 def _open(run: StudyRun, folder: StudyFolder, notes: list[str]) -> Run | None:
     """The run's folder as far as it can be read; None if there is nothing yet."""
     path = folder.run_folder(run)
-    if not (path / "stats.jsonl").is_file():
+    if not (path / STATS_FILE).is_file():
         return None
     try:
         found = read_run(path, run.name)

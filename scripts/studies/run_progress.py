@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggdr.scripts.studies.study_folder import STATS_FILE, STOPPED, StudyRun, tail
+from ggdr.scripts.errors import EXIT_STOPPED
+from ggdr.scripts.studies.study_folder import StudyRun, tail
 from ggdr.scripts.training.run_folder import RunFolder
 from ggdr.torch_utils.checkpoint import SnapshotError
-from ggdr.torch_utils.runlog import SPEED_KEY, format_time
+from ggdr.torch_utils.runlog import SPEED_KEY, STATS_FILE, format_time
 from ggdr.torch_utils.untrusted.json_text import is_finite, parse_json
 
 if TYPE_CHECKING:
@@ -72,9 +73,9 @@ class RunProgress:
 
     def end(self, run: StudyRun, code: int, last_line: str) -> None:
         """A run's process ended."""
-        what = {0: "finished", STOPPED: "stopped"}.get(code, f"FAILED with exit code {code}:")
+        what = {0: "finished", EXIT_STOPPED: "stopped"}.get(code, f"FAILED with exit code {code}:")
         took = format_time(time.monotonic() - self._started[run])
-        self._say(f"{what} {run.name} after {took}" + ("" if code in (0, STOPPED) else f": {last_line}"))
+        self._say(f"{what} {run.name} after {took}" + ("" if code in (0, EXIT_STOPPED) else f": {last_line}"))
         if self._bars is not None:
             self._bars.remove_task(self._tasks.pop(run)[0])
 

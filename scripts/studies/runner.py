@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from ggdr.scripts.errors import EXIT_STOPPED
 from ggdr.scripts.studies.definition import Study
 from ggdr.scripts.studies.machine_shares import share_environment
 from ggdr.scripts.studies.run_progress import RunProgress
-from ggdr.scripts.studies.study_folder import STOPPED, StudyFolder, StudyRun, runs_in_order
+from ggdr.scripts.studies.study_folder import StudyFolder, StudyRun, runs_in_order
 from ggdr.scripts.training.run_folder import RunFolder
 
 CHILD = "ggdr.scripts.studies.child_process"
@@ -125,7 +126,7 @@ class StudyRunner:
                 continue
             del self._active[slot]
             if code != 0 and self._outcome.signal is not None:
-                code = STOPPED  # also where it had not come so far that it could save
+                code = EXIT_STOPPED  # also where it had not come so far that it could save
             self.folder.ended[run.name] = code
             self.folder.write(self.study)
             if code != 0 and self._outcome.signal is None:

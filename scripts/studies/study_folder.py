@@ -12,16 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ggdr.scripts.errors import CliError
+from ggdr.scripts.errors import EXIT_STOPPED, CliError
 from ggdr.scripts.studies.definition import KEYS, Request, Study, Variant, combine, read_mapping
 from ggdr.scripts.training.versions import installed_versions
 from ggdr.torch_utils.atomic_write import atomic_write
 from ggdr.torch_utils.process_lock import process_lock
+from ggdr.torch_utils.runlog import STATS_FILE
 from ggdr.torch_utils.untrusted.json_text import parse_json
 from ggdr.torch_utils.untrusted.text import printable
 
-STATS_FILE = "stats.jsonl"
-STOPPED = 130  # exit code of a run that a signal ended
 TAIL_BYTES = 1 << 16
 
 
@@ -83,7 +82,7 @@ class StudyFolder:
 
     def has_failed(self, run: StudyRun) -> bool:
         """Whether its last process ended neither well nor by a signal to stop."""
-        return self.ended.get(run.name, 0) not in (0, STOPPED)
+        return self.ended.get(run.name, 0) not in (0, EXIT_STOPPED)
 
     def last_line(self, run: StudyRun) -> str:
         """The last line of what a run printed."""

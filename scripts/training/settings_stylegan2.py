@@ -174,6 +174,8 @@ def _networks(
 
 def _check_freezed(num: int, config: DiscriminatorConfig) -> None:
     """Refuses to freeze more layers than D has."""
+    if num == 0:
+        return
     with torch.device("meta"):
         most = len(freezable_layers(Discriminator(config)))
     if num > most:
