@@ -1,0 +1,237 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""What GGDR does to discriminators of several sizes: gradients in their encoder, accuracy, and classes of the samples.
+
+It looks at the last snapshots of studies on CIFAR-10 (`ggdr compare`), whose variants are sizes of networks and weights
+of GGDR. Weight 0 stands for training without it, since the decoder is needed to look at gradients.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from torch import Tensor
+
+from benchmarks.cifar_classifier import Classifier, class_entropy, load_classifier
+from ggdr import GGDR
+from ggdr.metrics.fid import frechet_distance
+from ggdr.metrics.mind import mind
+from ggdr.metrics.stats import FeatureStats
+from ggdr.scripts.training.regularizer_ggdr import GGDRKind
+from ggdr.stylegan2.attachment import attachment
+from ggdr.stylegan2.discriminator import Discriminator
+from ggdr.stylegan2.generator import Generator
+from ggdr.stylegan2.losses import fake_logistic_loss, real_logistic_loss
+from ggdr.stylegan2.snapshot import discriminator_of, generator_of
+from ggdr.torch_utils.checkpoint import load_snapshot
+from ggdr.torch_utils.data.dataset import ImageDataset
+from ggdr.torch_utils.pictures.images import from_u8, to_u8
+
+BATCH = 16  # of a training step, for gradients
+NUM_STEPS = 32  # batches that gradients are looked at on
+NUM_IMAGES = 2000  # of each kind, for D's accuracy
+NUM_FAKES, NUM_REALS = 5000, 10000  # for the classifier's judgement
+
+COLUMNS = {
+    "base": "{}",
+    "weight": "{:g}",
+    "seed": "{}",
+    "adversarial": "{:.3f}",  # RMS over batches of the norm of the gradient in the encoder
+    "ggdr": "{:.3f}",  # of weight x distance
+    "ratio": "{:.2f}",
+    "cosine": "{:+.2f}",  # between the two
+    "distance": "{:.3f}",
+    "margin": "{:.2f}",
+    "real_train": "{:.1%}",
+    "real_test": "{:.1%}",
+    "fake": "{:.1%}",
+    "fd_lite": "{:.0f}",
+    "mind_lite": "{:.0f}",
+    "fd_classes": "{:.1f}",
+    "mind_classes": "{:.1f}",
+    "entropy": "{:.2f}",
+}
+
+
+class Networks:
+    """G, its average, D and GGDR of a snapshot, ready for gradients in D."""
+
+    def __init__(self, path: Path) -> None:
+        snapshot = load_snapshot(path)
+        self.G_ema, self.G = generator_of(snapshot), generator_of(snapshot)
+        self.G.load_state_dict(snapshot.networks["G"])
+        self.D = discriminator_of(snapshot).requires_grad_(True)
+        kind = GGDRKind()
+        self.settings = kind.read(snapshot.config["training"]["regularizers"]["ggdr"])
+        self.ggdr: GGDR = kind.build(attachment(self.G, self.D), self.settings)
+        self.ggdr.load_state_dict(snapshot.networks["ggdr"])
+        self.ggdr.weight = 1.0  # also of a probe, whose penalty would not reach D
+
+
+def fakes_of(G: Generator, num: int, rng: torch.Generator, batch: int = 100) -> Tensor:
+    """[num, 3, res, res] float32."""
+    parts = torch.randn(num, G.z_dim, generator=rng).split(batch)
+    return torch.cat([G(z, torch.zeros(len(z), G.c_dim)) for z in parts])
+
+
+def encoder_gradients(nets: Networks, reals_u8: Tensor, rng: torch.Generator) -> dict[str, float]:
+    """Norms of what the adversarial loss and weight x distance send into the part of D that both train."""
+    D, rows = nets.D, []
+    params = list(D.parameters())
+    for step in range(NUM_STEPS):
+        real = from_u8(reals_u8[step * BATCH : (step + 1) * BATCH])
+        c = torch.zeros(BATCH, 0)
+        with nets.ggdr.watch() as feats:
+            with torch.no_grad():
+                img = nets.G(torch.randn(BATCH, nets.G.z_dim, generator=rng), c)
+            fake_logits = D(img, c)
+        distance = nets.ggdr.penalty(feats).mean()
+        loss = fake_logistic_loss(fake_logits).mean() + real_logistic_loss(D(real, c)).mean()
+        grads = torch.autograd.grad(distance, params, retain_graph=True, allow_unused=True)
+        shared = [i for i, grad in enumerate(grads) if grad is not None]
+        b = flat(grads[i] for i in shared)
+        a = flat(torch.autograd.grad(loss, [params[i] for i in shared]))
+        rows.append((a.norm(), b.norm(), torch.dot(a, b) / (a.norm() * b.norm()), distance.detach()))
+    a, b, cosine, distance = torch.tensor(rows).T
+    weight = nets.settings.weight
+    found = {"adversarial": rms(a), "ggdr": weight * rms(b), "ratio": weight * rms(b) / rms(a)}
+    return {**found, "cosine": float(cosine.mean()), "distance": float(distance.mean())}
+
+
+def flat(grads: Iterable[Tensor]) -> Tensor:
+    return torch.cat([grad.flatten() for grad in grads])
+
+
+def rms(values: Tensor) -> float:
+    return math.sqrt(values.square().mean())
+
+
+@torch.inference_mode()
+def accuracies(D: Discriminator, fake: Tensor, train_u8: Tensor, test_u8: Tensor) -> dict[str, float]:
+    """How often D is right on each kind of image, and how far apart it sees reals and fakes."""
+    sets = {"fake": fake, "real_train": from_u8(train_u8), "real_test": from_u8(test_u8)}
+    logits = {name: torch.cat([D(x, torch.zeros(len(x), 0)) for x in img.split(100)]) for name, img in sets.items()}
+    right = {
+        name: float(((values < 0) if name == "fake" else (values > 0)).float().mean())
+        for name, values in logits.items()
+    }
+    return {**right, "margin": float(logits["real_test"].mean() - logits["fake"].mean())}
+
+
+class ClassJudge:
+    """How far images are from real ones in the features of a classifier, and how many classes they show."""
+
+    def __init__(self, net: Classifier, reals_u8: Tensor) -> None:
+        self.net = net
+        self.real, _ = self._run(reals_u8)
+
+    @torch.inference_mode()
+    def _run(self, images_u8: Tensor) -> tuple[Tensor, Tensor]:
+        features, logits = zip(*(self.net(part) for part in images_u8.split(500)), strict=True)
+        return torch.cat(features), torch.cat(logits)
+
+    def __call__(self, images_u8: Tensor) -> dict[str, float]:
+        features, logits = self._run(images_u8)
+        return {
+            "fd_classes": frechet_distance(*moments(self.real), *moments(features)),
+            "mind_classes": mind(self.real, features),
+            "entropy": class_entropy(logits),
+        }
+
+
+def moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    stats = FeatureStats(features.shape[1])
+    stats.update(features)
+    return stats.gaussian()[:2]
+
+
+def last_metric(run: Path, metric: str) -> float:
+    """Of the last snapshot; NaN if it was not computed."""
+    lines = [json.loads(line) for path in run.glob(f"metric-{metric}*.jsonl") for line in path.read_text().splitlines()]
+    return float(next(iter(lines[-1]["results"].values()))) if lines else math.nan
+
+
+def look_at(run: Path, judge: ClassJudge, train_u8: Tensor, test_u8: Tensor) -> dict[str, Any]:
+    """One row."""
+    path = max(run.glob("network-snapshot-*.safetensors"), key=lambda path: path.stem)
+    nets = Networks(path)
+    rng = torch.Generator().manual_seed(0)
+    with torch.inference_mode():
+        fakes_u8 = to_u8(fakes_of(nets.G_ema, NUM_FAKES, rng))
+        fake = fakes_of(nets.G, NUM_IMAGES, rng)
+    config = nets.D.config
+    options = json.loads((run / "training_options.json").read_text())
+    return {
+        "base": f"{config.channel_base}/{config.channel_max}",
+        "weight": nets.settings.weight,
+        "seed": options["seed"],
+        **encoder_gradients(nets, train_u8, rng),
+        **accuracies(nets.D, fake, train_u8[:NUM_IMAGES], test_u8[:NUM_IMAGES]),
+        "fd_lite": last_metric(run, "fd_lite"),
+        "mind_lite": last_metric(run, "mind_lite"),
+        **judge(fakes_u8),
+    }
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Markdown."""
+    lines = [" | ".join(COLUMNS), " | ".join(["---"] * len(COLUMNS))]
+    lines += [" | ".join(form.format(row[name]) for name, form in COLUMNS.items()) for row in rows]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Over the seeds of one size and weight."""
+    groups: dict[tuple, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["base"], row["weight"]), []).append(row)
+    return [
+        {
+            name: f"{len(group)} seeds"
+            if name == "seed"
+            else group[0][name]
+            if name in ("base", "weight")
+            else statistics.fmean(row[name] for row in group)
+            for name in COLUMNS
+        }
+        for group in groups.values()
+    ]
+
+
+@click.command()
+@click.option("--study", metavar="DIR", type=click.Path(path_type=Path, exists=True), required=True, multiple=True)
+@click.option("--train", metavar="ZIP", required=True, help="CIFAR-10's training images, as `ggdr dataset` makes it.")
+@click.option("--test", metavar="ZIP", required=True, help="Its test images.")
+@click.option("--classifier", metavar="FILE", required=True, help="Of benchmarks.cifar_classifier.")
+@click.option("--out", metavar="FILE.json", type=click.Path(path_type=Path), required=True)
+def main(study: Sequence[Path], train: str, test: str, classifier: str, out: Path) -> None:
+    """Looks at the last snapshot of every run of studies, and prints a table.
+
+    \b
+    Example:
+      python -m benchmarks.small_networks --study runs/small --train cifar10.zip --test cifar10-test.zip \\
+          --classifier runs/classifier.safetensors --out runs/small.json
+    """
+    real, held_out = ImageDataset(train, max_images=NUM_REALS), ImageDataset(test, max_images=NUM_IMAGES)
+    train_u8 = torch.from_numpy(real.images_u8(range(len(real))))
+    test_u8 = torch.from_numpy(held_out.images_u8(range(len(held_out))))
+    judge = ClassJudge(load_classifier(classifier), train_u8)
+    rows = []
+    for run in sorted({path.parent for folder in study for path in folder.glob("*/seed*/network-snapshot-*")}):
+        rows.append(look_at(run, judge, train_u8, test_u8))
+        click.echo(table(rows[-1:]).splitlines()[-1])
+    rows.sort(key=lambda row: (int(row["base"].split("/")[0]), row["weight"], row["seed"]))
+    out.write_text(json.dumps(rows, indent=1) + "\n")
+    click.echo(table(rows))
+    click.echo(table(means(rows)))
+
+
+if __name__ == "__main__":
+    main()
