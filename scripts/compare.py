@@ -53,7 +53,7 @@ Examples:
     "--jobs",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Runs side by side.  [default: one a GPU; 1 on a CPU]",
+    help="Runs side by side.  [default: one a GPU; one a processor without GPUs]",
 )
 @click.option("--dry-run", is_flag=True, help="Say how long it will take, from measured steps; write nothing.")
 @click.option("--page-only", is_flag=True, help="Write page and table of what there is; start no run.")
@@ -121,12 +121,13 @@ def _request(words: tuple[str, ...], variants: tuple[str, ...], seeds: str | Non
 
 def _share_machine(study: Study, jobs: int | None) -> tuple[int, list[str]]:
     """Runs side by side, and the GPUs that they share."""
-    from ggdr.scripts.studies.machine_shares import find_gpus
+    from ggdr.scripts.studies.machine_shares import default_jobs, find_gpus
     from ggdr.scripts.studies.option_words import option_value
+    from ggdr.scripts.studies.study_folder import runs_in_order
 
     devices = {option_value(study.command, study.options_of(variant), "device") for variant in study.variants}
     gpus = find_gpus(devices.pop()) if len(devices) == 1 else []
-    return jobs or max(1, len(gpus)), gpus
+    return jobs or default_jobs(len(runs_in_order(study)), gpus), gpus
 
 
 def _run(study: Study, folder: StudyFolder, jobs: int, gpus: list[str]) -> None:

@@ -4,10 +4,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 
 from ggdr.torch_utils.data.workers import cpu_count
+
+RUN_GIB = 3.0  # of memory for a run on a CPU; small networks take about 1, metrics included
 
 
 def find_gpus(device: str) -> list[str]:
@@ -23,6 +26,25 @@ def find_gpus(device: str) -> list[str]:
     num_gpus = torch.cuda.device_count()
     visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     return visible[:num_gpus] if visible else [str(i) for i in range(num_gpus)]
+
+
+def default_jobs(runs: int, gpus: Sequence[str]) -> int:
+    """Runs side by side: one a GPU; else one a processor, as far as there are so many and each has RUN_GIB of memory.
+
+    The small networks that CPUs train gain little from a second thread (docs/compare.md), so that runs side by side
+    finish sooner than one after the other.
+    """
+    if gpus:
+        return len(gpus)
+    return max(1, min(runs, cpu_count(), int(_memory_gib() // RUN_GIB)))
+
+
+def _memory_gib() -> float:
+    """Of the machine; infinite where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    except (AttributeError, ValueError, OSError):
+        return math.inf
 
 
 def thread_share(jobs: int) -> int:

@@ -28,6 +28,7 @@ def toy_runs(monkeypatch, tmp_path):
     monkeypatch.setattr(runner, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(machine_shares, "cpu_count", lambda: SIDE_BY_SIDE)
     monkeypatch.setattr(machine_shares, "find_gpus", lambda device: [])
+    monkeypatch.setattr(machine_shares, "_memory_gib", lambda: 1.0)  # enough for one run, where --jobs is not given
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     (tmp_path / "data.zip").touch()
 
@@ -186,3 +187,14 @@ def test_gpus_are_those_that_the_process_sees(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4, 7")
     assert machine_shares.find_gpus("cuda") == ["4", "7"]
     assert machine_shares.find_gpus("cpu") == machine_shares.find_gpus("cuda:1") == []
+
+
+def test_by_default_each_gpu_or_each_processor_has_a_run(monkeypatch):
+    assert machine_shares.default_jobs(6, ["0", "1"]) == 2
+    monkeypatch.setattr(machine_shares, "_memory_gib", lambda: 64.0)
+    assert machine_shares.default_jobs(6, []) == SIDE_BY_SIDE
+    assert machine_shares.default_jobs(2, []) == 2  # no more than there are runs
+    monkeypatch.setattr(machine_shares, "_memory_gib", lambda: 7.5)
+    assert machine_shares.default_jobs(6, []) == 2  # no more than memory allows
+    monkeypatch.setattr(machine_shares, "_memory_gib", lambda: 1.0)
+    assert machine_shares.default_jobs(6, []) == 1
