@@ -8,6 +8,8 @@ import importlib
 
 import click
 
+from ggdr.scripts.errors import nearest
+
 COMMANDS = {
     "dataset": "Convert images to the dataset format.",
     "train": "Train StyleGAN2-ADA with GGDR.",
@@ -40,6 +42,14 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         return importlib.import_module(f"ggdr.scripts.{cmd_name.replace('-', '_')}").main
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and name not in COMMANDS:
+            raise click.UsageError(f"no command {name!r}{nearest(name, COMMANDS)}", ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -121,8 +121,8 @@ def _request(words: tuple[str, ...], variants: tuple[str, ...], seeds: str | Non
 
 def _share_machine(study: Study, jobs: int | None) -> tuple[int, list[str]]:
     """Runs side by side, and the GPUs that they share."""
+    from ggdr.scripts.options.option_words import option_value
     from ggdr.scripts.studies.machine_shares import default_jobs, find_gpus
-    from ggdr.scripts.studies.option_words import option_value
     from ggdr.scripts.studies.study_folder import runs_in_order
 
     devices = {option_value(study.command, study.options_of(variant), "device") for variant in study.variants}

@@ -19,6 +19,7 @@ from ggdr.scripts.options.parameters import (
     prepare_ops,
     typed_words,
 )
+from ggdr.scripts.options.sections import SectionedCommand
 from ggdr.scripts.options.training import (
     aug_option,
     augpipe_option,
@@ -31,7 +32,7 @@ from ggdr.scripts.options.training import (
     precision_option,
     seed_option,
 )
-from ggdr.scripts.training.regularizers import regularizer_options
+from ggdr.scripts.training.regularizers import regularizer_options, regularizer_parameters
 
 EXAMPLES = """\b
 Examples:
@@ -41,7 +42,23 @@ Examples:
 """
 
 
-@click.command(epilog=EXAMPLES, context_settings={"show_default": True, "max_content_width": 110})
+SECTIONS = {
+    "Run": ("outdir", "data", "cfg", "kimg", "resume", "seed", "dry_run"),
+    "Data": ("mirror", "cond", "subset", "workers"),
+    "Regularisers": regularizer_parameters(),
+    "Networks and optimisation": ("batch", "batch_gpu", "gamma", "lr", "channel_base", "channel_max", "freezed"),
+    "Augmentation": ("aug", "p", "target", "augpipe"),
+    "Reports and snapshots": ("tick", "snap", "metrics"),
+    "Machine": ("device", "precision", "ops"),
+}
+
+
+@click.command(
+    cls=SectionedCommand,
+    sections=SECTIONS,
+    epilog=EXAMPLES,
+    context_settings={"show_default": True, "max_content_width": 110},
+)
 @click.option(
     "--outdir",
     metavar="DIR",

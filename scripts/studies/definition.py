@@ -12,12 +12,11 @@ from typing import Any
 
 from ggdr.metrics.lite import find_lite
 from ggdr.metrics.names import parse_metrics
-from ggdr.scripts.errors import CliError
+from ggdr.scripts.errors import CliError, nearest
 from ggdr.scripts.options.network import parse_seeds
-from ggdr.scripts.studies.option_words import (
+from ggdr.scripts.options.option_words import (
     Scalar,
     brief,
-    nearest,
     option_value,
     options_to_words,
     parse_mapping,

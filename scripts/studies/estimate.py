@@ -14,10 +14,10 @@ import torch
 
 from ggdr.scripts.benches.step_timing import measure_steps
 from ggdr.scripts.errors import CliError, OptionError
+from ggdr.scripts.options.option_words import HOSTS_OF_COMMANDS, training_command
 from ggdr.scripts.options.parameters import join_processes, prepare_ops
 from ggdr.scripts.studies.definition import Study, Variant
 from ggdr.scripts.studies.machine_shares import thread_share
-from ggdr.scripts.studies.option_words import HOSTS_OF_COMMANDS, training_command
 from ggdr.scripts.studies.run_progress import how_far
 from ggdr.scripts.studies.study_folder import StudyFolder, runs_in_order
 from ggdr.scripts.training.hosts import HOSTS

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from ggdr.metrics.names import parse_metric
+from ggdr.scripts.options.option_words import option_value, options_to_words
 from ggdr.scripts.reports.page_curves import series
 from ggdr.scripts.reports.panels import METRIC
 from ggdr.scripts.reports.read_run import Run, finite_number, read_run, status
 from ggdr.scripts.studies.definition import Study
-from ggdr.scripts.studies.option_words import option_value, options_to_words
 from ggdr.scripts.studies.pairs import compare_pair, summarize
 from ggdr.scripts.studies.study_folder import StudyFolder, StudyRun, runs_in_order
 from ggdr.torch_utils.runlog import STATS_FILE

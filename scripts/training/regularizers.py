@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+import click
+
 from ggdr.scripts.training.regularizer_ggdr import GGDRKind
 
 if TYPE_CHECKING:
@@ -56,6 +58,12 @@ def regularizer_options(command: Callable[..., Any]) -> Callable[..., Any]:
         for option in reversed(kind.options):
             command = option(command)
     return command
+
+
+def regularizer_parameters() -> list[str]:
+    """Parameter names of those options."""
+    # A command takes decorators from the last one up, and keeps them in that order.
+    return [param.name for param in reversed(regularizer_options(click.Command(None)).params)]
 
 
 def resolve_regularizers(command: Mapping[str, Any], resolution: int) -> dict[str, Any]:

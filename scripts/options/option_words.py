@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 
 import click
 
-from ggdr.scripts.errors import CliError
+from ggdr.scripts.errors import CliError, nearest
 from ggdr.scripts.options.parameters import typed_words
 from ggdr.torch_utils.untrusted.text import printable
 
@@ -66,15 +65,20 @@ def parse_mapping(command: str, options: Any, where: str, base: Path) -> dict[st
         return {}
     if not isinstance(options, Mapping):
         raise CliError(f"{where}: expected options with values, got {brief(options)}")
+    _refuse_owned([str(key).replace("_", "-") for key in options], where)
+    return parse_words(command, mapping_words(command, options, where), where, base)
+
+
+def mapping_words(command: str, options: Mapping[Any, Any], where: str) -> list[str]:
+    """The words that give a training command the options of a mapping; raises CliError as `parse_mapping`."""
     known = {_option_name(param): param for param in training_command(command).params}
     words: list[str] = []
     for key, value in options.items():
         name = str(key).replace("_", "-")
         if name not in known:
             raise CliError(f"{where}: {printable(key)!r} is no option of `ggdr {command}`{nearest(name, known)}")
-        _refuse_owned([name], where)
         words += _words_of(known[name], name, value, where)
-    return parse_words(command, words, where, base)
+    return words
 
 
 def options_to_words(command: str, options: Mapping[str, Any]) -> list[str]:
@@ -90,12 +94,6 @@ def option_value(command: str, options: Mapping[str, Any], name: str) -> Any:
         return options[name]
     default = next(param.default for param in training_command(command).params if _option_name(param) == name)
     return default if isinstance(default, Scalar) else None
-
-
-def nearest(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
-    """ "; did you mean 'x'?", or nothing where no name is near."""
-    found = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 def brief(value: Any) -> str:
@@ -121,7 +119,8 @@ def _words_of(param: click.Parameter, name: str, value: Any, where: str) -> list
         if not isinstance(value, bool):
             raise CliError(f"{where}: {name} expects true or false, got {brief(value)}")
         return [(param.opts if value else param.secondary_opts)[0]]
-    values = value if isinstance(value, list) and param.multiple else [value]
+    values = value if isinstance(value, (list, tuple)) and param.multiple else [value]
+    values = [os.fspath(item) if isinstance(item, os.PathLike) else item for item in values]
     for item in values:
         if isinstance(item, bool) or not isinstance(item, Scalar):
             raise CliError(f"{where}: {name} expects a number or text, got {brief(item)}")
