@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-import os
+import tempfile
 import time
 from typing import Any
 
@@ -32,12 +32,15 @@ def check_mode_and_cache() -> tuple[dict[str, Any], list[Problem]]:
     try:
         cache = cache_folder("ops")
         existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
-        writable = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+        with tempfile.TemporaryFile(dir=existing):  # permissions tell too little of read-only and of special folders
+            writable = True
     except RuntimeError:
         cache, writable = None, False
+    except OSError:
+        writable = False
     if not writable:
-        problem = f"the cache {cache or 'in the home folder'} cannot be written: each process builds for itself"
-        problems.append(Problem(problem, "set GGDR_CACHE to a folder that can"))
+        problem = f"the cache {cache or 'in the home folder'} cannot be written to: the temporary folder serves"
+        problems.append(Problem(problem, "set GGDR_CACHE to a folder that can be written to"))
     return {"mode": mode, "cache": None if cache is None else str(cache), "cache_writable": writable}, problems
 
 

@@ -193,7 +193,7 @@ def test_a_cache_that_cannot_be_written_is_advice(monkeypatch, library, tmp_path
     monkeypatch.setenv("GGDR_CACHE", str(tmp_path / "file"))
     code, report, text = doctor(monkeypatch, checks=[])
     assert code == 0 and not report["ops"]["cache_writable"]
-    assert "Advice: the cache" in text and "set GGDR_CACHE" in text
+    assert "Advice: the cache" in text and "set GGDR_CACHE to a folder that can be written to" in text
 
 
 @pytest.mark.parametrize(("cuda", "message"), [(None, "this torch is for CPUs"), ("13.0", "torch sees no GPU")])

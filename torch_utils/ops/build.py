@@ -20,12 +20,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
-from ggdr.torch_utils.cache import cache_folder
+from ggdr.torch_utils.cache import cache_folder, private_temporary_folder
 from ggdr.torch_utils.ops.toolchain import BuildError, Toolchain, cpu_toolchain, cuda_toolchain
 from ggdr.torch_utils.process_lock import process_lock
 
@@ -36,6 +36,7 @@ SOURCE_FOLDER = Path(__file__).parent
 SOURCE_SUFFIX = {"cpu": ".cpp", "cuda": ".cu"}
 DURATION = {"cpu": "about half a minute", "cuda": "a minute or two"}
 DAY = 86400.0  # seconds
+CACHES = (cache_folder, private_temporary_folder)  # in the order in which they are tried
 
 logger = logging.getLogger(__name__)
 _override: str | None = None
@@ -144,8 +145,13 @@ def load_library(device_type: str) -> Path:
 
 
 def built_library(device_type: str) -> Path | None:
-    """The library of "cpu" or "cuda" in the cache, if it is there; BuildError where it could not be built either."""
-    return find_library(_library_folder(device_toolchain(device_type), device_sources(device_type)))
+    """The library of "cpu" or "cuda" in a cache, if it is there; BuildError where it could not be built either."""
+    name = f"{device_type}-{library_key(device_toolchain(device_type), device_sources(device_type))}"
+    for cache in CACHES:
+        with suppress(OSError, RuntimeError):
+            if (path := find_library(cache("ops") / name)) is not None:
+                return path
+    return None
 
 
 def device_toolchain(device_type: str) -> Toolchain:
@@ -195,26 +201,39 @@ def find_or_build(toolchain: Toolchain, sources: Sequence[Path]) -> Path:
     Raises:
         BuildError: it cannot be compiled or loaded.
     """
-    builds = f"builds the {toolchain.device_type.upper()} operations"
-    with ExitStack() as stack:
+    name = f"{toolchain.device_type}-{library_key(toolchain, sources)}"
+    unwritable: Exception | None = None
+    for cache in CACHES:
         try:
-            folder = _library_folder(toolchain, sources)
+            folder = cache("ops") / name
             if (path := _load_found(folder)) is not None:
                 return path
             folder.mkdir(parents=True, exist_ok=True)
-            failures, lock = folder / "failure.json", folder / "lock"
-            failed_before = _mtime(failures)
-            is_held = stack.enter_context(
-                process_lock(
-                    lock, lambda holder: _say(f"waiting for process {holder}, which {builds} ({lock} is locked)")
-                )
-            )
+            with open(folder / "lock", "a"):
+                pass
         except (OSError, RuntimeError) as error:
-            _say(f"cannot write to the cache of compiled operations ({error}); building for this process alone")
-            temporary = Path(tempfile.mkdtemp(prefix="ggdr-ops-"))
-            path = _load(_build(temporary, toolchain, sources), toolchain)
-            shutil.rmtree(temporary, ignore_errors=True)  # stays in memory; after a failure its log is left
-            return path
+            unwritable = unwritable or error
+            continue
+        if unwritable is not None:
+            _say(f"cannot write to the cache of compiled operations ({unwritable}); they are kept in {folder}")
+        return _find_or_build_in(folder, toolchain, sources)
+    raise BuildError(
+        toolchain.device_type,
+        f"cannot write to the cache of compiled operations: {unwritable}",
+        remedy="set GGDR_CACHE to a folder that can be written to",
+    )
+
+
+def _find_or_build_in(folder: Path, toolchain: Toolchain, sources: Sequence[Path]) -> Path:
+    """Of all processes that come here for one folder, one builds."""
+    builds = f"builds the {toolchain.device_type.upper()} operations"
+    failures, lock = folder / "failure.json", folder / "lock"
+    failed_before = _mtime(failures)
+
+    def wait(holder: str) -> None:
+        _say(f"waiting for process {holder}, which {builds} ({lock} is locked)")
+
+    with process_lock(lock, wait) as is_held:
         if (path := _load_found(folder)) is not None:
             return path
         if _mtime(failures) != failed_before:  # the process that was waited for failed; so would this one
@@ -226,10 +245,6 @@ def find_or_build(toolchain: Toolchain, sources: Sequence[Path]) -> Path:
             _write_failure(failures, error)
             raise
         return _load(path, toolchain)
-
-
-def _library_folder(toolchain: Toolchain, sources: Sequence[Path]) -> Path:
-    return cache_folder("ops") / f"{toolchain.device_type}-{library_key(toolchain, sources)}"
 
 
 def _build(folder: Path, toolchain: Toolchain, sources: Sequence[Path]) -> Path:

@@ -10,8 +10,10 @@ import fcntl
 import logging
 import os
 import platform
+import re
 import shutil
 import sys
+import tempfile
 import time
 
 import pytest
@@ -19,7 +21,7 @@ import torch
 
 from ggdr.scripts.errors import CliError
 from ggdr.scripts.options.parameters import prepare_ops
-from ggdr.torch_utils.cache import cache_folder
+from ggdr.torch_utils.cache import cache_folder, private_temporary_folder
 from ggdr.torch_utils.ops import build, toolchain
 from ggdr.torch_utils.ops.bias_act import bias_act
 from ggdr.torch_utils.ops.build import BuildError, find_library, find_or_build, set_ops, uses_native
@@ -29,6 +31,7 @@ from tests.conftest import python
 CPU = torch.device("cpu")
 BUILD = """
 import sys
+import tempfile
 from pathlib import Path
 from ggdr.torch_utils.ops.build import BuildError, find_or_build
 from ggdr.torch_utils.ops.toolchain import cpu_toolchain
@@ -189,13 +192,34 @@ def test_a_library_of_another_system_is_built_anew(source, compilations):
 
 
 @needs_cxx
-def test_without_a_writable_cache_each_process_builds_for_itself(source, monkeypatch, tmp_path, capfd):
+def test_without_a_writable_cache_libraries_are_kept_in_a_private_temporary_folder(
+    source, compilations, monkeypatch, tmp_path, capfd
+):
     (tmp_path / "file").touch()
     monkeypatch.setenv("GGDR_CACHE", str(tmp_path / "file"))
-    monkeypatch.setattr(build.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     path = find_or_build(cpu_toolchain(), [source])
-    assert "cannot write to the cache" in capfd.readouterr().err
-    assert tmp_path in path.parents and not path.parent.exists()
+    assert re.search(rf"cannot write to the cache .*/file/ops.*kept in {tmp_path}/ggdr-", capfd.readouterr().err)
+    assert private_temporary_folder("ops") in path.parents
+    assert find_or_build(cpu_toolchain(), [source]) == path and len(compilations()) == 1
+
+
+@needs_cxx
+@pytest.mark.parametrize("fault", ["others may write", "a link"])
+def test_a_temporary_folder_of_others_is_not_used(source, monkeypatch, tmp_path, fault):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GGDR_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = private_temporary_folder("ops").parent
+    if fault == "a link":
+        folder.rename(tmp_path / "elsewhere")
+        folder.symlink_to(tmp_path / "elsewhere")
+    else:
+        folder.chmod(0o777)
+    with pytest.raises(PermissionError, match="is not a folder of this user alone"):
+        private_temporary_folder("ops")
+    with pytest.raises(BuildError, match="cannot write to the cache.*set GGDR_CACHE"):
+        find_or_build(cpu_toolchain(), [source])
 
 
 @needs_cxx
