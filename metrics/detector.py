@@ -25,11 +25,12 @@ class Detector:
     """What the features of a metric are made with.
 
     Attributes:
-        name:    as in the list of detectors.
-        hash:    16 hex digits of its weights (of a function of the user's: of its source).
-        resize:  how images come to its size; for result lines.
-        extract: what `prepare` gives, [N, ..], to {"features": [N, D] float32, perhaps "logits": [N, K]}.
-        prepare: uint8 [N, 3, H, W] to the network's input, each image by itself.
+        name:     as in the list of detectors.
+        hash:     16 hex digits of its weights (of a function of the user's: of its source).
+        resize:   how images come to its size; for result lines.
+        extract:  what `prepare` gives, [N, ..], to {"features": [N, D] float32, perhaps "logits": [N, K]}.
+        prepare:  uint8 [N, 3, H, W] to the network's input, each image by itself.
+        min_size: pixels that both sides of an image must have.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Detector:
     resize: str
     extract: Callable[[Tensor], Mapping[str, Tensor]]
     prepare: Callable[[Tensor], Tensor] = as_they_are
+    min_size: int = 1
 
     def __call__(self, images_u8: Images) -> Mapping[str, Tensor]:
         """The features of images in their order, in float32 whatever the settings of a training around it."""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ggdr.metrics.detector import Detector, to_device
+from ggdr.metrics.detector import Detector, Images, to_device
 from ggdr.metrics.image_sets import ImageSource
 from ggdr.metrics.stats import FeatureStats
 from ggdr.torch_utils.data.dataset import random_state
@@ -105,7 +105,7 @@ def extract(
         By detector; on other ranks than 0 nothing is kept, and the dict is empty.
 
     Raises:
-        MetricError: features are not finite, or another process failed.
+        MetricError: an image is too small, features are not finite, or another process failed.
         WeightsError: a detector of the user's gives no features [N, D].
         DataError: an image cannot be read.
     """
@@ -129,7 +129,7 @@ def extract(
         for part, share in zip(parts, shares, strict=True):
             with together(group):
                 images_u8 = to_device(next(batches), device)
-                outs = {name: _finite(detector(images_u8), name) for name, (detector, _) in detectors.items()}
+                outs = {name: _features(detector, images_u8, name) for name, (detector, _) in detectors.items()}
             for name, (_, want) in detectors.items():
                 rows = group.gather_rows(outs[name]["features"][: len(share)], len(part))
                 if want.logits:
@@ -166,7 +166,14 @@ def is_chosen(numbers: np.ndarray, total: int | None, num: int) -> np.ndarray:
     return np.isin(numbers, chosen_numbers(total, num))
 
 
-def _finite(out: Mapping[str, Tensor], name: str) -> Mapping[str, Tensor]:
+def _features(detector: Detector, images_u8: Images, name: str) -> Mapping[str, Tensor]:
+    """What the detector gives, once it is known to make sense."""
+    sizes = [images_u8.shape[2:]] if isinstance(images_u8, Tensor) else [image.shape[1:] for image in images_u8]
+    height, width = min(sizes, key=min)
+    if min(height, width) < detector.min_size:
+        least = detector.min_size
+        raise MetricError(f"detector {name}: images must be at least {least}x{least}, got one of {width}x{height}")
+    out = detector(images_u8)
     if not torch.isfinite(out["features"]).all():
         raise MetricError(f"detector {name}: the features of some images are not finite")
     return out

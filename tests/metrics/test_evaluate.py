@@ -10,6 +10,7 @@ import click
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ggdr.metrics.custom import custom_features, state_hash
 from ggdr.metrics.detector import Detector
@@ -269,6 +270,13 @@ def test_what_cannot_be_computed_is_said(reals, fakes, names, change, message):
     options = {"reals": reals, "fakes": fakes, **change}
     with pytest.raises(MetricError, match=message):
         values(names, job(**options))
+
+
+def test_images_that_are_too_small_are_said(reals, tmp_path):
+    folder = write_images(tmp_path / "small", noise_images(9))
+    Image.new("RGB", (12, 4)).save(folder / "icon.png")
+    with pytest.raises(MetricError, match="detector offline: images must be at least 8x8, got one of 12x4"):
+        values("fd_offline0.01k_full", job(reals, FileImages(folder)))
 
 
 def test_too_few_reals_are_refused_before_any_work(fakes, tmp_path):
