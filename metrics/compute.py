@@ -147,7 +147,14 @@ def _inception_score(compared: Compared) -> Values:
     if shuffled:
         logits = logits[torch.from_numpy(np.random.RandomState(IS_SHUFFLE_SEED).permutation(len(logits)))]
     result = inception_score(logits, num_splits=NUM_IS_SPLITS)
-    return Values({"_mean": result.mean, "_std": result.std}, {"num_splits": NUM_IS_SPLITS, "shuffled": shuffled})
+    warnings = []
+    if not shuffled and compared.fake.total is not None:
+        warnings.append(
+            "splits are in the order of the files: of images sorted by class each has few classes, and a low score; "
+            "--mode torch-fidelity shuffles them"
+        )
+    choices = {"num_splits": NUM_IS_SPLITS, "shuffled": shuffled}
+    return Values({"_mean": result.mean, "_std": result.std}, choices, warnings)
 
 
 def _precision_recall(compared: Compared) -> Values:

@@ -12,11 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
+from ggdr.metrics.compute import Compared, compute
 from ggdr.metrics.custom import custom_features, state_hash
 from ggdr.metrics.detector import Detector
 from ggdr.metrics.detectors import DETECTORS, DetectorEntry, DetectorFiles, FileOption, named_after
 from ggdr.metrics.evaluate import Job, StoredReals, evaluate
-from ggdr.metrics.extract import FeatureRequest, MetricError, chosen_numbers, extract
+from ggdr.metrics.extract import Extracted, FeatureRequest, MetricError, chosen_numbers, extract
 from ggdr.metrics.feature_cache import FeatureCache
 from ggdr.metrics.fid import frechet_distance
 from ggdr.metrics.image_sets import FileImages, GeneratedImages, load_statistics, save_statistics
@@ -160,6 +161,14 @@ def test_logits_are_those_of_the_images_that_are_chosen(fakes):
     expected = expected.float().mean((2, 3))
     assert torch.equal(made.logits_of(20), expected) and torch.equal(made.features_of(20), expected)
     assert len(made.logits) == 30 and len(made.features) == 50 and made.stats.num == 60
+
+
+@pytest.mark.parametrize("total, mode, num", [(20, "clean", 1), (20, "torch-fidelity", 0), (None, "clean", 0)])
+def test_an_inception_score_of_files_in_their_order_is_warned_of(total, mode, num):
+    (spec,) = parse_metrics("is0.02k")
+    fake = Extracted(20, FeatureStats(3), logits=torch.eye(20, 5), total=total)
+    result = compute(Compared(spec, None, fake, None, None, MODES[mode], 0, CPU))
+    assert len(result.warnings) == num
 
 
 def test_images_of_different_sizes_are_judged_each_by_itself(reals, tmp_path):
