@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ggdr.metrics.extract import Extracted, MetricError, spread_mask
+from ggdr.metrics.extract import Extracted, MetricError, chosen_numbers
 from ggdr.metrics.fid import fid_infinity, frechet_distance
 from ggdr.metrics.inception_score import inception_score
 from ggdr.metrics.kid import kid
@@ -63,8 +63,11 @@ class Compared:
     device: torch.device
 
     def real_gaussian(self) -> Gaussian:
-        real = self.real if isinstance(self.real, Gaussian) else self.real.stats.gaussian(self.mode.ddof)
-        return self.on_device(real)
+        if not isinstance(self.real, Gaussian):
+            return self.on_device(self.real.stats.gaussian(self.mode.ddof))
+        # Stored ones are divided by N - 1; of an unknown N (0) they stay as they are.
+        mean, cov, num = self.on_device(self.real)
+        return Gaussian(mean, cov * (num - 1) / (num - self.mode.ddof) if num else cov, num)
 
     def fake_gaussian(self) -> Gaussian:
         return self.on_device(self.fake.stats_of(self.spec.num).gaussian(self.mode.ddof))
@@ -74,15 +77,15 @@ class Compared:
         return Gaussian(gaussian.mean.to(self.device), gaussian.cov.to(self.device), gaussian.num)
 
     def fake_rows(self) -> Tensor:
-        return self.fake.features[: self.spec.num].to(self.device)
+        return self.fake.features_of(self.spec.num).to(self.device)
 
     def real_rows(self) -> Tensor:
-        """Features of the reals; of more than the metric takes, the same random ones whatever else was kept."""
-        rows, most = self.real.features, self.spec.max_reals
-        if most is not None and len(rows) > most:
-            num = self.real.num
-            rows = rows[torch.from_numpy(spread_mask(num, most)[spread_mask(num, len(rows))])]
-        return rows.to(self.device)
+        """Features of the reals, of as many as the metric takes."""
+        return self.real.features_of(min(self.spec.max_reals or self.real.num, self.real.num)).to(self.device)
+
+    def fake_classes(self) -> np.ndarray:
+        """Of the fakes in `fake_rows`."""
+        return self.fake_labels[chosen_numbers(self.fake.total, self.spec.num)]
 
 
 def compute(compared: Compared) -> Values:
@@ -109,13 +112,18 @@ def _fid(compared: Compared) -> Values:
     if few:
         warnings.append(f"{' and '.join(few)} are too few for {len(real.mean)} dimensions: a covariance is singular")
     distance = frechet_distance(real.mean, real.cov, fake.mean, fake.cov)
-    return Values({"": distance}, {"num_reals": real.num, "cov_ddof": compared.mode.ddof}, warnings)
+    return Values({"": distance}, _gaussian_choices(compared, real), warnings)
 
 
 def _fid_infinity(compared: Compared) -> Values:
     real = compared.real_gaussian()
     result = fid_infinity(real, compared.fake_rows(), ddof=compared.mode.ddof, seed=compared.seed)
-    return Values({"": result.value}, {"num_reals": real.num, "cov_ddof": compared.mode.ddof})
+    return Values({"": result.value}, _gaussian_choices(compared, real))
+
+
+def _gaussian_choices(compared: Compared, real: Gaussian) -> dict[str, Any]:
+    """Stored statistics may not say of how many images they are."""
+    return ({"num_reals": real.num} if real.num else {}) | {"cov_ddof": compared.mode.ddof}
 
 
 def _kid(compared: Compared) -> Values:
@@ -134,12 +142,19 @@ def _mind(compared: Compared) -> Values:
 
 
 def _inception_score(compared: Compared) -> Values:
-    logits = compared.fake.logits[: compared.spec.num].to(compared.device)
+    logits = compared.fake.logits_of(compared.spec.num).to(compared.device)
     shuffled = compared.mode.name == "torch-fidelity"
     if shuffled:
         logits = logits[torch.from_numpy(np.random.RandomState(IS_SHUFFLE_SEED).permutation(len(logits)))]
     result = inception_score(logits, num_splits=NUM_IS_SPLITS)
-    return Values({"_mean": result.mean, "_std": result.std}, {"num_splits": NUM_IS_SPLITS, "shuffled": shuffled})
+    warnings = []
+    if not shuffled and compared.fake.total is not None:
+        warnings.append(
+            "splits are in the order of the files: of images sorted by class each has few classes, and a low score; "
+            "--mode torch-fidelity shuffles them"
+        )
+    choices = {"num_splits": NUM_IS_SPLITS, "shuffled": shuffled}
+    return Values({"_mean": result.mean, "_std": result.std}, choices, warnings)
 
 
 def _precision_recall(compared: Compared) -> Values:
@@ -160,15 +175,15 @@ def _neighbours(compared: Compared, real: Tensor) -> dict[str, Any]:
 
 def _intra_fid(compared: Compared) -> Values:
     """The mean over classes of the distance between a class' reals and its fakes."""
-    fake_labels = compared.fake_labels[: compared.spec.num]
     classes = np.unique(compared.real_labels).tolist()
     distances, smallest = {}, compared.spec.num
+    sets = (
+        ("reals", compared.real.features, compared.real_labels),
+        ("fakes", compared.fake_rows(), compared.fake_classes()),
+    )
     for k in classes:
         pair = []
-        for which, rows, labels in (
-            ("reals", compared.real.features, compared.real_labels),
-            ("fakes", compared.fake.features[: compared.spec.num], fake_labels),
-        ):
+        for which, rows, labels in sets:
             chosen = rows[torch.from_numpy(np.flatnonzero(labels == k))]
             smallest = min(smallest, len(chosen))
             if len(chosen) < 2:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,31 +12,66 @@ from torch import Tensor
 
 from ggdr.metrics.float32 import exact_float32
 
+Images = Tensor | list[Tensor]  # uint8 [N, 3, H, W]; or N of [3, H, W] where they differ in size
+
+
+def as_they_are(images_u8: Tensor) -> Tensor:
+    """Of a detector that takes images of any size."""
+    return images_u8
+
 
 @dataclass(frozen=True)
 class Detector:
     """What the features of a metric are made with.
 
     Attributes:
-        name:    as in the list of detectors.
-        hash:    16 hex digits of its weights (of a function of the user's: of its source).
-        resize:  how images come to its size; for result lines.
-        extract: uint8 [N, 3, H, W] to {"features": [N, D] float32, perhaps "logits": [N, K]}.
+        name:     as in the list of detectors.
+        hash:     16 hex digits of its weights (of a function of the user's: of its source).
+        resize:   how images come to its size; for result lines.
+        extract:  what `prepare` gives, [N, ..], to {"features": [N, D] float32, perhaps "logits": [N, K]}.
+        prepare:  uint8 [N, 3, H, W] to the network's input, each image by itself.
+        min_size: pixels that both sides of an image must have.
     """
 
     name: str
     hash: str
     resize: str
     extract: Callable[[Tensor], Mapping[str, Tensor]]
+    prepare: Callable[[Tensor], Tensor] = as_they_are
+    min_size: int = 1
 
-    def __call__(self, images_u8: Tensor) -> Mapping[str, Tensor]:
-        """The features of images uint8 [N, 3, H, W], in float32 whatever the settings of a training around it."""
-        with torch.inference_mode(), exact_float32(images_u8.device):
-            return self.extract(images_u8)
+    def __call__(self, images_u8: Images) -> Mapping[str, Tensor]:
+        """The features of images in their order, in float32 whatever the settings of a training around it."""
+        have_one_size = isinstance(images_u8, Tensor)
+        with torch.inference_mode(), exact_float32((images_u8 if have_one_size else images_u8[0]).device):
+            if have_one_size:
+                return self.extract(self.prepare(images_u8))
+            prepared: dict[int, Tensor] = {}
+            for members, batch in _by_shape(dict(enumerate(images_u8))):
+                prepared |= zip(members, self.prepare(batch), strict=True)
+            # The network sees as many at once as have one size by now.
+            parts = [(members, self.extract(batch)) for members, batch in _by_shape(prepared)]
+            order = torch.tensor([i for members, _ in parts for i in members]).argsort()
+            return {key: torch.cat([out[key] for _, out in parts])[order] for key in parts[0][1]}
 
     def describe(self) -> dict[str, str]:
         """What result lines and stored statistics say of it."""
         return {"detector": self.name, "detector_hash": self.hash, "resize": self.resize}
+
+
+def to_device(images_u8: Images, device: torch.device) -> Images:
+    """The images on a device."""
+    if isinstance(images_u8, Tensor):
+        return images_u8.to(device)
+    return [image.to(device) for image in images_u8]
+
+
+def _by_shape(tensors: Mapping[int, Tensor]) -> list[tuple[Sequence[int], Tensor]]:
+    """Tensors of one shape stacked, with their numbers; each shape once."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for number, tensor in tensors.items():
+        groups.setdefault(tuple(tensor.shape), []).append(number)
+    return [(members, torch.stack([tensors[i] for i in members])) for members in groups.values()]
 
 
 @dataclass(frozen=True)

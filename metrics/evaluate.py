@@ -30,7 +30,12 @@ PathLengths = Callable[[MetricSpec, Sequence[int], Callable[[Tensor, Tensor], Te
 
 @dataclass(frozen=True)
 class StoredReals:
-    """Mean and covariance of reals that somebody stored, in place of the images."""
+    """Mean and covariance of reals that somebody stored, in place of the images.
+
+    Attributes:
+        gaussian: its covariance is divided by N - 1; N may be 0: unknown.
+        about:    what the file says of itself; "path" is always there.
+    """
 
     gaussian: Gaussian
     about: dict[str, Any]
@@ -194,7 +199,7 @@ def real_features(specs: Sequence[MetricSpec], job: Job) -> dict[str, Extracted 
         found |= {name: entry for name, entry in loaded.items() if entry is not None}
     wants = {name: want for name, want in wants.items() if not job.group.any(name in found)}
     if wants:
-        made = _extract("reals", job.reals, job.reals.num, wants, job, spread=True)
+        made = _extract("reals", job.reals, job.reals.num, wants, job)
         for name, entry in made.items():
             job.cache.save(job.reals, job.detectors.get(name), entry)
         found |= made
@@ -216,7 +221,7 @@ def _fake_features(specs: Sequence[MetricSpec], job: Job) -> dict[str, Extracted
 
 
 def _extract(
-    what: str, source: ImageSource, num: int, wants: dict[str, FeatureRequest], job: Job, *, spread: bool = False
+    what: str, source: ImageSource, num: int, wants: dict[str, FeatureRequest], job: Job
 ) -> dict[str, Extracted]:
     return extract(
         source,
@@ -225,7 +230,6 @@ def _extract(
         batch=job.batch,
         device=job.detectors.device,
         group=job.group,
-        spread=spread,
         progress=job.progress,
         what=what,
     )
@@ -268,8 +272,13 @@ def _choices(spec: MetricSpec, job: Job) -> dict[str, Any]:
     choices: dict[str, Any] = {"mode": job.detectors.mode.name, "num_fakes": spec.num, "seed": job.seed}
     choices["quantisation"] = "none: paths are shorter than a grey level" if spec.kind == "ppl" else "uint8"
     if job.fakes is not None:
+        choices["reading"] = job.detectors.mode.reading
         choices["fakes"] = job.fakes.describe()
+        if spec.kind != "ppl" and job.fakes.num is not None and spec.num < job.fakes.num:
+            choices["fakes_chosen_from"] = job.fakes.num
     if spec.needs_reals:
+        if spec.max_reals is not None and spec.max_reals < job.reals.num:
+            choices["reals_chosen_from"] = job.reals.num
         choices["reals"] = job.reals.about if isinstance(job.reals, StoredReals) else job.reals.describe()
         if not isinstance(job.reals, StoredReals):
             choices["reals"]["sha256"] = (job.reals.fingerprint() or "")[:16]

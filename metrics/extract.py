@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ggdr.metrics.detector import Detector
+from ggdr.metrics.detector import Detector, Images, to_device
 from ggdr.metrics.image_sets import ImageSource
 from ggdr.metrics.stats import FeatureStats
 from ggdr.torch_utils.data.dataset import random_state
@@ -48,24 +48,38 @@ class Extracted:
     Attributes:
         num:      images.
         stats:    of all of them.
-        features: [keep, D] float32 on the CPU, in the images' order (the first ones, or spread over all of them);
-            None if none were wanted.
-        logits:   [.., K] float32 on the CPU, or None.
+        features: [keep, D] float32 on the CPU, of those that `chosen_numbers` names; None if none were wanted.
+        logits:   [.., K] float32 on the CPU, likewise.
+        total:    images of the source that they are chosen from; None where it makes as many as are asked for.
     """
 
     num: int
     stats: FeatureStats
     features: Tensor | None = None
     logits: Tensor | None = None
+    total: int | None = None
 
     def stats_of(self, num: int) -> FeatureStats:
-        """The statistics of the first `num` images."""
+        """The statistics of `num` images."""
         if num == self.num:
             return self.stats
-        assert self.features is not None and len(self.features) >= num
         stats = FeatureStats(self.features.shape[1])
-        stats.update(self.features[:num])
+        stats.update(self.features_of(num))
         return stats
+
+    def features_of(self, num: int) -> Tensor:
+        """Those of `num` images, the same ones whatever else was kept."""
+        return self._rows(self.features, num)
+
+    def logits_of(self, num: int) -> Tensor:
+        """Those of `num` images."""
+        return self._rows(self.logits, num)
+
+    def _rows(self, kept: Tensor | None, num: int) -> Tensor:
+        assert kept is not None and len(kept) >= num
+        if len(kept) == num:
+            return kept
+        return kept[torch.from_numpy(is_chosen(chosen_numbers(self.total, len(kept)), self.total, num))]
 
 
 def extract(
@@ -76,34 +90,34 @@ def extract(
     batch: int,
     device: torch.device,
     group: ProcessGroup,
-    spread: bool = False,
     progress: Progress | None = None,
     what: str = "images",
 ) -> dict[str, Extracted]:
-    """Features of the first `num` images by every detector, each image made or read once.
+    """Features of `num` images by every detector, each image made or read once.
 
     Several processes share each batch; the result does not depend on their number, nor on the batch size beyond
     what the detector's own sums do.
 
     Args:
-        batch:  images at once in one process.
-        spread: keep features of random images, always the same ones, where not all are wanted: folders are often
-            sorted by what is on the images. Else of the first ones.
+        batch: images at once in one process; fewer are taken where the source says so.
 
     Returns:
         By detector; on other ranks than 0 nothing is kept, and the dict is empty.
 
     Raises:
-        MetricError: features are not finite, or another process failed.
+        MetricError: an image is too small, features are not finite, or another process failed.
         WeightsError: a detector of the user's gives no features [N, D].
         DataError: an image cannot be read.
     """
-    numbers = np.arange(num)
-    is_kept = {
-        name: torch.from_numpy(spread_mask(num, want.keep) if spread else numbers < want.keep)
-        for name, (_, want) in detectors.items()
-    }
-    parts = [numbers[i : i + batch * group.world] for i in range(0, num, batch * group.world)]
+    numbers = chosen_numbers(source.num, num)
+
+    def keeps(most: int) -> Tensor:
+        return torch.from_numpy(is_chosen(numbers, source.num, most))
+
+    keeps_row = {name: keeps(want.keep) for name, (_, want) in detectors.items()}
+    keeps_logits = {name: keeps(want.logits) for name, (_, want) in detectors.items()}
+    step = min(batch, source.most_batch or batch) * group.world
+    parts = [numbers[i : i + step] for i in range(0, num, step)]
     # A last part may leave a process without an image: it takes one for nothing.
     shares = [part[group.rank :: group.world] for part in parts]
     mine = [share if len(share) else part[:1] for part, share in zip(parts, shares, strict=True)]
@@ -114,8 +128,8 @@ def extract(
     with closing(source.batches(mine)) as batches:
         for part, share in zip(parts, shares, strict=True):
             with together(group):
-                images_u8 = next(batches).to(device)
-                outs = {name: _finite(detector(images_u8), name) for name, (detector, _) in detectors.items()}
+                images_u8 = to_device(next(batches), device)
+                outs = {name: _features(detector, images_u8, name) for name, (detector, _) in detectors.items()}
             for name, (_, want) in detectors.items():
                 rows = group.gather_rows(outs[name]["features"][: len(share)], len(part))
                 if want.logits:
@@ -123,12 +137,12 @@ def extract(
                 if not group.is_main:
                     continue
                 if name not in kept:
-                    kept[name] = Extracted(num, FeatureStats(rows.shape[1]))
+                    kept[name] = Extracted(num, FeatureStats(rows.shape[1]), total=source.num)
                 kept[name].stats.update(rows)
                 if want.keep:
-                    features[name].append(rows.float().cpu()[is_kept[name][done : done + len(part)]])
-                if done < want.logits:
-                    logits[name].append(logit_rows[: want.logits - done].float().cpu())
+                    features[name].append(rows.float().cpu()[keeps_row[name][done : done + len(part)]])
+                if want.logits:
+                    logits[name].append(logit_rows.float().cpu()[keeps_logits[name][done : done + len(part)]])
             done += len(part)
             if progress is not None and group.is_main:
                 progress(what, done, num)
@@ -138,14 +152,28 @@ def extract(
     return kept
 
 
-def spread_mask(num: int, keep: int) -> np.ndarray:
-    """[num] bool: `keep` random numbers, always the same ones; those of a smaller `keep` are among them."""
-    mask = np.zeros(num, dtype=bool)
-    mask[random_state(0).permutation(num)[:keep]] = True
-    return mask
+def chosen_numbers(total: int | None, num: int) -> np.ndarray:
+    """The numbers of `num` images, ascending; those of a smaller `num` are among them.
+
+    Of `total` images they are random, always the same ones: folders are often sorted by what is on the images. A
+    source that makes as many as are asked for (None) is not sorted: the first ones.
+    """
+    return np.arange(num) if total is None else np.sort(random_state(0).permutation(total)[:num])
 
 
-def _finite(out: Mapping[str, Tensor], name: str) -> Mapping[str, Tensor]:
+def is_chosen(numbers: np.ndarray, total: int | None, num: int) -> np.ndarray:
+    """[n] bool: which of these numbers are among `num` chosen ones."""
+    return np.isin(numbers, chosen_numbers(total, num))
+
+
+def _features(detector: Detector, images_u8: Images, name: str) -> Mapping[str, Tensor]:
+    """What the detector gives, once it is known to make sense."""
+    sizes = [images_u8.shape[2:]] if isinstance(images_u8, Tensor) else [image.shape[1:] for image in images_u8]
+    height, width = min(sizes, key=min)
+    if min(height, width) < detector.min_size:
+        least = detector.min_size
+        raise MetricError(f"detector {name}: images must be at least {least}x{least}, got one of {width}x{height}")
+    out = detector(images_u8)
     if not torch.isfinite(out["features"]).all():
         raise MetricError(f"detector {name}: the features of some images are not finite")
     return out

@@ -47,7 +47,8 @@ class FeatureCache:
                 kept = shape[0]
                 if kept < min(want.keep, stats.num):
                     return None
-                return Extracted(stats.num, stats, file.get_tensor("features") if want.keep else None)
+                features = file.get_tensor("features") if want.keep else None
+                return Extracted(stats.num, stats, features, total=stats.num)
         except (OSError, LookupError, ValueError, OverflowError, RuntimeError, safetensors.SafetensorError):
             return None  # missing, or damaged: made again
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ggdr.metrics.detector import Images
 from ggdr.metrics.stats import FeatureStats
 from ggdr.torch_utils.data.image_files import Container, DataError, digest
 from ggdr.torch_utils.data.labels import LabelTable, read_labels
@@ -25,21 +26,25 @@ from ggdr.torch_utils.data.workers import cpu_count, map_in_order
 from ggdr.torch_utils.untrusted.npz import Npz, NpzError, open_npz
 
 NUM_WITHOUT_WORKERS = 4000  # fewer images are decoded sooner than worker processes start
+NUM_EXAMINED = 256  # images whose size is read on opening
+USUAL_PIXELS = 2**26  # of a batch at most, as far as these sizes tell
 
 
 class ImageSource(Protocol):
     """Numbered images.
 
     Attributes:
-        num:    how many there are; None: as many as are asked for.
-        labels: [num] int64 class of each, or None.
+        num:        how many there are; None: as many as are asked for.
+        labels:     [num] int64 class of each, or None.
+        most_batch: as many at once fit memory; None: no bound.
     """
 
     num: int | None
     labels: np.ndarray | None
+    most_batch: int | None
 
-    def batches(self, numbers: Iterable[np.ndarray]) -> Iterator[Tensor]:
-        """For each array of image numbers uint8 [n, 3, H, W], on any device."""
+    def batches(self, numbers: Iterable[np.ndarray]) -> Iterator[Images]:
+        """For each array of image numbers the images, on any device."""
         ...
 
     def describe(self) -> dict[str, Any]:
@@ -52,27 +57,40 @@ class ImageSource(Protocol):
 
 
 class FileImages:
-    """The images of a folder or zip, of any one size and any 8-bit kind, as RGB.
+    """The images of a folder or zip, of any sizes and kinds, as RGB.
 
     Args:
-        path:    folder or zip.
-        mirror:  append the x-flip of each image.
-        workers: processes that decode; None: up to 4 where there are many images.
+        path:      folder or zip.
+        mirror:    append the x-flip of each image.
+        workers:   processes that decode; None: up to 4 where there are many images.
+        as_stored: read as other tools do (see RGBDecoder).
 
     Raises:
-        DataError: there are none, or the first cannot be read.
+        DataError: there are none, or one of those that are examined cannot be read.
     """
 
-    def __init__(self, path: str | os.PathLike, *, mirror: bool = False, workers: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        *,
+        mirror: bool = False,
+        workers: int | None = None,
+        as_stored: bool = False,
+    ) -> None:
         self.container = Container(path)
         self.names = self.container.image_names()
         self.mirror = mirror
         self.num = len(self.names) * (2 if mirror else 1)
-        size, _ = self.container.header(self.names[0])
-        self.size = size
-        self.decoder = RGBDecoder(self.container, size, self.names[0])
+        self.decoder = RGBDecoder(self.container, as_stored)
+        examined = np.linspace(0, len(self.names) - 1, min(len(self.names), NUM_EXAMINED)).astype(int)
+        self.sizes = sorted({self._size(self.names[i]) for i in examined})
+        self.most_batch = max(1, USUAL_PIXELS // max(width * height for width, height in self.sizes))
         many = len(self.names) > NUM_WITHOUT_WORKERS
         self.workers = (min(4, max(1, cpu_count() - 1)) if many else 0) if workers is None else workers
+
+    def _size(self, name: str) -> tuple[int, int]:
+        """(width, height) as the decoder gives it."""
+        return self.container.header(name)[0] if self.decoder.as_stored else self.container.size(name)
 
     @cached_property
     def label_table(self) -> LabelTable | None:
@@ -85,46 +103,58 @@ class FileImages:
             return None
         return np.tile(table.values, 2 if self.mirror else 1)
 
-    def batches(self, numbers: Iterable[np.ndarray]) -> Iterator[Tensor]:
+    def batches(self, numbers: Iterable[np.ndarray]) -> Iterator[Images]:
         arrays = list(numbers)
         names = [[self.names[i % len(self.names)] for i in array] for array in arrays]
         decoded = map_in_order(self.decoder, names, self.workers) if self.workers else map(self.decoder, names)
         try:
             for array, images in zip(arrays, decoded, strict=True):
-                flips = array >= len(self.names)
-                images[flips] = images[flips, :, :, ::-1]
-                yield torch.from_numpy(images)
+                for i in np.flatnonzero(array >= len(self.names)):
+                    images[i] = images[i][:, :, ::-1].copy()
+                yield torch.from_numpy(images) if isinstance(images, np.ndarray) else [*map(torch.tensor, images)]
         finally:
             if self.workers:
                 decoded.close()
 
     def describe(self) -> dict[str, Any]:
-        return {"path": str(self.container.path), "size": list(self.size), "flips": self.mirror}
+        size = list(self.sizes[0]) if len(self.sizes) == 1 else " to ".join(f"{w}x{h}" for w, h in self._extremes())
+        return {"path": str(self.container.path), "size": size, "flips": self.mirror}
+
+    def _extremes(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """The size of fewest pixels and that of most."""
+        by_area = sorted(self.sizes, key=lambda size: size[0] * size[1])
+        return by_area[0], by_area[-1]
 
     @cached_property
     def _fingerprint(self) -> str:
-        return hashlib.sha256(f"{digest(self.container, self.names)} mirror={self.mirror}".encode()).hexdigest()
+        about = f"{digest(self.container, self.names)} mirror={self.mirror} as_stored={self.decoder.as_stored}"
+        return hashlib.sha256(about.encode()).hexdigest()
 
     def fingerprint(self) -> str:
         return self._fingerprint
 
 
 class ArrayImages:
-    """The images of an .npz file: uint8 [N, H, W, 3] (or 1 channel) under `images`, or as its only array.
+    """The images of an .npz file: uint8 [N, H, W, C] of 1, 3 or 4 channels under `images`, or as its only array.
+
+    Args:
+        as_stored: leave transparency out, in place of laying it over white.
 
     Raises:
         DataError: it holds no such array.
     """
 
-    def __init__(self, path: str | os.PathLike) -> None:
-        self.path = Path(path)
+    most_batch = None
+
+    def __init__(self, path: str | os.PathLike, *, as_stored: bool = False) -> None:
+        self.path, self.as_stored = Path(path), as_stored
         with _arrays(self.path) as file:
             names = [name for name in ("images", "arr_0") if name in file] or file.names[:1]
             images = file[names[0]] if names else np.zeros(0)
             labels = file["labels"] if "labels" in file else None
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or not len(images):
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3, 4) or not len(images):
             raise DataError(
-                f"{self.path}: expected images uint8 [N, H, W, 3] or [N, H, W, 1], "
+                f"{self.path}: expected images uint8 [N, H, W, C] of 1, 3 or 4 channels, "
                 f"got {images.dtype} {list(images.shape)}"
             )
         self.images = images
@@ -134,7 +164,7 @@ class ArrayImages:
 
     def batches(self, numbers: Iterable[np.ndarray]) -> Iterator[Tensor]:
         for array in numbers:
-            yield take_rgb(torch.from_numpy(self.images[array]).permute(0, 3, 1, 2))
+            yield to_rgb(torch.from_numpy(self.images[array]).permute(0, 3, 1, 2), as_stored=self.as_stored)
 
     def describe(self) -> dict[str, Any]:
         height, width = self.images.shape[1:3]
@@ -142,7 +172,8 @@ class ArrayImages:
 
     @cached_property
     def _fingerprint(self) -> str:
-        return hashlib.sha256(str(self.images.shape).encode() + self.images.tobytes()).hexdigest()
+        about = f"{self.images.shape} as_stored={self.as_stored}"
+        return hashlib.sha256(about.encode() + self.images.tobytes()).hexdigest()
 
     def fingerprint(self) -> str:
         return self._fingerprint
@@ -152,12 +183,13 @@ class GeneratedImages:
     """A generator's images, by number; as many as are asked for.
 
     Args:
-        draw:   image numbers to images uint8 [n, C, H, W].
-        labels: class of each number, or None.
-        about:  what a result line says of the generator.
+        draw:      image numbers to images uint8 [n, C, H, W].
+        labels:    class of each number, or None.
+        about:     what a result line says of the generator.
+        as_stored: leave transparency out, in place of laying it over white.
     """
 
-    num = None
+    num = most_batch = None
 
     def __init__(
         self,
@@ -165,12 +197,13 @@ class GeneratedImages:
         *,
         labels: np.ndarray | None = None,
         about: dict[str, Any] | None = None,
+        as_stored: bool = False,
     ) -> None:
-        self.draw, self.labels, self.about = draw, labels, about or {}
+        self.draw, self.labels, self.about, self.as_stored = draw, labels, about or {}, as_stored
 
     def batches(self, numbers: Iterable[np.ndarray]) -> Iterator[Tensor]:
         for array in numbers:
-            yield take_rgb(self.draw([int(i) for i in array]))
+            yield to_rgb(self.draw([int(i) for i in array]), as_stored=self.as_stored)
 
     def describe(self) -> dict[str, Any]:
         return dict(self.about)
@@ -179,13 +212,26 @@ class GeneratedImages:
         return None
 
 
-def take_rgb(images_u8: Tensor) -> Tensor:
-    """uint8 [N, 1, 3 or 4, H, W] as [N, 3, H, W]: grey is repeated, transparency left out."""
-    return images_u8.expand(-1, 3, -1, -1) if images_u8.shape[1] == 1 else images_u8[:, :3]
+def to_rgb(images_u8: Tensor, *, as_stored: bool = False) -> Tensor:
+    """uint8 [N, 1, 3 or 4, H, W] as [N, 3, H, W]: grey is repeated, transparency laid over white or left out."""
+    if images_u8.shape[1] == 1:
+        return images_u8.expand(-1, 3, -1, -1)
+    if images_u8.shape[1] == 3 or as_stored:
+        return images_u8[:, :3]
+    # To the nearest level, with Pillow's rounding: files of these images give the same.
+    colours, alpha = images_u8[:, :3].int(), images_u8[:, 3:].int()
+    scaled = (colours * alpha + 255 * (255 - alpha) + 128) << 7
+    return ((scaled >> 8) + scaled >> 15).to(torch.uint8)
+
+
+def over_white(img: Tensor) -> Tensor:
+    """Images [N, 4, H, W] float in [-1, 1], laid over white: [N, 3, H, W]."""
+    opacity = (img[:, 3:].clamp(-1, 1) + 1) / 2
+    return img[:, :3] * opacity + (1 - opacity)
 
 
 def open_images(
-    path: str | os.PathLike, *, mirror: bool = False, workers: int | None = None
+    path: str | os.PathLike, *, mirror: bool = False, workers: int | None = None, as_stored: bool = False
 ) -> FileImages | ArrayImages:
     """Images of a folder, a zip, or an .npz file.
 
@@ -195,8 +241,8 @@ def open_images(
     if Path(path).suffix == ".npz":
         if mirror:
             raise DataError(f"{path}: flips of an .npz file are not made; give a folder or zip")
-        return ArrayImages(path)
-    return FileImages(path, mirror=mirror, workers=workers)
+        return ArrayImages(path, as_stored=as_stored)
+    return FileImages(path, mirror=mirror, workers=workers, as_stored=as_stored)
 
 
 def is_statistics(path: str | os.PathLike) -> bool:
@@ -225,6 +271,8 @@ def save_statistics(path: str | os.PathLike, stats: FeatureStats, about: str) ->
 def load_statistics(path: str | os.PathLike) -> tuple[Tensor, Tensor, int | None, str]:
     """Mean [D], covariance [D, D] (both float64), N (None if the file does not say), and what it says it is.
 
+    The covariance is as stored: divided by N - 1 by `save_statistics` and by most tools.
+
     Raises:
         DataError: shapes do not fit, or numbers are not finite.
     """
@@ -234,8 +282,8 @@ def load_statistics(path: str | os.PathLike) -> tuple[Tensor, Tensor, int | None
         counts = file["num"] if "num" in file else None
         about = str(file["about"]) if "about" in file else ""
     num = None if counts is None else int(counts) if counts.shape == () and counts.dtype.kind in "iu" else -1
-    if num is not None and not 0 < num < 2**53:
-        raise DataError(f"{path}: expected a number of images in num")
+    if num is not None and not 1 < num < 2**53:
+        raise DataError(f"{path}: expected a number of images in num, at least 2")
     if mu.dtype.kind not in "iuf" or sigma.dtype.kind not in "iuf":
         raise DataError(f"{path}: expected mu and sigma of real numbers, got {mu.dtype} and {sigma.dtype}")
     mu, sigma = mu.astype(np.float64), sigma.astype(np.float64)

@@ -308,9 +308,9 @@ def load_detector(files: DetectorFiles) -> Detector:
     path, sha256 = find_hashed(INCEPTION_FILE, files.path("inception"))
     net = load_inception(path, files.device)
 
-    def extract(images_u8: Tensor) -> Mapping[str, Tensor]:
-        out = net(prepare(images_u8, files.mode))
+    def extract(x: Tensor) -> Mapping[str, Tensor]:
+        out = net(x)
         return {"features": out.pool, "logits": out.logits}
 
     resize = f"{files.mode.resize} to {INPUT_SIZE}x{INPUT_SIZE}, {files.mode.normalise}"
-    return Detector("inception", sha256[:16], resize, extract)
+    return Detector("inception", sha256[:16], resize, extract, lambda images_u8: prepare(images_u8, files.mode))

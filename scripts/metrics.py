@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ggdr.scripts.errors import CliError, first_process_speaks, metric_errors
+from ggdr.scripts.errors import CliError, first_process_speaks, metric_errors, os_error_text
 from ggdr.scripts.options.detectors import detector_options, given_files
 from ggdr.scripts.options.network import SNAPSHOT_FILE
 from ggdr.scripts.options.parameters import (
@@ -61,7 +61,7 @@ Examples:
     "--metrics",
     "names",
     metavar="LIST",
-    required=True,
+    show_default="fid50k_full where Inception's weights are at hand, else fd_lite5k_full, else fd_offline5k_full",
     help="Names such as fid50k_full, kid50k_full, is50k, pr50k3_full, dc50k5_full, ppl2_wend, intra_fid50k_full, "
     "fidinf50k_full; without downloads fd_lite50k_full, mind_lite50k_full, pr_lite50k3_full; with --detector "
     "fd_custom50k_full and so on. Separated by commas.",
@@ -130,27 +130,40 @@ def main(**command: Any) -> None:
     from ggdr.metrics.names import parse_metrics
 
     try:
-        specs = parse_metrics(command["names"])
+        named = None if command["names"] is None else parse_metrics(command["names"])
     except ValueError as error:
         raise bad_parameter(str(error), "--metrics") from error
-    if command["num_fakes"] is not None:
-        specs = list(dict.fromkeys(spec.with_num(command["num_fakes"]) for spec in specs))
-    _check_sources(command, specs)
+    _check_sources(command, named)
     group = join_processes(command["device"])
     with first_process_speaks(), metric_errors():
+        specs = _default_specs(command, group) if named is None else named
+        if command["num_fakes"] is not None:
+            specs = list(dict.fromkeys(spec.with_num(command["num_fakes"]) for spec in specs))
+        folder = _check_folders(command, specs, group)
         prepare_ops(command["ops"], group.device)
         results = _measure(command, specs, group)
-        _store_and_print(results, command, is_main=group.is_main)
+        _store_and_print(results, command, folder)
     group.leave()
 
 
-def _check_sources(command: dict[str, Any], specs: list[MetricSpec]) -> None:
+def _default_specs(command: dict[str, Any], group: ProcessGroup) -> list[MetricSpec]:
+    """The metric of this machine; says which and why."""
+    from ggdr.scripts.measuring.default_metric import default_metric
+
+    spec, reason = default_metric(given_files(command), command["reals"], command["fakes"])
+    if group.is_main:
+        click.echo(f"no --metrics given: {spec.name}, since {reason}", err=True)
+    return [spec]
+
+
+def _check_sources(command: dict[str, Any], specs: list[MetricSpec] | None) -> None:
     """UsageError unless there is one source of fakes, and reals where they are needed."""
     if command["network"] and command["fakes"]:
         raise click.UsageError("--network and --fakes: expected one of them, got both")
     if command["fakes"] is None and command["network"] is None and command["save_stats"] is None:
         raise click.UsageError("Missing option '--network' or '--fakes': the images to judge.")
-    if command["reals"] is None and (command["save_stats"] or any(spec.needs_reals for spec in specs)):
+    needs_reals = specs is None or command["save_stats"] or any(spec.needs_reals for spec in specs)
+    if command["reals"] is None and needs_reals:
         raise click.UsageError("Missing option '--reals' (or '--data'): the real images to compare with.")
 
 
@@ -183,14 +196,45 @@ def _measure(command: dict[str, Any], specs: list[MetricSpec], group: ProcessGro
             raise CliError(f"--batch: {command['batch_size']} images at once do not fit the GPU's memory") from error
 
 
-def _store_and_print(results: list[MetricResult], command: dict[str, Any], *, is_main: bool) -> None:
-    """Lines of metric-NAME.jsonl first: a pipe that ends early must not cost them."""
-    from ggdr.scripts.measuring.results import describe_result, results_folder, store_results
+def _check_folders(command: dict[str, Any], specs: list[MetricSpec], group: ProcessGroup) -> Path | None:
+    """Where results go; None: they are printed only.
 
-    folder, network = results_folder(command["outdir"], command["network"]), command["network"]
+    Raises:
+        OSError: --outdir or the folder of --save-stats cannot be written to, which would be a pity afterwards.
+    """
+    from ggdr.metrics.extract import together
+    from ggdr.scripts.measuring.results import check_appendable, results_folder
+    from ggdr.torch_utils.atomic_write import check_writable
+
+    folder = results_folder(command["outdir"], command["network"])
+    with together(group):
+        if group.is_main and command["save_stats"] is not None:
+            check_writable(command["save_stats"].parent)
+        if group.is_main and folder is not None:
+            try:
+                check_appendable(folder, specs)
+            except OSError as error:
+                if command["outdir"] is not None:
+                    raise
+                click.echo(f"{os_error_text(error)}: results are printed only; --outdir DIR keeps them", err=True)
+                folder = None
+    return folder
+
+
+def _store_and_print(results: list[MetricResult], command: dict[str, Any], folder: Path | None) -> None:
+    """Neither a pipe that ends early nor a full disk may cost results."""
+    from ggdr.scripts.measuring.results import describe_result, store_results
+    from ggdr.torch_utils.checkpoint import SnapshotError
+
+    failure = None
     if folder is not None and results:
-        store_results(folder, results, network)
+        try:
+            store_results(folder, results, command["network"])
+        except (OSError, SnapshotError) as error:
+            failure = error
     for result in results:
         click.echo(json.dumps(result.to_json()) if command["as_json"] else describe_result(result))
-    if folder is not None and is_main and not command["as_json"]:
+    if failure is not None:
+        raise failure
+    if folder is not None and results and not command["as_json"]:
         click.echo(f"appended to {folder}/metric-*.jsonl")

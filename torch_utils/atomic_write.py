@@ -35,6 +35,15 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
     _sync_folder(path.parent)
 
 
+def check_writable(folder: Path) -> None:
+    """Raises OSError, which names the folder, unless files can be made in it; for before long work."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(folder)) from error
+
+
 def _umask() -> int:
     """The process' umask; reading it means setting it for a moment."""
     mask = os.umask(0o022)

@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ggdr.torch_utils.atomic_write import atomic_write
+from ggdr.torch_utils.line_file import LineFile, named_write_error
 from ggdr.torch_utils.timing.memory import memory_gib
 from ggdr.torch_utils.untrusted.json_text import is_finite, parse_json
 from ggdr.torch_utils.untrusted.text import printable
@@ -75,8 +76,8 @@ class RunLog:
         self._has_bar = self._console.is_terminal and not self._console.is_dumb_terminal
         self._prints = is_main
         self._live: Live | None = None
-        self._log: _LineFile | None = None
-        self._stats: _LineFile | None = None
+        self._log: LineFile | None = None
+        self._stats: LineFile | None = None
         self._events: SummaryWriter | None = None
         self._events_wanted = self._run_dir is not None
         self._purge_step = start_nimg + 1 if start_nimg > 0 else None
@@ -89,8 +90,8 @@ class RunLog:
 
         if self._run_dir is not None:
             self._run_dir.mkdir(parents=True, exist_ok=True)
-            self._log = _LineFile(self._run_dir / "log.txt")
-            self._stats = _LineFile(self._run_dir / STATS_FILE)
+            self._log = LineFile(self._run_dir / "log.txt")
+            self._stats = LineFile(self._run_dir / STATS_FILE)
 
     def __enter__(self) -> RunLog:
         return self
@@ -136,7 +137,7 @@ class RunLog:
         self._stats.close()
         with atomic_write(path) as file:
             file.write(b"".join(kept))
-        self._stats = _LineFile(path)
+        self._stats = LineFile(path)
 
     def info(self, msg: str) -> None:
         """Write a message to log.txt (each line with date and time) and to the terminal."""
@@ -279,7 +280,7 @@ class RunLog:
             yield
         except OSError as err:
             folder, self._events = self._run_dir, None
-            raise _named(err, f"{folder}/events.out.tfevents.*") from err
+            raise named_write_error(err, f"{folder}/events.out.tfevents.*") from err
 
     @contextlib.contextmanager
     def _output(self) -> Iterator[None]:
@@ -365,36 +366,3 @@ def _stats_lines(path: Path) -> Iterator[tuple[bytes, dict]]:
             shown = text if len(text) <= 60 else text[:57] + "..."
             raise ValueError(f"{path}, line {number}: expected a JSON object with 'nimg', got {printable(shown)!r}")
         yield line, record
-
-
-def _named(err: OSError, name: str) -> OSError:
-    """The same error, naming the file."""
-    return OSError(err.errno, f"cannot write the log ({err.strerror or err})", name)
-
-
-class _LineFile:
-    """Appends lines, each whole or not at all, to a file that may end in half a line (which is cut off)."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file = open(path, "a+b", buffering=0)
-        if path.is_file():
-            self._file.seek(0)
-            data = self._file.read()
-            if not data.endswith(b"\n"):
-                self._file.truncate(data.rfind(b"\n") + 1)
-
-    def write(self, text: str) -> None:
-        """Append `text` and a line end."""
-        size = os.fstat(self._file.fileno()).st_size
-        data = memoryview(text.encode() + b"\n")
-        try:
-            while data:  # a disk about to be full takes a part
-                data = data[self._file.write(data) :]
-        except OSError as err:
-            with contextlib.suppress(OSError):  # a device, not a file
-                self._file.truncate(size)
-            raise _named(err, str(self.path)) from err
-
-    def close(self) -> None:
-        self._file.close()

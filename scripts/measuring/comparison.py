@@ -52,17 +52,18 @@ def open_comparison(
         MetricError: labels of reals and network differ in kind.
     """
     real_images = fake_images = measure_paths = None
+    reading = {"as_stored": detectors.mode.as_stored}
     if reals is not None:
-        real_images = open_reals(reals, mirror=mirror, workers=workers)
+        real_images = open_reals(reals, mirror=mirror, workers=workers, **reading)
     if network is not None:
-        how = {"seed": seed, "psi": psi, "noise_mode": noise_mode}
+        how = {"seed": seed, "psi": psi, "noise_mode": noise_mode, **reading}
         generator = SnapshotGenerator(network, group.device, labels=find_labels(real_images), **how)
         fake_images, measure_paths = generator.images(max(spec.num for spec in specs)), generator.measure_paths
     elif fakes is not None:
-        fake_images = open_images(fakes, workers=workers)
-    warnings = comparison_warnings(real_images, fake_images)
+        fake_images = open_images(fakes, workers=workers, **reading)
+    warnings = comparison_warnings(real_images, fake_images, detectors.mode)
     if psi != 1:
-        warnings += (f"fakes are truncated (psi {psi:g}); published figures are not",)
+        warnings.append(f"fakes are truncated (psi {psi:g}); published figures are not")
     return Job(
         detectors,
         reals=real_images,
@@ -72,5 +73,5 @@ def open_comparison(
         group=group,
         batch=batch_size,
         seed=seed,
-        warnings=warnings,
+        warnings=tuple(warnings),
     )

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +15,47 @@ from ggdr.metrics.extract import MetricError
 from ggdr.metrics.image_sets import save_statistics
 from ggdr.metrics.names import MetricSpec
 from ggdr.scripts.training.run_folder import RunFolder
+from ggdr.torch_utils.atomic_write import check_writable
 from ggdr.torch_utils.checkpoint import load_snapshot
+from ggdr.torch_utils.line_file import append_line
 
 
 def append_results(folder: Path, results: Sequence[MetricResult], about: dict[str, Any]) -> None:
     """One line more in each metric-NAME.jsonl; raises OSError if the folder cannot be written to."""
     for result in results:
-        with open(folder / f"metric-{result.name}.jsonl", "a") as file:
-            file.write(json.dumps({**result.to_json(), **about}) + "\n")
+        append_line(_results_file(folder, result.name), json.dumps({**result.to_json(), **about}))
+
+
+def check_appendable(folder: Path, specs: Sequence[MetricSpec]) -> None:
+    """Makes the folder; raises OSError where `append_results` would."""
+    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder)
+    for path in (_results_file(folder, spec.name) for spec in specs):
+        if path.exists():
+            open(path, "ab").close()
+
+
+def _results_file(folder: Path, name: str) -> Path:
+    return folder / f"metric-{name}.jsonl"
 
 
 def describe_result(result: MetricResult) -> str:
     """A result as lines for people."""
     c = result.choices
     lines = [f"{name:<28} {value:.5g}" for name, value in result.values.items()]
-    with_reals = f", {c['num_reals']} reals" if "num_reals" in c else ""
+    images = [_count(c, which) for which in ("fakes", "reals") if f"num_{which}" in c]
     ddof = "" if "cov_ddof" not in c else f", covariance / {'N' if c['cov_ddof'] == 0 else 'N - 1'}"
-    how = f"mode {c['mode']}: {c.get('resize', 'LPIPS')}, {c['quantisation']}{ddof}"
-    lines.append(f"  {c['num_fakes']} fakes{with_reals}; {how}; {c['detector']} {c['detector_hash']}")
+    reading = f"files {c['reading']}, " if "reading" in c else ""
+    how = f"mode {c['mode']}: {reading}{c.get('resize', 'LPIPS')}, {c['quantisation']}{ddof}"
+    lines.append(f"  {', '.join(images)}; {how}; {c['detector']} {c['detector_hash']}")
     lines += [f"  warning: {warning}" for warning in result.warnings]
     return "\n".join(lines)
+
+
+def _count(choices: Mapping[str, Any], which: str) -> str:
+    """How many fakes or reals were compared, and whether there are more."""
+    chosen_from = choices.get(f"{which}_chosen_from")
+    return f"{choices[f'num_{which}']} {which}" + ("" if chosen_from is None else f" (at random from {chosen_from})")
 
 
 def results_folder(outdir: Path | None, network: Path | None) -> Path | None:
@@ -48,13 +69,13 @@ def store_results(folder: Path, results: Sequence[MetricResult], network: Path |
     """Results of a snapshot, or of images of no network, with how long it was trained and with the time of now.
 
     Raises:
-        OSError: the folder cannot be made or written to.
+        OSError: the folder cannot be written to.
+        SnapshotError: the snapshot is not there any more.
     """
     about: dict[str, Any] = {"time": round(time.time(), 3)}
     nimg = None if network is None else load_snapshot(network).nimg
     if nimg is not None:
         about |= {"nimg": nimg, "kimg": nimg / 1000}
-    folder.mkdir(parents=True, exist_ok=True)
     append_results(folder, results, about)
 
 
@@ -75,6 +96,6 @@ def save_real_statistics(path: Path, specs: Sequence[MetricSpec], job: Job) -> i
     if features is None:
         return None
     detector = job.detectors.get(names[0])
-    about = {"detector": detector.name, "detector_hash": detector.hash, "resize": detector.resize}
-    save_statistics(path, features.stats, json.dumps(about | job.reals.describe()))
+    about = detector.describe() | {"reading": job.detectors.mode.reading} | job.reals.describe()
+    save_statistics(path, features.stats, json.dumps(about))
     return features.num

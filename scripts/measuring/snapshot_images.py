@@ -15,9 +15,7 @@ import torch
 from torch import Tensor
 
 from ggdr.metrics.extract import MetricError
-from ggdr.metrics.image_sets import (
-    GeneratedImages,
-)
+from ggdr.metrics.image_sets import GeneratedImages, over_white
 from ggdr.metrics.names import MetricSpec
 from ggdr.metrics.ppl import perceptual_path_lengths
 from ggdr.stylegan2 import Generator, load_generator
@@ -28,7 +26,6 @@ from ggdr.torch_utils.pictures.images import to_u8
 
 SEED_STRIDE = 2**20  # fake number i of metric seed s is seed s * SEED_STRIDE + i of `ggdr generate`
 MAX_SEED = 2**32 // SEED_STRIDE - 1  # torch's CPU generators tell 2^32 seeds apart
-JPEG_SUFFIXES = (".jpg", ".jpeg")
 
 
 class SnapshotGenerator:
@@ -39,6 +36,8 @@ class SnapshotGenerator:
             equally often.
         seed:   of the fakes, 0 to MAX_SEED.
         psi:    truncation.
+        as_stored: leave the images' transparency out, as tools do that read them from files; else it is laid over
+            white.
 
     Raises:
         SnapshotError: no snapshot, or one that cannot be read.
@@ -54,8 +53,10 @@ class SnapshotGenerator:
         seed: int = 0,
         psi: float = 1.0,
         noise_mode: str = "random",
+        as_stored: bool = False,
     ) -> None:
         self.path, self.device, self.seed, self.psi, self.noise_mode = Path(path), device, seed, psi, noise_mode
+        self.as_stored = as_stored
         self.G: Generator = load_generator(path, device)
         if self.G.c_dim and labels is not None and labels.c_dim != self.G.c_dim:
             raise MetricError(f"{path} has labels of {self.G.c_dim} numbers, those of the reals have {labels.c_dim}")
@@ -72,7 +73,9 @@ class SnapshotGenerator:
         """Its first `num` images."""
         labels = self.labels(num)
         classes = labels if self.G.c_dim and labels.ndim == 1 else None
-        return GeneratedImages(lambda numbers: self._draw(numbers, labels), labels=classes, about=self.about())
+        return GeneratedImages(
+            lambda numbers: self._draw(numbers, labels), labels=classes, about=self.about(), as_stored=self.as_stored
+        )
 
     def measure_paths(self, spec: MetricSpec, numbers: Sequence[int], distance: Callable[..., Tensor]) -> Tensor:
         """Lengths [n] float64 of the paths of these numbers."""
@@ -85,7 +88,8 @@ class SnapshotGenerator:
             return self.G.mapping(z, c, truncation_psi=self.psi)
 
         def synthesis(ws: Tensor) -> Tensor:
-            return self.G.synthesis(ws, noise_mode="const")[:, :3]
+            img = self.G.synthesis(ws, noise_mode="const")
+            return over_white(img) if img.shape[1] == 4 and not self.as_stored else img[:, :3]
 
         with torch.inference_mode():
             ends = [x.to(self.device) for x in (z0, z1, t if spec.sampling == "full" else torch.zeros_like(t), c)]

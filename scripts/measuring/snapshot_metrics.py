@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -31,6 +30,7 @@ from ggdr.torch_utils.data.labels import LabelTable
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.downloads import WeightsError
 from ggdr.torch_utils.runlog import RunLog
+from ggdr.torch_utils.untrusted.json_text import is_finite, parse_json
 
 BEST_FILE = "network-best.safetensors"
 MODE = "stylegan"
@@ -89,11 +89,12 @@ class SnapshotMetrics:
         load_detectors(self.specs, self.job.detectors, group)
 
     def forget_after(self, nimg: int) -> None:
-        """Drops results beyond the state that a resumed run goes on from: they come again."""
+        """Drops results beyond the state that a resumed run goes on from: they come again; and damaged lines."""
         for path in self.folder.glob("metric-*.jsonl") if self.group.is_main else ():
-            kept = [line for line in path.read_text().splitlines(keepends=True) if _nimg(line) <= nimg]
-            with atomic_write(path) as file:
-                file.write("".join(kept).encode())
+            if path.is_file():
+                kept = [line for line in path.read_bytes().splitlines(keepends=True) if _nimg(line) <= nimg]
+                with atomic_write(path) as file:
+                    file.write(b"".join(kept))
 
     def __call__(self, snapshot: Path, nimg: int, log: RunLog) -> None:
         """Computes all metrics of one snapshot; to be called on every process."""
@@ -108,12 +109,15 @@ class SnapshotMetrics:
             return
         seconds = time.monotonic() - start
         about = {"snapshot": snapshot.name, "nimg": nimg, "kimg": nimg / 1000, "time": round(time.time(), 3)}
-        append_results(self.folder, results, about)
-        is_best = self._keep_best(snapshot, nimg, results[0])
         values = {name: value for result in results for name, value in result.values.items()}
         log.scalars(nimg, {f"metric/{name}": value for name, value in values.items()} | {"time/metrics_sec": seconds})
         shown = ", ".join(f"{name} {value:.5g}" for name, value in values.items())
-        log.info(f"{shown}{' (the best so far)' if is_best else ''} in {seconds:.1f} s")
+        try:
+            append_results(self.folder, results, about)
+            note = " (the best so far)" if self._keep_best(snapshot, nimg, results[0]) else ""
+        except (OSError, SnapshotError) as error:
+            note = f" (not kept: {error}; training goes on)"
+        log.info(f"{shown}{note} in {seconds:.1f} s")
 
     def _evaluate(self, snapshot: Path) -> list[MetricResult]:
         made = self.open_images(snapshot, self.group.device, self.reals.label_table)
@@ -135,9 +139,10 @@ class SnapshotMetrics:
         return True
 
 
-def _nimg(line: str) -> float:
-    """The images of one line of metric-NAME.jsonl; of a damaged one, more than any."""
+def _nimg(line: bytes) -> float:
+    """The images of one line of metric-NAME.jsonl; of a damaged one more than any, of images of no run none."""
     try:
-        return float(json.loads(line)["nimg"])
-    except (ValueError, KeyError, TypeError):
+        nimg = parse_json(line).get("nimg", 0)
+    except (ValueError, AttributeError):
         return math.inf
+    return nimg if line.endswith(b"\n") and is_finite(nimg) else math.inf

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ggdr.metrics.lite import find_lite
+from ggdr.metrics.defaults import quick_judge
 from ggdr.metrics.names import parse_metrics
 from ggdr.scripts.errors import CliError, nearest
 from ggdr.scripts.options.network import parse_seeds
@@ -27,8 +27,8 @@ from ggdr.torch_utils.untrusted.text import printable
 SAME_DATA = ("data", "cond", "mirror", "subset")  # options in which variants may not differ
 KEYS = ("command", "options", "seeds", "variants", "metrics")  # of a study's YAML
 MAX_SEEDS, MAX_SEED = 1000, 2**32 - 2
-LITE_METRICS = "fd_lite5k_full,kd_lite5k_full,mind_lite5k_full"
-OFFLINE_METRICS = "fd_offline5k_full"
+# By the judge that is at hand.
+DEFAULT_METRICS = {"lite": "fd_lite5k_full,kd_lite5k_full,mind_lite5k_full", "offline": "fd_offline5k_full"}
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._+-]{0,58}[A-Za-z0-9])?")  # a folder on any system
 _FILES = ("study.json", "compare.html", "compare.md")  # beside the folders of variants
 
@@ -215,8 +215,9 @@ def combine(stored: Study | None, asked: Request) -> Study:
             raise CliError("no variants: give a STUDY.yaml, or --variant NAME=OPTIONS once for each")
         if asked.seeds is None:
             raise CliError("no seeds: give --seeds, as 0-2")
-        default = LITE_METRICS if find_lite() is not None else OFFLINE_METRICS
-        metrics = parse_metric_list(default, "") if asked.metrics is None else asked.metrics
+        metrics = asked.metrics
+        if metrics is None:
+            metrics = parse_metric_list(DEFAULT_METRICS[quick_judge()], "")
         study = Study(asked.command or "train", asked.options or {}, asked.variants, asked.seeds, metrics)
     else:
         _refuse_others(stored, asked)

@@ -170,11 +170,23 @@ def test_images_are_not_decoded_before_their_size_is_known_to_fit(tmp_path, monk
     index = dataset.names.index("301.png")
     with pytest.raises(DataError, match="301.png: is 8192x8192"):
         dataset.images_u8([index])
-    with pytest.raises(DataError, match="301.png: is 8192x8192"):
-        next(FileImages(path).batches([np.array([index])]))
     assert (8192, 8192) not in decoded
     dataset.images_u8([0])
     assert decoded
+
+
+def test_large_images_of_metrics_are_not_decoded_all_at_once(tmp_path, monkeypatch):
+    """A folder of photographs may hold images of any size, but memory has an end."""
+    from PIL import PngImagePlugin
+
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", lambda self: None)
+    huge = png_of_size(8192, 8192)
+    path = write_zip(tmp_path / "d.zip", {f"{i:03d}.png": huge for i in range(6)})
+    source = FileImages(path)
+    assert source.most_batch == 1
+    monkeypatch.setattr(source.decoder.__class__, "_rgb", lambda self, img, where: RGB[0])
+    with pytest.raises(DataError, match=r"004.png: 5 images up to this one have .* give a --batch below 6"):
+        next(source.batches([np.arange(6)]))
 
 
 def test_postscript_under_another_name_starts_no_program(tmp_path, monkeypatch):

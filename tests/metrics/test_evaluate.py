@@ -10,26 +10,24 @@ import click
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from ggdr.metrics.compute import Compared, compute
 from ggdr.metrics.custom import custom_features, state_hash
+from ggdr.metrics.detector import Detector
 from ggdr.metrics.detectors import DETECTORS, DetectorEntry, DetectorFiles, FileOption, named_after
 from ggdr.metrics.evaluate import Job, StoredReals, evaluate
-from ggdr.metrics.extract import MetricError
+from ggdr.metrics.extract import Extracted, FeatureRequest, MetricError, chosen_numbers, extract
 from ggdr.metrics.feature_cache import FeatureCache
 from ggdr.metrics.fid import frechet_distance
-from ggdr.metrics.image_sets import (
-    ArrayImages,
-    FileImages,
-    GeneratedImages,
-    load_statistics,
-    open_images,
-    save_statistics,
-)
+from ggdr.metrics.image_sets import FileImages, GeneratedImages, load_statistics, save_statistics
 from ggdr.metrics.names import MAX_REALS, parse_metrics
 from ggdr.metrics.resize import MODES
 from ggdr.metrics.stats import FeatureStats, Gaussian
+from ggdr.scripts.measuring.real_images import comparison_warnings, open_reals
+from ggdr.scripts.measuring.results import describe_result
 from ggdr.scripts.options.detectors import detector_options, given_files
-from ggdr.torch_utils.data.image_files import DataError
+from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.downloads import WeightsError
 from tests.metric_cases import DETECTOR, noise_images, thumbnails, write_images
 
@@ -125,11 +123,63 @@ def test_order_of_images_does_not_matter(reals, tmp_path):
     assert values(names, job(reals, forward)) == pytest.approx(values(names, job(reals, backward)), rel=1e-9)
 
 
-def test_fewer_fakes_for_one_metric_are_the_first_ones(reals, fakes):
-    alone = values("fd_custom0.04k_full", job(reals, fakes))
-    both = values("fd_custom0.04k_full,fd_custom0.08k_full", job(reals, fakes))
-    assert both["fd_custom0.04k_full"] == pytest.approx(alone["fd_custom0.04k_full"], rel=1e-9)
-    assert both["fd_custom0.08k_full"] != both["fd_custom0.04k_full"]
+def test_fewer_fakes_than_there_are_come_from_all_over_the_folder(reals, tmp_path):
+    # As a folder of classes is sorted: dark images, then bright ones.
+    images = noise_images(80, seed=1)
+    images[:40] //= 2
+    folder = FileImages(write_images(tmp_path / "sorted", images, labels=np.arange(80) // 40))
+    (result,) = evaluate(parse_metrics("fd_custom0.04k_full"), job(reals, folder))
+    numbers = chosen_numbers(80, 40)
+    assert 10 < (numbers < 40).sum() < 30
+    a, b = gaussian(noise_images(90), 0), gaussian(images[numbers], 0)
+    assert result.value == pytest.approx(frechet_distance(a.mean, a.cov, b.mean, b.cov))
+    assert result.choices["num_fakes"] == 40 and result.choices["fakes_chosen_from"] == 80
+    assert "40 fakes (at random from 80), 90 reals" in describe_result(result)
+
+
+def test_fewer_fakes_are_the_same_ones_beside_metrics_of_more(reals, fakes):
+    alone = values("fd_custom0.04k_full,kd_custom0.04k_full,intra_fd_custom0.04k_full", job(reals, fakes))
+    beside = values(
+        "fd_custom0.04k_full,kd_custom0.04k_full,intra_fd_custom0.04k_full,pr_custom0.06k_full,fd_custom0.08k_full",
+        job(reals, fakes),
+    )
+    assert {name: beside[name] for name in alone} == pytest.approx(alone, rel=1e-9)
+    assert beside["fd_custom0.08k_full"] != beside["fd_custom0.04k_full"]
+
+
+def test_logits_are_those_of_the_images_that_are_chosen(fakes):
+    def extract_numbers(images_u8):
+        rows = images_u8.float().mean((2, 3))
+        return {"features": rows, "logits": rows}
+
+    detector = Detector("numbers", "0", "none", extract_numbers)
+    made = extract(
+        fakes, {"numbers": (detector, FeatureRequest(keep=50, logits=30))}, num=60, batch=7, device=CPU,
+        group=ProcessGroup(),
+    )["numbers"]  # fmt: skip
+    (expected,) = fakes.batches([chosen_numbers(80, 20)])
+    expected = expected.float().mean((2, 3))
+    assert torch.equal(made.logits_of(20), expected) and torch.equal(made.features_of(20), expected)
+    assert len(made.logits) == 30 and len(made.features) == 50 and made.stats.num == 60
+
+
+@pytest.mark.parametrize("total, mode, num", [(20, "clean", 1), (20, "torch-fidelity", 0), (None, "clean", 0)])
+def test_an_inception_score_of_files_in_their_order_is_warned_of(total, mode, num):
+    (spec,) = parse_metrics("is0.02k")
+    fake = Extracted(20, FeatureStats(3), logits=torch.eye(20, 5), total=total)
+    result = compute(Compared(spec, None, fake, None, None, MODES[mode], 0, CPU))
+    assert len(result.warnings) == num
+
+
+def test_images_of_different_sizes_are_judged_each_by_itself(reals, tmp_path):
+    images = noise_images(40, seed=1)
+    folder = write_images(tmp_path / "mixed", images[:20])
+    others = write_images(tmp_path / "others", images[20:].repeat(2, axis=1).repeat(3, axis=2))
+    for i, path in enumerate(sorted(others.iterdir())):
+        path.rename(folder / f"img{i:05d}b.png")  # between the others
+    same = FileImages(write_images(tmp_path / "same", images))
+    names = "fd_custom0.04k_full,pr_custom0.04k3_full"  # of mean colours, which enlarging keeps
+    assert values(names, job(reals, FileImages(folder))) == pytest.approx(values(names, job(reals, same)), rel=1e-6)
 
 
 def test_reals_that_stand_for_all_are_the_same_beside_other_detectors(tmp_path, fakes, monkeypatch):
@@ -179,6 +229,29 @@ def test_stored_statistics_take_the_place_of_images(reals, fakes, tmp_path):
         values("kd_custom0.08k_full", job(stored, fakes))
 
 
+@pytest.mark.parametrize("mode", list(MODES))
+def test_stored_statistics_give_what_the_images_do_in_every_mode(reals, fakes, tmp_path, mode):
+    stats = FeatureStats(12)
+    stats.update(features(noise_images(90)))
+    save_statistics(tmp_path / "stats.npz", stats, "{}")
+    stored = open_reals(tmp_path / "stats.npz", mirror=False, workers=0, as_stored=False)
+    for name in ("fd_custom0.08k_full", "fdinf_custom0.08k_full"):
+        expected = values(name, job(reals, fakes, mode=mode))
+        assert values(name, job(stored, fakes, mode=mode)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_statistics_of_an_unknown_number_of_images_stay_as_they_are(fakes, tmp_path):
+    a, b = gaussian(noise_images(90), 1), gaussian(noise_images(80, seed=1, shift=10), 0)
+    np.savez(tmp_path / "foreign.npz", mu=a.mean.numpy(), sigma=a.cov.numpy())
+    stored = open_reals(tmp_path / "foreign.npz", mirror=False, workers=0, as_stored=False)
+    (result,) = evaluate(parse_metrics("fd_custom0.08k_full"), job(stored, fakes))
+    assert result.value == pytest.approx(frechet_distance(a.mean, a.cov, b.mean, b.cov))
+    assert "num_reals" not in result.choices and "reals" not in describe_result(result).splitlines()[1]
+    warnings = comparison_warnings(stored, fakes, MODES["stylegan"])
+    assert any("does not say of how many images N" in warning for warning in warnings)
+    assert not any("how many" in warning for warning in comparison_warnings(stored, fakes, MODES["clean"]))
+
+
 def test_a_generator_makes_as_many_images_as_asked(reals):
     drawn = []
     images = torch.from_numpy(noise_images(100, seed=1)).permute(0, 3, 1, 2)
@@ -206,6 +279,13 @@ def test_what_cannot_be_computed_is_said(reals, fakes, names, change, message):
     options = {"reals": reals, "fakes": fakes, **change}
     with pytest.raises(MetricError, match=message):
         values(names, job(**options))
+
+
+def test_images_that_are_too_small_are_said(reals, tmp_path):
+    folder = write_images(tmp_path / "small", noise_images(9))
+    Image.new("RGB", (12, 4)).save(folder / "icon.png")
+    with pytest.raises(MetricError, match="detector offline: images must be at least 8x8, got one of 12x4"):
+        values("fd_offline0.01k_full", job(reals, FileImages(folder)))
 
 
 def test_too_few_reals_are_refused_before_any_work(fakes, tmp_path):
@@ -281,66 +361,6 @@ def test_a_networks_hash_is_that_of_its_weights():
     before = state_hash(net)
     net.running_mean[1] = 1
     assert state_hash(net) != before and len(before) == 16
-
-
-# Images of anyone's.
-
-
-@pytest.mark.parametrize("channels", [1, 3, 4])
-def test_files_of_any_kind_are_read_as_rgb(tmp_path, channels):
-    images = noise_images(3, channels=channels, res=9)[:, :, :7]
-    source = FileImages(write_images(tmp_path / "images", images))
-    (batch,) = source.batches([np.arange(3)])
-    expected = np.repeat(images, 3, axis=3) if channels == 1 else images[..., :3]
-    assert np.array_equal(batch.permute(0, 2, 3, 1).numpy(), expected)
-    assert source.describe()["size"] == [7, 9]
-
-
-def test_flips_follow_the_images(tmp_path):
-    images = noise_images(3)
-    source = FileImages(write_images(tmp_path / "images.zip", images), mirror=True)
-    (batch,) = source.batches([np.array([1, 4])])
-    assert source.num == 6
-    assert np.array_equal(batch[1].numpy(), batch[0].numpy()[:, :, ::-1])
-    assert source.fingerprint() != FileImages(tmp_path / "images.zip").fingerprint()
-
-
-def test_arrays_of_generate_and_of_others_are_read(tmp_path):
-    images = noise_images(5)
-    np.savez(tmp_path / "ours.npz", images=images, seeds=np.arange(5))
-    np.savez(tmp_path / "theirs.npz", images)
-    for name in ("ours.npz", "theirs.npz"):
-        (batch,) = open_images(tmp_path / name).batches([np.array([3])])
-        assert np.array_equal(batch[0].permute(1, 2, 0).numpy(), images[3])
-    np.savez(tmp_path / "floats.npz", images / 255.0)
-    with pytest.raises(DataError, match=r"floats.npz: expected images uint8 .* got float64 \[5, 16, 16, 3\]"):
-        ArrayImages(tmp_path / "floats.npz")
-    (tmp_path / "broken.npz").write_bytes(b"PK")
-    with pytest.raises(DataError, match="broken.npz: no .npz file"):
-        open_images(tmp_path / "broken.npz")
-
-
-def test_bad_images_are_named(tmp_path):
-    folder = write_images(tmp_path / "mixed", noise_images(3))
-    write_images(tmp_path / "other", noise_images(1, res=8))
-    (tmp_path / "other" / "img00000.png").rename(folder / "img00001.png")
-    with pytest.raises(DataError, match=r"img00001.png: is 8x8, expected 16x16 as img00000.png; .* ggdr dataset"):
-        list(FileImages(folder).batches([np.arange(3)]))
-    (folder / "img00001.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
-    with pytest.raises(DataError, match="img00001.png: cannot be decoded"):
-        list(FileImages(folder).batches([np.arange(3)]))
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="empty: no images in this folder"):
-        FileImages(tmp_path / "empty")
-
-
-def test_statistics_that_do_not_fit_are_refused(tmp_path):
-    np.savez(tmp_path / "a.npz", mu=np.zeros(3), sigma=np.eye(4))
-    with pytest.raises(DataError, match=r"expected mu \[D\] and sigma \[D, D\], got \[3\] and \[4, 4\]"):
-        load_statistics(tmp_path / "a.npz")
-    np.savez(tmp_path / "b.npz", mu=np.full(3, np.nan), sigma=np.eye(3))
-    with pytest.raises(DataError, match="not finite"):
-        load_statistics(tmp_path / "b.npz")
 
 
 def test_a_seed_chooses_the_subsets_of_kid(reals, fakes):

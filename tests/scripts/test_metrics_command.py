@@ -118,10 +118,75 @@ def test_stored_statistics_replace_the_reals(reals, tmp_path):
     assert "custom" in other and "offline" in other
 
 
+def test_statistics_give_the_same_distance_in_each_mode(reals, tmp_path):
+    fakes = write_images(tmp_path / "fakes", noise_images(30, seed=1, res=8))
+    stats, names = tmp_path / "stats.npz", "fd_custom0.03k_full"
+    ggdr_metrics("--reals", reals, "--metrics", names, "--save-stats", stats)
+    images = ["--fakes", fakes, "--metrics", names, "--json", "--mode"]
+    for mode in ("stylegan", "clean"):
+        stored = ggdr_metrics("--reals", stats, *images, mode)
+        assert results(stored) == pytest.approx(results(ggdr_metrics("--reals", reals, *images, mode)), rel=1e-9)
+        # The file was made in another mode, whose way of reading files matters to some images.
+        assert ("turned by EXIF or transparent" in stored) == (mode == "clean")
+
+
 def test_misleading_comparisons_are_pointed_out(reals, tmp_path):
     fakes = write_images(tmp_path / "fakes", noise_images(30, seed=1, res=16), suffix=".jpg")
     output = ggdr_metrics("--fakes", fakes, "--reals", reals, "--metrics", "fd_custom0.03k_full")
     assert "differ in size (8x8 and 16x16)" in output and "only the fakes are JPEG" in output
+    write_images(fakes / "more", noise_images(4, res=8), suffix=".jpg")
+    output = ggdr_metrics("--fakes", fakes, "--reals", reals, "--metrics", "fd_custom0.03k_full", "--mode", "clean")
+    assert "the fakes differ in size among themselves (8x8 to 16x16)" in output
+    assert "30 fakes (at random from 34), 40 reals; mode clean: files as stored, without alpha" in output
+
+
+# Where results go.
+
+
+def test_a_half_written_line_takes_no_result_with_it(network, reals, tmp_path):
+    out = tmp_path / "out"
+    args = ["--network", network, "--data", reals, "--metrics", "fd_custom0.03k_full", "--outdir", out]
+    ggdr_metrics(*args)
+    path = out / "metric-fd_custom0.03k_full.jsonl"
+    path.write_bytes(path.read_bytes() + path.read_bytes()[:-20])  # what a kill or a full disk leaves
+    ggdr_metrics(*args)
+    first, second = lines(out, "fd_custom0.03k_full")
+    assert first["results"] == second["results"]
+    assert len(read_metrics(out)) == 1
+
+
+def in_run(network: Path, tmp_path: Path) -> Path:
+    """The network in a run folder whose results cannot be added to, whoever runs the test."""
+    (tmp_path / "training_options.json").write_text("{}")
+    (tmp_path / "metric-fd_custom0.03k_full.jsonl").mkdir()
+    return network
+
+
+def test_results_of_a_run_that_cannot_be_written_to_are_printed(network, reals, tmp_path):
+    args = ["--network", in_run(network, tmp_path), "--data", reals, "--metrics", "fd_custom0.03k_full"]
+    output = ggdr_metrics(*args)
+    assert "metric-fd_custom0.03k_full.jsonl: Is a directory: results are printed only; --outdir DIR" in output
+    assert "30 fakes, 40 reals" in output and "appended" not in output
+
+
+@pytest.mark.parametrize("option, value", [("--outdir", "{folder}"), ("--save-stats", "{folder}/none/stats.npz")])
+def test_folders_that_cannot_be_written_to_are_refused_before_any_work(
+    network, reals, tmp_path, monkeypatch, option, value
+):  # fmt: skip
+    monkeypatch.setattr("ggdr.scripts.metrics._measure", None)
+    args = ["--network", in_run(network, tmp_path), "--data", reals, "--metrics", "fd_custom0.03k_full"]
+    output = ggdr_metrics(*args, option, value.format(folder=tmp_path), code=2)
+    assert ("none: No such file" if option == "--save-stats" else "jsonl: Is a directory") in output
+
+
+def test_a_disk_that_is_full_in_the_end_costs_no_value(network, reals, tmp_path, monkeypatch):
+    def fail(path, text):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("ggdr.scripts.measuring.results.append_line", fail)
+    args = ["--network", network, "--data", reals, "--metrics", "fd_custom0.03k_full", "--outdir", tmp_path / "out"]
+    output = ggdr_metrics(*args, code=2)
+    assert output.startswith("fd_custom0.03k_full ") and "No space left on device" in output
 
 
 @pytest.mark.parametrize(
@@ -251,9 +316,11 @@ def test_resuming_measures_what_was_lost_again_and_nothing_twice(dataset_zip, tm
     train(dataset_zip, run, *METRICS, "--kimg", 0.064)
     with open(run / "metric-fd_offline0.1k_full.jsonl", "a") as file:
         file.write('{"metric": "fd_offline0.1k_full", "results": {"fd_offline0.1k_full": 1}, "nimg": 96}\n{"metr')
+    (run / "metric-x.jsonl").write_bytes(b'\xff\n{"metric": "fd_offline1k_full", "results": {}}\n')
     train(dataset_zip, run, "--resume", "latest", "--kimg", 0.096)
     assert [line["nimg"] for line in lines(run, "fd_offline0.1k_full")] == [32, 64, 96]
     assert lines(run, "fd_offline0.1k_full")[2]["results"]["fd_offline0.1k_full"] != 1
+    assert len(lines(run, "x")) == 1  # of images of no run, and no damaged line
 
 
 def test_a_metric_that_fails_does_not_end_the_training(dataset_zip, tmp_path, monkeypatch):
@@ -263,6 +330,13 @@ def test_a_metric_that_fails_does_not_end_the_training(dataset_zip, tmp_path, mo
     monkeypatch.setattr("ggdr.scripts.measuring.snapshot_metrics.evaluate", fail)
     output = train(dataset_zip, tmp_path / "run", *METRICS, "--kimg", 0.064)
     assert output.count("training goes on") == 2 and "No space left" in output and "done: 0.1 kimg" in output
+
+
+def test_results_that_cannot_be_kept_are_in_the_log_and_training_goes_on(dataset_zip, tmp_path):
+    (tmp_path / "run" / "metric-fd_offline0.1k_full.jsonl").mkdir(parents=True)
+    output = train(dataset_zip, tmp_path / "run", *METRICS, "--kimg", 0.032)
+    assert "Is a directory" in output and "training goes on" in output and "done: 0.0 kimg" in output
+    assert "metric/fd_offline0.1k_full" in read_stats(tmp_path / "run")[-1]
 
 
 def test_unusable_metrics_are_refused_before_training(dataset_zip, tmp_path):

@@ -65,7 +65,7 @@ def test_an_option_of_a_variant_comes_before_that_of_every_run(tmp_path):
     [(None, ("fd_offline5k_full",)), ("lite.pth", ("fd_lite5k_full", "kd_lite5k_full", "mind_lite5k_full"))],
 )
 def test_metrics_are_by_default_the_best_that_need_no_download(tmp_path, monkeypatch, weights, expected):
-    monkeypatch.setattr("ggdr.scripts.studies.definition.find_lite", lambda: weights)
+    monkeypatch.setattr("ggdr.metrics.defaults.find_lite", lambda: weights)
     typed = replace(read_words(["--data", "d"], ["a="]), seeds=(0,))
     assert combine(None, typed).metrics == expected
     assert combine(None, replace(typed, metrics=())).metrics == ()

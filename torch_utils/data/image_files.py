@@ -17,11 +17,13 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from PIL import Image, UnidentifiedImageError
 
 from ggdr.torch_utils.untrusted.text import printable
+
+T = TypeVar("T")
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -35,6 +37,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_LYING = [_UPRIGHT[number] for number in (5, 6, 7, 8)]  # those that swap width and height
 
 # What Pillow may try. Others of its formats start programs (Ghostscript for PostScript), whatever a file is called.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -141,14 +144,25 @@ class Container:
         return data if signature == b"PK\3\4" and zlib.crc32(data) == info.CRC else None
 
     def header(self, name: str) -> tuple[tuple[int, int], str]:
-        """((width, height), Pillow mode) of one image, without reading its pixels.
+        """((width, height) as stored, Pillow mode) of one image, without reading its pixels; raises as `size`."""
+        return self._look(name, lambda img: (img.size, img.mode))
+
+    def size(self, name: str) -> tuple[int, int]:
+        """(width, height) of one image as its EXIF orientation turns it, without reading its pixels.
 
         Raises:
             DataError: no known image format, or damaged.
         """
+        # Pillow turns TIFF by itself, and says so at once.
+        return self._look(
+            name, lambda img: img.size[::-1] if img.format != "TIFF" and _turn(img) in _LYING else img.size
+        )
+
+    def _look(self, name: str, see: Callable[[Image.Image], T]) -> T:
+        """What is seen in an image whose pixels are not read."""
         try:
             with self._open(name) as file, Image.open(file, formats=FORMATS) as img:
-                return img.size, img.mode
+                return see(img)
         except DataError:
             raise
         except Exception as error:  # Pillow's decoders raise nearly any type on damaged input
@@ -204,13 +218,16 @@ def digest(container: Container, names: Sequence[str]) -> str:
     return sha.hexdigest()
 
 
-def load_image(data: bytes, where: str, check: Callable[[Image.Image], None] | None = None) -> Image.Image:
+def load_image(
+    data: bytes, where: str, check: Callable[[Image.Image], None] | None = None, *, as_stored: bool = False
+) -> Image.Image:
     """Decode an image file (the first frame of several), turned upright as its EXIF orientation says.
 
     Args:
-        data:  the file's bytes.
-        where: its name, for the error.
-        check: called with the image before its pixels are decoded, which takes the memory that the file says.
+        data:      the file's bytes.
+        where:     its name, for the error.
+        check:     called with the image before its pixels are decoded, which takes the memory that the file says.
+        as_stored: do not turn it.
 
     Raises:
         DataError: no known image format, damaged or truncated, or of more than 179 million pixels.
@@ -225,11 +242,8 @@ def load_image(data: bytes, where: str, check: Callable[[Image.Image], None] | N
         img.load()
     except Exception as error:
         raise _undecodable(where, error) from error
-    if "exif" in img.info or img.format == "TIFF":
-        turn = _UPRIGHT.get(_orientation(img))
-        if turn is not None:
-            img = img.transpose(turn)
-    return img
+    turn = None if as_stored else _turn(img)
+    return img if turn is None else img.transpose(turn)
 
 
 def _undecodable(where: str, error: Exception) -> DataError:
@@ -238,12 +252,14 @@ def _undecodable(where: str, error: Exception) -> DataError:
     return DataError(f"{where}: cannot be decoded, the image is corrupt or truncated{reason}")
 
 
-def _orientation(img: Image.Image) -> int:
-    """The EXIF orientation; 1 (upright) where the EXIF block is unreadable, as the pixels are sound."""
+def _turn(img: Image.Image) -> Image.Transpose | None:
+    """What brings an image upright; None if it is, or where the EXIF block is unreadable, as the pixels are sound."""
+    if "exif" not in img.info and img.format != "TIFF":
+        return None
     try:
-        return int(img.getexif().get(0x0112, 1))
+        return _UPRIGHT.get(int(img.getexif().get(0x0112, 1)))
     except Exception:  # as wide as what Pillow raises on a malformed EXIF block
-        return 1
+        return None
 
 
 def _is_image(name: str) -> bool:

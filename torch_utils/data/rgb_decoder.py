@@ -1,68 +1,61 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""Images made by anyone, as 8-bit RGB of one size. Imports no torch, so that worker processes start quickly."""
+"""Images made by anyone, of any size, as 8-bit RGB. Imports no torch, so that worker processes start quickly."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from PIL import Image
 
+from ggdr.torch_utils.data.convert import to_channels
 from ggdr.torch_utils.data.image_files import Container, DataError, load_image
-from ggdr.torch_utils.untrusted.text import printable
 
+MOST_PIXELS = 2**28  # decoded at once: three quarters of a gigabyte, and more than one image may have
 _EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
 
 @dataclass(frozen=True)
 class RGBDecoder:
-    """Reads images of one size as RGB; what worker processes need, and small to pickle.
+    """Reads images as RGB; what worker processes need, and small to pickle.
 
     Attributes:
         container: where the files are.
-        size:      (width, height) in pixels that all must have.
-        example:   an image of that size, for messages.
+        as_stored: read as Pillow's convert("RGB") alone does: not turned by EXIF, transparency left out. Else as
+            `ggdr dataset` reads them: turned upright, transparency laid over white.
     """
 
     container: Container
-    size: tuple[int, int]
-    example: str
+    as_stored: bool = False
 
-    def __call__(self, names: Sequence[str]) -> np.ndarray:
-        """The images of these files, uint8 [n, 3, H, W]; grey is repeated, transparency left out.
+    def __call__(self, names: Sequence[str]) -> np.ndarray | list[np.ndarray]:
+        """The images of these files, uint8 [n, 3, H, W]; a list of [3, H, W] where they differ in size.
 
         Raises:
-            DataError: one cannot be decoded, has another size, or more than 8 bits.
+            DataError: one cannot be decoded, its pixels have another type, or they are too large together.
         """
-        width, height = self.size
-        images = np.empty((len(names), 3, height, width), dtype=np.uint8)
-        for image, name in zip(images, names, strict=True):
+        num_pixels, images = 0, []
+
+        def count(img: Image.Image) -> None:
+            nonlocal num_pixels
+            num_pixels += img.width * img.height
+            if num_pixels > MOST_PIXELS:
+                raise DataError(
+                    f"{where}: {len(images) + 1} images up to this one have {num_pixels:,} pixels, expected at most "
+                    f"{MOST_PIXELS:,} at once; give a --batch below {len(names)}"
+                )
+
+        for name in names:
             where = self.container.where(name)
-            # Before it is decoded, an image may still lie on its side.
-            img = load_image(self.container.read(name), where, partial(self._check, name, (self.size, self.size[::-1])))
-            self._check(name, (self.size,), img)
-            image[:] = np.asarray(rgb(img, where)).transpose(2, 0, 1)
-        return images
+            img = load_image(self.container.read(name), where, count, as_stored=self.as_stored)
+            images.append(np.asarray(self._rgb(img, where)).transpose(2, 0, 1))
+        return np.stack(images) if len({image.shape for image in images}) == 1 else images
 
-    def _check(self, name: str, sizes: Collection[tuple[int, int]], img: Image.Image) -> None:
-        if img.size not in sizes:
-            width, height = self.size
-            raise DataError(
-                f"{self.container.where(name)}: is {img.width}x{img.height}, expected {width}x{height} as "
-                f"{printable(self.example)}; images of mixed sizes have no common resize: convert them with "
-                "ggdr dataset SOURCE DEST --resolution N"
-            )
-
-
-def rgb(img: Image.Image, where: str) -> Image.Image:
-    """An image of any 8-bit kind as RGB.
-
-    Raises:
-        DataError: it has another type of pixels.
-    """
-    if img.mode not in _EIGHT_BIT:
-        raise DataError(f"{where}: has pixel type {img.mode!r}, expected 8-bit grey or colour")
-    return img if img.mode == "RGB" else img.convert("RGB")
+    def _rgb(self, img: Image.Image, where: str) -> Image.Image:
+        if not self.as_stored:
+            return to_channels(img, 3, where)
+        if img.mode not in _EIGHT_BIT:
+            raise DataError(f"{where}: has pixel type {img.mode!r}, expected 8-bit grey or colour")
+        return img if img.mode == "RGB" else img.convert("RGB")
