@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 from ggdr.metrics.stats import FeatureStats
-from ggdr.torch_utils.data.image_files import Container, DataError, digest
+from ggdr.torch_utils.data.container import Container, digest
+from ggdr.torch_utils.data.file_table import Names
+from ggdr.torch_utils.data.image_files import DataError
 from ggdr.torch_utils.data.labels import LabelTable, read_labels
 from ggdr.torch_utils.data.rgb_decoder import RGBDecoder
 from ggdr.torch_utils.data.workers import cpu_count, map_in_order
@@ -65,18 +67,18 @@ class FileImages:
 
     def __init__(self, path: str | os.PathLike, *, mirror: bool = False, workers: int | None = None) -> None:
         self.container = Container(path)
-        self.names = self.container.image_names()
+        self.files = self.container.image_files()
         self.mirror = mirror
-        self.num = len(self.names) * (2 if mirror else 1)
-        size, _ = self.container.header(self.names[0])
+        self.num = len(self.files) * (2 if mirror else 1)
+        size, _ = self.container.header(self.files[0])
         self.size = size
-        self.decoder = RGBDecoder(self.container, size, self.names[0])
-        many = len(self.names) > NUM_WITHOUT_WORKERS
+        self.decoder = RGBDecoder(self.container, size, self.files[0].name)
+        many = len(self.files) > NUM_WITHOUT_WORKERS
         self.workers = (min(4, max(1, cpu_count() - 1)) if many else 0) if workers is None else workers
 
     @cached_property
     def label_table(self) -> LabelTable | None:
-        return read_labels(self.container, self.names)
+        return read_labels(self.container, self.files.names).table
 
     @property
     def labels(self) -> np.ndarray | None:
@@ -87,23 +89,34 @@ class FileImages:
 
     def batches(self, numbers: Iterable[np.ndarray]) -> Iterator[Tensor]:
         arrays = list(numbers)
-        names = [[self.names[i % len(self.names)] for i in array] for array in arrays]
-        decoded = map_in_order(self.decoder, names, self.workers) if self.workers else map(self.decoder, names)
+        num_files = len(self.files)
+        files = ([self.files[i % num_files] for i in array.tolist()] for array in arrays)
+        decoded = map_in_order(self.decoder, files, self.workers) if self.workers else map(self.decoder, files)
         try:
             for array, images in zip(arrays, decoded, strict=True):
-                flips = array >= len(self.names)
+                flips = array >= num_files
                 images[flips] = images[flips, :, :, ::-1]
                 yield torch.from_numpy(images)
         finally:
             if self.workers:
                 decoded.close()
 
+    @property
+    def names(self) -> Names:
+        """The files' names, without flips."""
+        return self.files.names
+
+    @property
+    def left_out(self) -> str:
+        """Which files are not read as images, in half a line; may be empty."""
+        return self.container.left_out()
+
     def describe(self) -> dict[str, Any]:
         return {"path": str(self.container.path), "size": list(self.size), "flips": self.mirror}
 
     @cached_property
     def _fingerprint(self) -> str:
-        return hashlib.sha256(f"{digest(self.container, self.names)} mirror={self.mirror}".encode()).hexdigest()
+        return hashlib.sha256(f"{digest(self.container, self.files)} mirror={self.mirror}".encode()).hexdigest()
 
     def fingerprint(self) -> str:
         return self._fingerprint

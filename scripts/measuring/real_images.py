@@ -9,12 +9,10 @@ from pathlib import Path
 from ggdr.metrics.evaluate import StoredReals
 from ggdr.metrics.image_sets import FileImages, ImageSource, is_statistics, load_statistics, open_images
 from ggdr.metrics.stats import Gaussian
-from ggdr.torch_utils.data.image_files import DataError
+from ggdr.torch_utils.data.image_files import JPEG_SUFFIXES, DataError
 from ggdr.torch_utils.data.labels import LabelTable
 from ggdr.torch_utils.untrusted.json_text import parse_json
 from ggdr.torch_utils.untrusted.text import printable
-
-JPEG_SUFFIXES = (".jpg", ".jpeg")
 
 
 def open_reals(path: Path, *, mirror: bool, workers: int | None) -> ImageSource | StoredReals:
@@ -38,13 +36,17 @@ def find_labels(images: ImageSource | StoredReals | None) -> LabelTable | None:
 
 def comparison_warnings(reals: ImageSource | StoredReals | None, fakes: ImageSource | None) -> tuple[str, ...]:
     """What makes a comparison of these reals and fakes misleading."""
-    warnings = []
+    warnings = [
+        f"{images.container.where()}: {images.left_out}"
+        for images in (reals, fakes)
+        if isinstance(images, FileImages) and images.left_out
+    ]
     if isinstance(reals, StoredReals):
         if "detector_hash" not in reals.about:
             warnings.append(f"{reals.about['path']} does not say with which detector and resize it was made")
         return tuple(warnings)
     if reals is None or fakes is None:
-        return ()
+        return tuple(warnings)
     sizes = [tuple(images.describe()["size"]) for images in (reals, fakes)]
     if sizes[0] != sizes[1]:
         shown = " and ".join(f"{width}x{height}" for width, height in sizes)

@@ -11,7 +11,9 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
-from ggdr.torch_utils.data.image_files import Container, DataError, load_image
+from ggdr.torch_utils.data.container import Container
+from ggdr.torch_utils.data.file_table import ListedFile
+from ggdr.torch_utils.data.image_files import DataError, load_image
 from ggdr.torch_utils.untrusted.text import printable
 
 _EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
@@ -31,19 +33,20 @@ class RGBDecoder:
     size: tuple[int, int]
     example: str
 
-    def __call__(self, names: Sequence[str]) -> np.ndarray:
+    def __call__(self, files: Sequence[ListedFile]) -> np.ndarray:
         """The images of these files, uint8 [n, 3, H, W]; grey is repeated, transparency left out.
 
         Raises:
             DataError: one cannot be decoded, has another size, or more than 8 bits.
         """
         width, height = self.size
-        images = np.empty((len(names), 3, height, width), dtype=np.uint8)
-        for image, name in zip(images, names, strict=True):
-            where = self.container.where(name)
+        images = np.empty((len(files), 3, height, width), dtype=np.uint8)
+        for image, file in zip(images, files, strict=True):
+            where = self.container.where(file.name)
             # Before it is decoded, an image may still lie on its side.
-            img = load_image(self.container.read(name), where, partial(self._check, name, (self.size, self.size[::-1])))
-            self._check(name, (self.size,), img)
+            check = partial(self._check, file.name, (self.size, self.size[::-1]))
+            img = load_image(self.container.read(file), where, check)
+            self._check(file.name, (self.size,), img)
             image[:] = np.asarray(rgb(img, where)).transpose(2, 0, 1)
         return images
 
