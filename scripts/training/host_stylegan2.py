@@ -24,6 +24,7 @@ from ggdr.stylegan2.augment.ada import AdaController
 from ggdr.stylegan2.augment.pipe import PIPES, AugmentPipe
 from ggdr.stylegan2.discriminator import Discriminator
 from ggdr.stylegan2.generator import Generator
+from ggdr.stylegan2.network_labels import labels_of_dataset
 from ggdr.stylegan2.samples import sample_pictures
 from ggdr.stylegan2.task import StyleGAN2Task
 from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError
@@ -67,7 +68,9 @@ class StyleGAN2Host:
             init_snapshot=origin.init_snapshot,
             start=start,
         )
-        notes = []
+        notes = [f"{data.path}: {data.left_out}"] if data.left_out else []
+        if command["cond"] and data.label_note:
+            notes.append(f"{data.path}: {data.label_note}")
         if settings.cfg == "auto" and start is None and group.device.type == "cpu":
             notes.append("preset auto is for GPUs, and slow on a CPU; --cfg cpu trains a small network")
         return Prepared(settings, data, snapshot, notes)
@@ -90,6 +93,7 @@ class StyleGAN2Host:
             augment=None if a.mode == "noaug" else AugmentPipe(PIPES[a.pipe], a.p),
             ada=AdaController(a.p, target=a.target, speed_kimg=a.speed_kimg) if a.mode == "ada" else None,
             regularizers=regularizers,
+            labels=labels_of_dataset(data),
             group=group,
             seed=settings.seed,
         )
@@ -157,7 +161,7 @@ class StyleGAN2Host:
         s = settings
         return (
             f"{s.cfg}: {data.num_images} images of {data.resolution}x{data.resolution}x{data.num_channels} from "
-            f"{data.path}, {s.G.c_dim} classes, batch {s.loop.batch}, {s.loop.total_nimg / 1000:g} kimg, "
+            f"{data.path}, {data.describe_labels()}, batch {s.loop.batch}, {s.loop.total_nimg / 1000:g} kimg, "
             f"{describe_regularizers(s.regularizers)}, augmentation {s.augment.mode}"
         )
 
