@@ -6,10 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ggdr.torch_utils.data.dataset import ImageDataset
 from ggdr.torch_utils.untrusted.json_text import is_finite
+
+if TYPE_CHECKING:
+    from ggdr.torch_utils.data.dataset import ImageDataset
 
 KEY = "labels"  # in a snapshot's settings
 NUM_EXAMPLES = 8

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from ggdr.stylegan2.augment.pipe import PIPES, AugmentPipe
 from ggdr.stylegan2.discriminator import Discriminator
 from ggdr.stylegan2.generator import Generator
 from ggdr.stylegan2.network_labels import labels_of_dataset
-from ggdr.stylegan2.samples import sample_pictures
+from ggdr.stylegan2.samples import sample_pictures, undrawable_classes
 from ggdr.stylegan2.task import StyleGAN2Task
 from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError
 from ggdr.torch_utils.data.labels import LabelTable
@@ -33,7 +34,9 @@ from ggdr.torch_utils.data.loader import ImageDataset, ImageLoader
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.gan import Batch
 from ggdr.torch_utils.pictures.images import from_u8
-from ggdr.torch_utils.untrusted.text import printable
+from ggdr.torch_utils.untrusted.text import printable, shortened
+
+MOST_NAMED = 20  # classes in a note
 
 # Settings of G and D that change no name or shape of a parameter.
 FREE_NETWORK_FIELDS = ("num_half_res", "conv_clamp", "mbstd_group_size")
@@ -71,6 +74,11 @@ class StyleGAN2Host:
         notes = [f"{data.path}: {data.left_out}"] if data.left_out else []
         if command["cond"] and data.label_note:
             notes.append(f"{data.path}: {data.label_note}")
+        by_number = undrawable_classes(data)
+        if by_number:
+            shown = ", ".join(f"{i} is {shortened(name)}" for i, name in islice(by_number.items(), MOST_NAMED))
+            more = ", ..." if len(by_number) > MOST_NAMED else ""
+            notes.append(f"no font here has the letters of some classes, which pictures call by number: {shown}{more}")
         if settings.cfg == "auto" and start is None and group.device.type == "cpu":
             notes.append("preset auto is for GPUs, and slow on a CPU; --cfg cpu trains a small network")
         return Prepared(settings, data, snapshot, notes)
