@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""What opening a large dataset takes: seconds, and memory of the training process and of a worker.
+"""What opening a large dataset takes: CPU seconds and memory of the training process and of a worker.
 
 Each set is a zip of tiny PNGs in a temporary folder, opened in a process of its own that decodes in one worker.
 """
@@ -38,19 +38,23 @@ def write_set(path: Path, num: int) -> None:
 
 
 def measure(path: Path) -> list[float]:
-    """Of one set: seconds to open it, seconds to the first batch; MiB of this process, and of its worker."""
+    """Of one set, in the process that trains and in its worker: CPU seconds to the first batch, MiB after it."""
     from ggdr.torch_utils.data.loader import ImageDataset, ImageLoader
 
-    start = time.perf_counter()
+    start = time.process_time()
     dataset = ImageDataset(path, cache_mb=0)
     dataset.fingerprint()
-    opened = time.perf_counter()
-    memory = resident(os.getpid())
     with closing(iter(ImageLoader(dataset, 64, num_workers=1))) as batches:
         next(batches)
-        first = time.perf_counter()
+        seconds = time.process_time() - start
         (worker,) = multiprocessing.active_children()
-        return [opened - start, first - opened, memory, resident(worker.pid)]
+        return [seconds, cpu_seconds(worker.pid), resident(os.getpid()), resident(worker.pid)]
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has used of CPUs."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident(pid: int) -> float:
@@ -68,14 +72,13 @@ def measure_apart(num: int) -> list[float]:
 
 
 def table(counts: list[int]) -> Iterator[str]:
-    """Lines of a Markdown table; memory is beyond that of a set of NUM_SMALL images."""
+    """Lines of a Markdown table; all figures are beyond those of a set of NUM_SMALL images."""
     base = measure_apart(NUM_SMALL)
-    yield "| images | to open (s) | to the first batch (s) | training process (MiB) | each worker (MiB) |"
+    yield "| images | training process (CPU s) | each worker (CPU s) | training process (MiB) | each worker (MiB) |"
     yield "| --- | --- | --- | --- | --- |"
     for num in counts:
-        open_s, first_s, *memory = measure_apart(num)
-        main, worker = (max(found - before, 0) for found, before in zip(memory, base[2:], strict=True))
-        yield f"| {num:,} | {open_s:.2f} | {first_s:.2f} | {main:.0f} | {worker:.0f} |"
+        found = [max(value - before, 0) for value, before in zip(measure_apart(num), base, strict=True)]
+        yield "| {:,} | {:.2f} | {:.2f} | {:.0f} | {:.0f} |".format(num, *found)
 
 
 def main() -> None:

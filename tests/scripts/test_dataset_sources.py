@@ -163,8 +163,9 @@ def test_images_of_too_many_pixels_are_told_to_shrink():
 
 def test_images_of_many_pixels_make_no_warning(tmp_path):
     (tmp_path / "a.png").write_bytes(png_of_size(10_000, 10_000))
-    code = "import sys; from ggdr.torch_utils.data.image_files import read_size\nprint(read_size(open(sys.argv[1], 'rb'), ''))"
-    assert python("-c", code, tmp_path / "a.png").communicate()[0] == "((10000, 10000), '1')\n"
+    code = "from ggdr.torch_utils.data.image_files import read_size\nprint(read_size(open('a.png', 'rb'), 'a.png'))"
+    code = f"import os\nos.chdir({str(tmp_path)!r})\n{code}"
+    assert python("-c", code).communicate()[0] == "((10000, 10000), '1')\n"
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 PLACE = np.dtype(
     [("offset", "<i8"), ("packed", "<i8"), ("size", "<i8"), ("crc", "<u4"), ("method", "<u2"), ("flags", "<u2")]
 )
+_AT_ONCE = 2**16  # names that are Python's objects at a time
 
 
 class ListedFile(NamedTuple):
@@ -58,8 +60,8 @@ class Names(Sequence[str]):
     def all_raw(self) -> Iterator[bytes]:
         """The bytes of each name."""
         start = 0
-        for first in range(0, len(self), 2**16):
-            for end in self._ends[first : first + 2**16].tolist():
+        for first in range(0, len(self), _AT_ONCE):
+            for end in self._ends[first : first + _AT_ONCE].tolist():
                 yield self._text[start:end]
                 start = end
 
@@ -71,7 +73,9 @@ class Names(Sequence[str]):
 
     def take(self, rows: np.ndarray) -> Names:
         """The names at these indices."""
-        return Names([self.raw(i) for i in rows.tolist()])
+        # In pieces: a list of all would take three times the memory of the names.
+        pieces = np.split(rows, range(_AT_ONCE, len(rows), _AT_ONCE))
+        return Names.joined([Names([self.raw(i) for i in piece.tolist()]) for piece in pieces])
 
 
 class FileTable(Sequence[ListedFile]):
@@ -87,7 +91,7 @@ class FileTable(Sequence[ListedFile]):
     """
 
     def __init__(self, names: Names, places: np.ndarray | None = None) -> None:
-        order = _order(names)
+        order = None if _is_rising(names.all_raw()) else _order(names)
         self.names = names if order is None else names.take(order)
         self.places = places if order is None or places is None else places[order]
 
@@ -99,7 +103,9 @@ class FileTable(Sequence[ListedFile]):
 
     def take(self, rows: np.ndarray) -> FileTable:
         """The files at these rising indices."""
-        return FileTable(self.names.take(rows), None if self.places is None else self.places[rows])
+        part = copy(self)
+        part.names, part.places = self.names.take(rows), None if self.places is None else self.places[rows]
+        return part
 
     def find(self, name: str) -> ListedFile | None:
         """The file of this name, or None."""
@@ -118,10 +124,8 @@ def decode_name(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
 
-def _order(names: Names) -> np.ndarray | None:
-    """[M] indices that sort names, the last of equal ones; None if they are sorted and unequal."""
-    if _is_rising(names.all_raw()):
-        return None
+def _order(names: Names) -> np.ndarray:
+    """[M] indices that sort names, the last of equal ones."""
     last = {raw: i for i, raw in enumerate(names.all_raw())}
     return np.array([last[raw] for raw in sorted(last)], np.int64)
 

@@ -59,7 +59,7 @@ def is_image(name: str) -> bool:
 
 def is_hidden(name: str) -> bool:
     """Whether a file is none of the user's: __MACOSX/._x.jpg carries an image's suffix but holds none."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+    return name.startswith((".", "__MACOSX/")) or "/." in name or "/__MACOSX/" in name
 
 
 def read_size(file: BinaryIO, where: str) -> tuple[tuple[int, int], str]:

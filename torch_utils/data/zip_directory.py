@@ -17,7 +17,7 @@ from ggdr.torch_utils.data.file_table import PLACE, FileTable, Names
 _END = struct.Struct("<4s4H2LH")  # signature, disks, files twice, bytes and start of the directory, of the comment
 _END_64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR = struct.Struct("<4sLQL")
-_LENGTHS = struct.Struct("<3H")  # of a name, of extra fields and of a comment, at byte 28 of an entry
+_LENGTHS = struct.Struct("<4s24x3H")  # of an entry: signature, lengths of its name, extra fields and comment
 _ENTRY = np.dtype(
     [("signature", "S4"), ("versions", "<u2", 2), ("flags", "<u2"), ("method", "<u2"), ("time", "<u2", 2),
      ("crc", "<u4"), ("packed", "<u4"), ("size", "<u4"), ("lengths", "<u2", 3), ("disk", "<u2"),
@@ -82,11 +82,12 @@ def _directory_bytes(file: BinaryIO) -> tuple[bytes, int]:
 def _positions(data: bytes) -> np.ndarray:
     """[N] int64, where each entry begins."""
     positions, at, unpack = array("q"), 0, _LENGTHS.unpack_from
-    while at < len(data):
-        if data[at : at + 4] != b"PK\1\2" or len(data) - at < _ENTRY.itemsize:
+    while at + 46 <= len(data):
+        signature, name_len, extra_len, comment_len = unpack(data, at)
+        if signature != b"PK\1\2":
             raise zipfile.BadZipFile("its directory is damaged")
         positions.append(at)
-        at += _ENTRY.itemsize + sum(unpack(data, at + 28))
+        at += 46 + name_len + extra_len + comment_len
     if at != len(data):
         raise zipfile.BadZipFile("its directory is cut off")
     return np.frombuffer(positions, np.int64)
