@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the directory of a zip, of millions of files in seconds; zipfile takes ten times the time and memory."""
+"""Reads the directory of a zip of millions of files, in less than a third of the time and memory of zipfile."""
 
 from __future__ import annotations
 
