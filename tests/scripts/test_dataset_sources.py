@@ -72,7 +72,7 @@ def test_a_stray_image_is_left_out_and_named(tmp_path):
     source = write(tmp_path / "in", folders("dog", "cat") | {"cover.png": encode(RGB[1])})
     output = run(source, tmp_path / "out.zip")
     assert "4 images" in output and "2 classes: cat, dog" in output
-    assert "note: cover.png left out, as it lies beside the class folders (--no-labels keeps it)" in output
+    assert "note: cover.png left out, since it lies beside the class folders (--no-labels keeps all images)" in output
     assert (pixels_of(ImageDataset(tmp_path / "out.zip")) == RGB[0]).all()
     assert "5 images" in run(source, tmp_path / "all.zip", "--no-labels")
     with pytest.raises(DataError, match=r"cover\.png lies beside the class folders"):
@@ -103,8 +103,12 @@ def test_backslashes_in_a_zip_are_slashes_also_in_its_labels(tmp_path):
 @pytest.mark.parametrize(
     ("files", "options", "last"),
     [
-        ({"a.png": PNG}, [], "no labels: all images lie in one folder, without dataset.json"),
-        (folders("train", "val"), [], "train and val are parts of a set, not classes; all images lie in one folder"),
+        ({"a.png": PNG}, [], "no labels: expected dataset.json, or from 2 to 65,536 class folders, found 0"),
+        (
+            folders("train", "val"),
+            [],
+            "are parts of a set, not classes; expected dataset.json, or from 2 to 65,536 class folders, found 0",
+        ),
         ({"a.png": PNG, "dataset.json": b'{"labels": null}'}, [], "no labels: dataset.json says that there are none"),
         (folders("a", "b"), ["--no-labels"], "no labels: --no-labels was given"),
         (folders(*"abcdefghijklm"), [], "13 classes: a, b, c, d, e, f, g, h, ..., m"),

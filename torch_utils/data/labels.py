@@ -45,10 +45,6 @@ class LabelTable:
             return self.values.shape[1]
         return max(int(self.values.max()) + 1, len(self.classes or ()))
 
-    def take(self, rows: Sequence[int] | np.ndarray) -> LabelTable:
-        """The labels of these images."""
-        return LabelTable(self.values[np.asarray(rows, np.int64)], self.classes)
-
     def describe(self) -> str:
         """What labels there are, in half a line."""
         return describe_labels(self.c_dim, self.is_onehot, self.classes)
@@ -105,38 +101,33 @@ def read_labels(container: Container, names: Sequence[str], *, leave_out_strays:
 
 def _folder_labels(names: Sequence[str], shared: str, leave_out_strays: bool) -> FoundLabels:
     """Labels from folders; names begin with `shared`."""
-    depth = shared.count("/")
-    tops = {top for name in names if (top := _folder_at(name, depth)) is not None}
-    note = ""
+    depth, notes = shared.count("/"), []
+    tops = _folders_at(names, depth)
     if len(tops) >= 2 and all(top.lower() in SPLITS for top in tops):
-        note = f"{_listed(sorted(tops))} are parts of a set, not classes"
+        notes.append(f"{_listed(tops)} are parts of a set, not classes")
         depth += 1
-    folders = {folder for name in names if (folder := _folder_at(name, depth)) is not None}
-    classes, reason = sorted(folders), ""
-    if len(classes) < 2:
-        reason = f"all images lie in one folder{', without dataset.json' if not note else ''}"
-    elif len(classes) > MAX_CLASSES:
-        reason = f"{len(classes):,} sub-folders, expected at most {MAX_CLASSES:,}"
-    else:
-        index = {name: i for i, name in enumerate(classes)} | {None: -1}
-        values = np.fromiter((index[_folder_at(name, depth)] for name in names), np.int64, len(names))
-        strays = np.flatnonzero(values < 0)
-        if len(strays):
-            first = printable(names[strays[0]])
-            which = first if len(strays) == 1 else f"{first} and {len(strays) - 1} more"
-            verb = "lies" if len(strays) == 1 else "lie"
-            if not leave_out_strays or len(strays) > max(len(names) // 100, 1):
-                reason = f"{which} {verb} beside the class folders"
-            else:
-                note = "; ".join(
-                    [
-                        *([note] if note else []),
-                        f"{which} left out, as it {verb} beside the class folders (--no-labels keeps it)",
-                    ]
-                )
-        if not reason:
-            return FoundLabels(LabelTable(values, classes), note)
-    return FoundLabels(None, "; ".join(part for part in (note, reason) if part))
+    classes = _folders_at(names, depth)
+    if not 2 <= len(classes) <= MAX_CLASSES:
+        expected = f"expected dataset.json, or from 2 to {MAX_CLASSES:,} class folders"
+        return FoundLabels(None, "; ".join([*notes, f"{expected}, found {len(classes):,}"]))
+
+    index = {name: i for i, name in enumerate(classes)} | {None: -1}
+    values = np.fromiter((index[_folder_at(name, depth)] for name in names), np.int64, len(names))
+    strays = np.flatnonzero(values < 0)
+    if len(strays):
+        more, verb = ("", "lies") if len(strays) == 1 else (f" and {len(strays) - 1} more", "lie")
+        beside = f"{verb} beside the class folders"
+        which = f"{printable(names[strays[0]])}{more}"
+        if not leave_out_strays or len(strays) > max(len(names) // 100, 1):
+            return FoundLabels(None, "; ".join([*notes, f"{which} {beside}"]))
+        pronoun = "it" if len(strays) == 1 else "they"
+        notes.append(f"{which} left out, since {pronoun} {beside} (--no-labels keeps all images)")
+    return FoundLabels(LabelTable(values, classes), "; ".join(notes))
+
+
+def _folders_at(names: Sequence[str], depth: int) -> list[str]:
+    """The folders so many levels down, sorted."""
+    return sorted({folder for name in names if (folder := _folder_at(name, depth)) is not None})
 
 
 def _folder_at(name: str, depth: int) -> str | None:
