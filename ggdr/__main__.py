@@ -32,7 +32,8 @@ def main() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     for stream in (sys.stdout, sys.stderr):
         # Names of files need not be text: Python would end in a traceback where it shows one.
-        stream.reconfigure(errors="backslashreplace")
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         from ggdr.scripts.cli import main as command
 

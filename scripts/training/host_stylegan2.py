@@ -71,9 +71,9 @@ class StyleGAN2Host:
             init_snapshot=origin.init_snapshot,
             start=start,
         )
-        notes = [f"{data.path}: {data.left_out}"] if data.left_out else []
+        notes = [f"{printable(data.path)}: {data.left_out}"] if data.left_out else []
         if command["cond"] and data.label_note:
-            notes.append(f"{data.path}: {data.label_note}")
+            notes.append(f"{printable(data.path)}: {data.label_note}")
         by_number = undrawable_classes(data)
         if by_number:
             shown = ", ".join(f"{i} is {shortened(name)}" for i, name in islice(by_number.items(), MOST_NAMED))
@@ -169,8 +169,8 @@ class StyleGAN2Host:
         s = settings
         return (
             f"{s.cfg}: {data.num_images} images of {data.resolution}x{data.resolution}x{data.num_channels} from "
-            f"{data.path}, {data.describe_labels()}, batch {s.loop.batch}, {s.loop.total_nimg / 1000:g} kimg, "
-            f"{describe_regularizers(s.regularizers)}, augmentation {s.augment.mode}"
+            f"{printable(data.path, 1000)}, {data.describe_labels()}, batch {s.loop.batch}, "
+            f"{s.loop.total_nimg / 1000:g} kimg, {describe_regularizers(s.regularizers)}, augmentation {s.augment.mode}"
         )
 
 
