@@ -30,6 +30,10 @@ def main() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         # By itself GNU's OpenMP spins while threads wait: beside other programs a step then takes many times as long.
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    for stream in (sys.stdout, sys.stderr):
+        # Names of files need not be text: Python would end in a traceback where it shows one.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         from ggdr.scripts.cli import main as command
 

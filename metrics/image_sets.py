@@ -19,7 +19,9 @@ from torch import Tensor
 
 from ggdr.metrics.detector import Images
 from ggdr.metrics.stats import FeatureStats
-from ggdr.torch_utils.data.image_files import Container, DataError, digest
+from ggdr.torch_utils.data.container import Container, digest
+from ggdr.torch_utils.data.file_table import Names
+from ggdr.torch_utils.data.image_files import DataError
 from ggdr.torch_utils.data.labels import LabelTable, read_labels
 from ggdr.torch_utils.data.rgb_decoder import RGBDecoder
 from ggdr.torch_utils.data.workers import cpu_count, map_in_order
@@ -78,23 +80,20 @@ class FileImages:
         as_stored: bool = False,
     ) -> None:
         self.container = Container(path)
-        self.names = self.container.image_names()
+        self.files = self.container.image_files()
         self.mirror = mirror
-        self.num = len(self.names) * (2 if mirror else 1)
+        self.num = len(self.files) * (2 if mirror else 1)
         self.decoder = RGBDecoder(self.container, as_stored)
-        examined = np.linspace(0, len(self.names) - 1, min(len(self.names), NUM_EXAMINED)).astype(int)
-        self.sizes = sorted({self._size(self.names[i]) for i in examined})
+        examined = np.linspace(0, len(self.files) - 1, min(len(self.files), NUM_EXAMINED)).astype(int)
+        headers = [self.container.header(self.files[i], upright=not as_stored) for i in examined.tolist()]
+        self.sizes = sorted({size for size, _ in headers})
         self.most_batch = max(1, USUAL_PIXELS // max(width * height for width, height in self.sizes))
-        many = len(self.names) > NUM_WITHOUT_WORKERS
+        many = len(self.files) > NUM_WITHOUT_WORKERS
         self.workers = (min(4, max(1, cpu_count() - 1)) if many else 0) if workers is None else workers
-
-    def _size(self, name: str) -> tuple[int, int]:
-        """(width, height) as the decoder gives it."""
-        return self.container.header(name)[0] if self.decoder.as_stored else self.container.size(name)
 
     @cached_property
     def label_table(self) -> LabelTable | None:
-        return read_labels(self.container, self.names)
+        return read_labels(self.container, self.files.names).table
 
     @property
     def labels(self) -> np.ndarray | None:
@@ -105,16 +104,27 @@ class FileImages:
 
     def batches(self, numbers: Iterable[np.ndarray]) -> Iterator[Images]:
         arrays = list(numbers)
-        names = [[self.names[i % len(self.names)] for i in array] for array in arrays]
-        decoded = map_in_order(self.decoder, names, self.workers) if self.workers else map(self.decoder, names)
+        num_files = len(self.files)
+        files = ([self.files[i % num_files] for i in array.tolist()] for array in arrays)
+        decoded = map_in_order(self.decoder, files, self.workers) if self.workers else map(self.decoder, files)
         try:
             for array, images in zip(arrays, decoded, strict=True):
-                for i in np.flatnonzero(array >= len(self.names)):
+                for i in np.flatnonzero(array >= num_files):
                     images[i] = images[i][:, :, ::-1].copy()
                 yield torch.from_numpy(images) if isinstance(images, np.ndarray) else [*map(torch.tensor, images)]
         finally:
             if self.workers:
                 decoded.close()
+
+    @property
+    def names(self) -> Names:
+        """The files' names, without flips."""
+        return self.files.names
+
+    @property
+    def left_out(self) -> str:
+        """Which files are not read as images, in half a line; may be empty."""
+        return self.container.left_out()
 
     def describe(self) -> dict[str, Any]:
         size = list(self.sizes[0]) if len(self.sizes) == 1 else " to ".join(f"{w}x{h}" for w, h in self._extremes())
@@ -127,7 +137,7 @@ class FileImages:
 
     @cached_property
     def _fingerprint(self) -> str:
-        about = f"{digest(self.container, self.names)} mirror={self.mirror} as_stored={self.decoder.as_stored}"
+        about = f"{digest(self.container, self.files)} mirror={self.mirror} as_stored={self.decoder.as_stored}"
         return hashlib.sha256(about.encode()).hexdigest()
 
     def fingerprint(self) -> str:

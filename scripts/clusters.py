@@ -9,12 +9,11 @@ from pathlib import Path
 import click
 
 from ggdr.scripts.errors import cli_errors
+from ggdr.scripts.options.labels import choose_label, class_option
 from ggdr.scripts.options.network import (
     SNAPSHOT_FILE,
     ReadBy,
     batch_option,
-    check_class,
-    class_option,
     make_folder,
     seeds_option,
     trunc_option,
@@ -137,7 +136,7 @@ def main(
     distance: str,
     seeds: list[int],
     truncation_psi: float,
-    class_idx: int | None,
+    label_text: str | None,
     photographs: Path | None,
     max_images: int,
     animation_format: str,
@@ -175,13 +174,14 @@ def main(
         raise bad_parameter(f"expected a folder's name of its own for each network, got {', '.join(names)}", "--label")
     torch_device = choose_device(device)
     options = ClusterOptions(num_clusters, distance == "cosine", seed)
-    request = ClusterRequest(seeds, layers, class_idx, truncation_psi, batch_size, options, torch_device)
     with cli_errors():
         paths = list(networks) if run_dir is None else snapshots_of(run_dir, max_snapshots)
         # Of a run, the last one; the others are opened one by one.
         opened = [SnapshotNetworks(path, torch_device) for path in (networks or paths[-1:])]
-        for net in opened:
-            check_class(net.path, net.G, class_idx)
+        labels = {choose_label(net.path, net.G, label_text) for net in opened}
+        if len(labels) > 1:
+            raise bad_parameter(f"{label_text} is another label in each network: expected its number", "--class")
+        request = ClusterRequest(seeds, layers, *labels, truncation_psi, batch_size, options, torch_device)
         request.layers_in(opened)
         photos = None if photographs is None else read_photographs(photographs, opened, max_images)
         make_folder(outdir)

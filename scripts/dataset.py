@@ -32,6 +32,7 @@ def _power_of_two(ctx: click.Context, param: click.Parameter, value: int | None)
     return value
 
 
+MOST_BROKEN = 20  # files that are named
 CIFAR = "https://www.cs.toronto.edu/~kriz/cifar.html"
 
 EXAMPLES = """\b
@@ -85,6 +86,11 @@ Examples:
     metavar="N",
     help="Take N images, spread evenly over the source.  [default: all]",
 )
+@click.option(
+    "--skip-broken",
+    is_flag=True,
+    help="Leave out, and name, files that cannot be read as images, in place of stopping.",
+)
 @click.option("--labels/--no-labels", default=True, show_default=True, help="Keep the labels the source has.")
 @click.option(
     "--compress",
@@ -108,6 +114,7 @@ def main(
     small: str | None,
     channels: str,
     max_images: int | None,
+    skip_broken: bool,
     labels: bool,
     compress: int | None,
     workers: int | None,
@@ -141,6 +148,7 @@ def main(
                 compress=compress,
                 max_images=max_images,
                 use_labels=labels,
+                skip_broken=skip_broken,
                 num_workers=workers,
                 overwrite=overwrite,
                 progress=lambda done, total: progress("images", done, total),
@@ -149,6 +157,8 @@ def main(
         raise CliError(f"{error}\n{dest} was not written.") from error
     except OSError as error:
         raise CliError(f"{dest}: cannot be written ({error.strerror or error})") from error
+    for note in _notes(converted):
+        click.echo(f"note: {note}", err=True)
     click.echo(_summary(dest, converted, time.monotonic() - started))
 
 
@@ -201,11 +211,29 @@ def _summary(dest: Path, converted: ConvertedDataset, seconds: float) -> str:
     """What was written, in a line."""
     side, channels, count = converted.resolution, converted.channels, converted.num_images
     parts = [f"{dest}: {count} images, {side}x{side}, {channels} channel{'' if channels == 1 else 's'}"]
-    if converted.labels is not None:
-        c_dim = converted.labels.c_dim
-        parts.append(f"{c_dim} classes" if converted.labels.is_onehot else f"labels of length {c_dim}")
-    if converted.num_left_out:
-        parts.append(f"{converted.num_left_out} smaller ones left out")
+    if converted.num_small:
+        parts.append(f"{converted.num_small} smaller ones left out")
+    if converted.broken:
+        parts.append(f"{len(converted.broken)} broken ones left out")
     files = [dest] if dest.is_file() else [path for path in dest.rglob("*") if path.is_file()]
     parts.append(f"{sum(path.stat().st_size for path in files) / 1e6:.1f} MB")
-    return ", ".join(parts) + f" ({seconds:.1f} s, {count / seconds:.0f} images/s)"
+    speed = f" ({seconds:.1f} s, {count / seconds:.0f} images/s)"
+    return ", ".join(parts) + speed + f"\n{_about_labels(converted)}"
+
+
+def _about_labels(converted: ConvertedDataset) -> str:
+    """Which labels the dataset has, or why it has none."""
+    if converted.labels is not None:
+        return converted.labels.describe()
+    return f"no labels: {converted.label_note}" if converted.label_note else "no labels"
+
+
+def _notes(converted: ConvertedDataset) -> Iterator[str]:
+    """What of the source is not in the dataset, and how an unusual layout of folders was understood."""
+    yield from converted.broken[:MOST_BROKEN]
+    if len(converted.broken) > MOST_BROKEN:
+        yield f"{len(converted.broken) - MOST_BROKEN} more broken files are left out"
+    if converted.labels is not None and converted.label_note:
+        yield converted.label_note
+    if converted.left_out:
+        yield converted.left_out

@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
+from ggdr.scripts.options.labels import choose_label, label_option
+from ggdr.scripts.options.latents import latents_option
 from ggdr.scripts.options.layer_sets import LAYERS, find_layers, spans
 from ggdr.scripts.options.network import (
     batch_option,
-    check_class,
-    class_option,
     make_folder,
     network_option,
     open_generator,
     outdir_option,
-    seeds_option,
     trunc_option,
     writing_images,
 )
@@ -78,7 +77,7 @@ Examples:
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Show the directions of a file, directions.safetensors of an earlier run, in place of finding some.",
 )
-@seeds_option("0-3")
+@latents_option("0-3")
 @click.option(
     "--strength",
     metavar="SD",
@@ -88,7 +87,7 @@ Examples:
 )
 @click.option("--steps", metavar="N", type=click.IntRange(min=2), default=7, help="Images from side to side.")
 @trunc_option
-@class_option
+@label_option
 @noise_option
 @size_option(96)
 @batch_option(16)
@@ -102,11 +101,11 @@ def main(
     layer_sets: list[str | list[int]] | None,
     samples: int,
     directions_file: Path | None,
-    seeds: list[int],
+    listed: list[int | Path],
     strength: float,
     steps: int,
     truncation_psi: float,
-    class_idx: int | None,
+    label_text: str | None,
     noise_mode: str,
     size: int,
     batch_size: int,
@@ -121,7 +120,7 @@ def main(
     """
     torch_device = choose_device(device)
     G = open_generator(network, torch_device)
-    check_class(network, G, class_idx)
+    label = choose_label(network, G, label_text)
     found = find_layers(network, G.synthesis, layer_sets or [])
     layers = sorted({layer for indices in found.values() for layer in indices})
     if directions_file is None:
@@ -130,20 +129,22 @@ def main(
     else:
         _check_nothing_is_to_be_found()
         directions = _read(directions_file, network, G, layers, num)
-    make_folder(outdir)
-    prepare_ops(ops, torch_device)
 
     from ggdr.scripts.viewing.direction_sheets import save_direction_sheets
+    from ggdr.scripts.viewing.latents import read_latents
     from ggdr.scripts.viewing.renderer import Renderer
     from ggdr.stylegan2.latent.w_directions import find_directions, save_directions
 
-    renderer = Renderer(G, class_idx, truncation_psi, noise_mode=noise_mode, batch_size=batch_size)
+    latents = read_latents(listed, network, G)
+    make_folder(outdir)
+    prepare_ops(ops, torch_device)
+    renderer = Renderer(G, label, truncation_psi, noise_mode=noise_mode, batch_size=batch_size)
     with writing_images(outdir, batch_size), progress_bars() as progress:
         if directions_file is None:
-            directions = find_directions(G, method, layers, num=num, num_samples=samples, class_idx=class_idx)
+            directions = find_directions(G, method, layers, num=num, num_samples=samples, label=label)
             save_directions(outdir / "directions.safetensors", directions)
         how = {"strength": strength, "steps": steps, "size": size, "progress": progress}
-        save_direction_sheets(renderer, directions, seeds, outdir, **how)
+        save_direction_sheets(renderer, directions, latents, outdir, **how)
     click.echo(f"{len(directions.vectors)} directions written to {outdir}")
 
 

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import click
 
+from ggdr.scripts.options.labels import choose_label, label_option
+from ggdr.scripts.options.latents import HELP, LATENTS, has_seeds
 from ggdr.scripts.options.network import (
     GRID,
-    SEEDS,
     batch_option,
-    check_class,
-    class_option,
     make_folder,
     network_option,
     open_generator,
@@ -48,10 +47,11 @@ Examples:
 @out_option((*ANIMATIONS, ".png"), "Video that plays over and over, .mp4, .gif or .webp; or a sheet of stills, .png.")
 @click.option(
     "--seeds",
+    "listed",
     metavar="LIST",
-    type=SEEDS,
+    type=LATENTS,
     show_default=f"{KEYS_PER_CELL} for each cell, from 0 up",
-    help="Key images, numbers and inclusive ranges, e.g. 0-7,100; dealt out to the cells of --grid one by one.",
+    help=f"Key images in order, dealt out to the cells of --grid one by one; one may come back. {HELP}",
 )
 @click.option("--grid", "columns_rows", metavar="COLSxROWS", type=GRID, default="1x1", help="Walks side by side.")
 @click.option(
@@ -77,7 +77,7 @@ Examples:
 )
 @trunc_option
 @cutoff_option
-@class_option
+@label_option
 @noise_option
 @size_option(256, sheet=False)
 @batch_option(16)
@@ -86,7 +86,7 @@ Examples:
 def main(
     network: Path,
     out: Path,
-    seeds: list[int] | None,
+    listed: list[int | Path] | None,
     columns_rows: tuple[int, int],
     frames: int | None,
     fps: float,
@@ -95,43 +95,47 @@ def main(
     curve: str,
     truncation_psi: float,
     truncation_cutoff: int | None,
-    class_idx: int | None,
+    label_text: str | None,
     noise_mode: str,
     size: int,
     batch_size: int,
     device: str,
     ops: str | None,
 ) -> None:
-    """Walk between the images of seeds, as a video.
+    """Walk between the images of seeds, or of latents in files, as a video.
 
     Every stretch from key to key takes the same time. The noise inputs stand still, so that only what the
     latents change moves. A video is written while it is generated: an .mp4 of any length needs the same memory.
     """
     columns, rows = columns_rows
     cells = columns * rows
-    seeds = list(range(KEYS_PER_CELL * cells)) if seeds is None else seeds
-    if len(seeds) % cells or len(seeds) < 2 * cells:
-        text = f"{columns}x{rows} walks need {2 * cells} seeds, or {3 * cells}, {4 * cells} ..., got {len(seeds)}"
-        raise bad_parameter(text, "--seeds")
+    listed = list(range(KEYS_PER_CELL * cells)) if listed is None else listed
+    if space == "z" and not all(isinstance(item, int) for item in listed):
+        raise bad_parameter("latents of files lie in W: expected w, got z", "--space")
     still = out.suffix.lower() == ".png"
     if not still:
         check_fps(out, fps)
     torch_device = choose_device(device)
     G = open_generator(network, torch_device)
-    check_class(network, G, class_idx)
+    label = choose_label(network, G, label_text, needed=has_seeds(listed))
     check_cutoff(network, G, truncation_cutoff)
+
+    from ggdr.scripts.viewing.latents import read_latents
+    from ggdr.scripts.viewing.renderer import Renderer
+    from ggdr.scripts.viewing.walk_pictures import save_walk_sheet, save_walk_video, walk_between
+
+    keys = read_latents(listed, network, G)
+    if len(keys) % cells or len(keys) < 2 * cells:
+        text = f"{columns}x{rows} walks need {2 * cells} seeds, or {3 * cells}, {4 * cells} ..., got {len(keys)}"
+        raise bad_parameter(text, "--seeds")
     make_folder(out.parent, "--out")
     prepare_ops(ops, torch_device)
-
-    from ggdr.scripts.viewing.renderer import Renderer
-    from ggdr.scripts.viewing.walk_pictures import save_walk_sheet, save_walk_video, walk_between_seeds
-
-    renderer = Renderer(G, class_idx, truncation_psi, truncation_cutoff, noise_mode, batch_size)
-    grid = walk_between_seeds(renderer, seeds, columns=columns, rows=rows, space=space, curve=curve, closed=closed)
+    renderer = Renderer(G, label, truncation_psi, truncation_cutoff, noise_mode, batch_size)
+    grid = walk_between(renderer, keys, columns=columns, rows=rows, space=space, curve=curve, closed=closed)
     with writing_images(out, batch_size, "--out"), progress_bars() as progress:
         if still:
             save_walk_sheet(grid, out, steps=frames or 8, size=size, progress=progress)
-            click.echo(f"{len(seeds)} keys, {frames or 8} steps between two, written to {out}")
+            click.echo(f"{len(keys)} keys, {frames or 8} steps between two, written to {out}")
         else:
             how = {"size": size, "fps": fps, "progress": progress}
             num = save_walk_video(grid, out, frames_per_key=frames or 60, **how)

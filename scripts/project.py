@@ -11,10 +11,9 @@ from typing import Any
 import click
 
 from ggdr.scripts.errors import CliError, metric_errors
+from ggdr.scripts.options.labels import choose_label, label_option
 from ggdr.scripts.options.network import (
     batch_option,
-    check_class,
-    class_option,
     make_folder,
     network_option,
     open_networks,
@@ -63,7 +62,7 @@ Examples:
     default="const",
     help="Noise inputs: the network's own, none, or looked for too.",
 )
-@class_option
+@label_option
 @click.option("--seed", metavar="N", type=click.IntRange(0, 2**63 - 1), default=0, help="Of all that is random.")
 @click.option("--vgg", metavar="FILE", type=click.Path(path_type=Path), help="vgg16-397923af.pth: compare by LPIPS.")
 @click.option("--lpips", metavar="FILE", type=click.Path(path_type=Path), help="LPIPS v0.1 vgg.pth, beside --vgg.")
@@ -74,7 +73,7 @@ Examples:
 @batch_option(8)
 @device_option
 @ops_option
-def main(images: tuple[Path, ...], network: Path, outdir: Path, class_idx: int | None, **command: Any) -> None:
+def main(images: tuple[Path, ...], network: Path, outdir: Path, label_text: str | None, **command: Any) -> None:
     """Find the latents of images: of files, folders and zips, of any size and kind.
 
     Their central square is resized to the network's resolution. Writes for photo.jpg photo-target.png,
@@ -86,9 +85,9 @@ def main(images: tuple[Path, ...], network: Path, outdir: Path, class_idx: int |
         raise bad_parameter("LPIPS needs both --vgg FILE and --lpips FILE, got the other one only", missing)
     device = choose_device(command["device"])
     G, D = open_networks(network, device)
-    check_class(network, G, class_idx)
+    label = choose_label(network, G, label_text)
 
-    from ggdr.scripts.viewing.photographs import read_targets
+    from ggdr.scripts.viewing.photographs import read_targets, unread_files
     from ggdr.scripts.viewing.projection_distance import choose_distance
     from ggdr.scripts.viewing.projection_files import save_sheet
     from ggdr.scripts.viewing.projector import Projector, check_images_of, project_targets
@@ -102,17 +101,17 @@ def main(images: tuple[Path, ...], network: Path, outdir: Path, class_idx: int |
     prepare_ops(command["ops"], device)
     if device.type == "cpu":
         keep_freed_memory()
-    for target in targets:
-        click.echo(target.describe())
+    for line in [*(target.describe() for target in targets), *unread_files(images)]:
+        click.echo(line)
     click.echo(f"compared by {distance}")
 
     config = ProjectionConfig(command["steps"], command["space"], lr=command["lr"])
     about = {name: command[name] for name in ("space", "steps", "lr", "noise_mode", "seed")}
-    about |= {"network": str(network), "class": class_idx, "distance": distance}
+    about |= {"network": str(network), "class": label, "distance": distance}
     video = None if command["no_video"] else command["video"]
     batch_size, started_at = command["batch_size"], time.monotonic()
     with writing_images(outdir, batch_size), progress_bars() as progress:
-        start = w_statistics(G.mapping, class_idx, seed=command["seed"])
+        start = w_statistics(G.mapping, label, seed=command["seed"])
         check_images_of(network, G, start)
         projector = Projector(G, distance_to, config, start, command["noise_mode"], command["seed"])
         how = {"video": video, "batch_size": batch_size, "progress": progress}
@@ -122,6 +121,6 @@ def main(images: tuple[Path, ...], network: Path, outdir: Path, class_idx: int |
             raise CliError(f"--lr {config.lr:g}: {error}; expected a lower learning rate") from error
         save_sheet(results, outdir / "sheet.png", title=f"{network.stem}, projected to {config.space.upper()}")
     for result in results:
-        click.echo(f"{result.target.name}: {result.closeness()}")
+        click.echo(f"{result.target.short_name}: {result.closeness()}")
     seconds = time.monotonic() - started_at
     click.echo(f"projected in {seconds:.0f} s, written to {outdir}")

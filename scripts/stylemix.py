@@ -8,12 +8,11 @@ from pathlib import Path
 
 import click
 
+from ggdr.scripts.options.labels import choose_label, label_option
+from ggdr.scripts.options.latents import LATENTS, has_seeds
 from ggdr.scripts.options.layer_sets import LAYERS, find_layers
 from ggdr.scripts.options.network import (
-    SEEDS,
     batch_option,
-    check_class,
-    class_option,
     make_folder,
     network_option,
     open_generator,
@@ -41,10 +40,20 @@ Examples:
 @network_option
 @out_option((".png", ".jpg", ".webp"), "The picture to write.")
 @click.option(
-    "--rows", "row_seeds", metavar="LIST", type=SEEDS, default="0-3", help="Seeds of the images that are changed."
+    "--rows",
+    "listed_rows",
+    metavar="LIST",
+    type=LATENTS,
+    default="0-3",
+    help="Seeds, and latent files (.npz) of `ggdr project` or `ggdr generate --save-w`, whose images are changed.",
 )
 @click.option(
-    "--cols", "column_seeds", metavar="LIST", type=SEEDS, default="4-9", help="Seeds that styles are taken from."
+    "--cols",
+    "listed_columns",
+    metavar="LIST",
+    type=LATENTS,
+    default="4-9",
+    help="Seeds and latent files that styles are taken from.",
 )
 @click.option(
     "--layers",
@@ -57,7 +66,7 @@ Examples:
 )
 @trunc_option
 @cutoff_option
-@class_option
+@label_option
 @noise_option
 @size_option(96)
 @batch_option(16)
@@ -66,12 +75,12 @@ Examples:
 def main(
     network: Path,
     out: Path,
-    row_seeds: list[int],
-    column_seeds: list[int],
+    listed_rows: list[int | Path],
+    listed_columns: list[int | Path],
     layer_sets: list[str | list[int]],
     truncation_psi: float,
     truncation_cutoff: int | None,
-    class_idx: int | None,
+    label_text: str | None,
     noise_mode: str,
     size: int,
     batch_size: int,
@@ -86,18 +95,21 @@ def main(
     """
     torch_device = choose_device(device)
     G = open_generator(network, torch_device)
-    check_class(network, G, class_idx)
+    label = choose_label(network, G, label_text, needed=has_seeds(listed_rows + listed_columns))
     check_cutoff(network, G, truncation_cutoff)
     panels = find_layers(network, G.synthesis, layer_sets)
-    make_folder(out.parent, "--out")
-    prepare_ops(ops, torch_device)
 
+    from ggdr.scripts.viewing.latents import read_latents
     from ggdr.scripts.viewing.renderer import Renderer
     from ggdr.scripts.viewing.style_tables import render_style_tables
     from ggdr.torch_utils.pictures.images import save_image
 
-    renderer = Renderer(G, class_idx, truncation_psi, truncation_cutoff, noise_mode, batch_size)
+    row_latents = read_latents(listed_rows, network, G, "--rows")
+    column_latents = read_latents(listed_columns, network, G, "--cols")
+    make_folder(out.parent, "--out")
+    prepare_ops(ops, torch_device)
+    renderer = Renderer(G, label, truncation_psi, truncation_cutoff, noise_mode, batch_size)
     with writing_images(out, batch_size, "--out"), progress_bars() as progress:
-        sheet = render_style_tables(renderer, row_seeds, column_seeds, panels, size=size, progress=progress)
+        sheet = render_style_tables(renderer, row_latents, column_latents, panels, size=size, progress=progress)
         save_image(sheet, out)
     click.echo(f"{len(panels)} {'tables' if len(panels) > 1 else 'table'} written to {out}")

@@ -9,15 +9,14 @@ from pathlib import Path
 
 import click
 
+from ggdr.scripts.options.labels import choose_label, label_option
+from ggdr.scripts.options.latents import has_seeds, latents_option
 from ggdr.scripts.options.network import (
     ReadBy,
     batch_option,
-    check_class,
-    class_option,
     make_folder,
     network_option,
     open_generator,
-    seeds_option,
     writing_images,
 )
 from ggdr.scripts.options.parameters import bad_parameter, choose_device, device_option, ops_option, prepare_ops
@@ -65,7 +64,7 @@ Examples:
 @click.command(no_args_is_help=True, epilog=EXAMPLES, context_settings={"show_default": True})
 @network_option
 @out_option((".png", ".jpg", *ANIMATIONS), "Sheet to write, .png or .jpg; or video of a sweep, .mp4, .gif or .webp.")
-@seeds_option("0-7")
+@latents_option("0-7")
 @click.option(
     "--psis",
     metavar="LIST",
@@ -75,7 +74,7 @@ Examples:
     "from the lowest to the highest and back.",
 )
 @cutoff_option
-@class_option
+@label_option
 @click.option("--frames", metavar="N", type=click.IntRange(min=2), default=180, help="Of a video: frames in all.")
 @fps_option
 @noise_option
@@ -86,10 +85,10 @@ Examples:
 def main(
     network: Path,
     out: Path,
-    seeds: list[int],
+    listed: list[int | Path],
     psis: list[float],
     truncation_cutoff: int | None,
-    class_idx: int | None,
+    label_text: str | None,
     frames: int,
     fps: float,
     noise_mode: str,
@@ -110,20 +109,22 @@ def main(
             raise bad_parameter(f"a video needs two strengths to go between, got {psis[0]:g}", "--psis")
     torch_device = choose_device(device)
     G = open_generator(network, torch_device)
-    check_class(network, G, class_idx)
+    label = choose_label(network, G, label_text, needed=has_seeds(listed))
     check_cutoff(network, G, truncation_cutoff)
-    make_folder(out.parent, "--out")
-    prepare_ops(ops, torch_device)
 
+    from ggdr.scripts.viewing.latents import read_latents
     from ggdr.scripts.viewing.renderer import Renderer
     from ggdr.scripts.viewing.truncation_pictures import save_truncation_sheet, save_truncation_sweep
 
-    renderer = Renderer(G, class_idx, truncation_cutoff=truncation_cutoff, noise_mode=noise_mode, batch_size=batch_size)
+    latents = read_latents(listed, network, G)
+    make_folder(out.parent, "--out")
+    prepare_ops(ops, torch_device)
+    renderer = Renderer(G, label, truncation_cutoff=truncation_cutoff, noise_mode=noise_mode, batch_size=batch_size)
     with writing_images(out, batch_size, "--out"), progress_bars() as progress:
         if video:
             how = {"num_frames": frames, "fps": fps, "size": size, "progress": progress}
-            num = save_truncation_sweep(renderer, seeds, min(psis), max(psis), out, **how)
+            num = save_truncation_sweep(renderer, latents, min(psis), max(psis), out, **how)
             click.echo(f"{num} frames, {num / fps:.1f} s, written to {out}")
         else:
-            save_truncation_sheet(renderer, seeds, psis, out, size=size, progress=progress)
-            click.echo(f"{len(seeds)} seeds at {len(psis)} strengths written to {out}")
+            save_truncation_sheet(renderer, latents, psis, out, size=size, progress=progress)
+            click.echo(f"{len(latents)} seeds at {len(psis)} strengths written to {out}")

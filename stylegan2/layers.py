@@ -174,13 +174,17 @@ class MappingNetwork(nn.Module):
         if self.num_ws is None:
             return x
         ws = x.unsqueeze(1).repeat(1, self.num_ws, 1)
-        if isinstance(truncation_psi, Tensor) or truncation_psi != 1:
-            cutoff = self.num_ws if truncation_cutoff is None else truncation_cutoff
-            first = ws[:, :cutoff]
-            psi = truncation_psi.expand_as(first) if isinstance(truncation_psi, Tensor) else truncation_psi
-            # Expanded here: torch 2.6 cannot export a lerp that broadcasts over batches of any size.
-            ws = torch.cat([self.w_avg.expand_as(first).lerp(first, psi), ws[:, cutoff:]], dim=1)
-        return ws
+        return self.truncate(ws, truncation_psi, truncation_cutoff)
+
+    def truncate(self, ws: Tensor, psi: float | Tensor, cutoff: int | None = None) -> Tensor:
+        """ws [N, num_ws, w_dim], the first `cutoff` of them (None: all) pulled towards the mean w as `forward` says."""
+        if not isinstance(psi, Tensor) and psi == 1:
+            return ws
+        cutoff = ws.shape[1] if cutoff is None else cutoff
+        first = ws[:, :cutoff]
+        # Expanded here: torch 2.6 cannot export a lerp that broadcasts over batches of any size.
+        psi = psi.expand_as(first) if isinstance(psi, Tensor) else psi
+        return torch.cat([self.w_avg.expand_as(first).lerp(first, psi), ws[:, cutoff:]], dim=1)
 
 
 def minibatch_std(x: Tensor, *, group_size: int | None, num_channels: int = 1) -> Tensor:

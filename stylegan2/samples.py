@@ -10,13 +10,30 @@ import torch
 from ggdr.stylegan2.task import StyleGAN2Task
 from ggdr.torch_utils.data.loader import ImageDataset
 from ggdr.torch_utils.gan import Picture
+from ggdr.torch_utils.pictures.fonts import can_draw
 from ggdr.torch_utils.pictures.images import grid_classes, grid_size, make_grid
+from ggdr.torch_utils.untrusted.text import shortened
 
 
 def sample_pictures(task: StyleGAN2Task, dataset: ImageDataset, seed: int) -> list[Picture]:
     """Real images once, and images of fixed latents at each snapshot."""
     samples = Samples(task, dataset, seed)
     return [Picture("reals", "Real images", samples.reals, once=True), Picture("fakes", "Samples", samples.fakes)]
+
+
+def class_caption(dataset: ImageDataset, label: int) -> str:
+    """What pictures call a class: its name, in short; its number where it has none, or no font has the letters."""
+    if not dataset.classes or label >= len(dataset.classes):
+        return str(label)
+    name = shortened(dataset.classes[label])
+    return name if can_draw(name) else f"class {label}"
+
+
+def undrawable_classes(dataset: ImageDataset) -> dict[int, str]:
+    """Classes, by number, that pictures call by it, since no font here has the letters of their names."""
+    if not dataset.c_dim or dataset.label_counts is None:
+        return {}
+    return {i: name for i, name in enumerate(dataset.classes or ()) if not can_draw(shortened(name))}
 
 
 class Samples:
@@ -33,7 +50,7 @@ class Samples:
         if dataset.label_counts is not None and dataset.c_dim > 0:
             rows = grid_classes(self.grid, dataset.c_dim)
             self.c[torch.arange(n), torch.tensor(rows).repeat_interleave(self.grid.columns)] = 1
-            self.row_labels = [dataset.classes[i] if dataset.classes else str(i) for i in rows]
+            self.row_labels = [class_caption(dataset, i) for i in rows]
         elif dataset.c_dim > 0:
             self.c = dataset.random_labels(n, rng)
 

@@ -25,6 +25,7 @@ from ggdr.stylegan2.losses import (
     r1_penalty,
     real_logistic_loss,
 )
+from ggdr.stylegan2.network_labels import NetworkLabels, labels_to_config
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.ema import ema_beta, update_ema
 from ggdr.torch_utils.gan import Batch, Panel, Phase, PhaseOutput, Picture
@@ -56,6 +57,7 @@ class StyleGAN2Task:
         ada: AdaController | None = None,
         regularizers: Regularizers | None = None,
         pictures: Sequence[Picture] = (),
+        labels: NetworkLabels | None = None,
         group: ProcessGroup | None = None,
         seed: int = 0,
     ) -> None:
@@ -65,6 +67,7 @@ class StyleGAN2Task:
         self.sample_labels, self.augment, self.ada = sample_labels, augment, ada
         self.regularizers = regularizers or Regularizers()
         self.pictures = list(pictures)
+        self.labels = labels or NetworkLabels()
         self.group = group or ProcessGroup()
         self.device = self.group.device
         self.cpu_rng = torch.Generator("cpu").manual_seed(seed)
@@ -239,9 +242,10 @@ class StyleGAN2Task:
         return torch.cat(imgs)
 
     def snapshot(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-        """State dicts of G, D, G_ema and the regularisers, and the settings that G and D are built from."""
+        """State dicts of G, D, G_ema and the regularisers, the settings that G and D are built from, and labels."""
         networks = {name: net.state_dict() for name, net in self._networks().items()}
-        return {**networks, **self.regularizers.state_dicts()}, {"G": asdict(self.G.config), "D": asdict(self.D.config)}
+        config = {"G": asdict(self.G.config), "D": asdict(self.D.config), **labels_to_config(self.labels)}
+        return {**networks, **self.regularizers.state_dicts()}, config
 
     def state(self) -> dict[str, Any]:
         """Everything that an exact resume needs."""

@@ -11,12 +11,10 @@ from ggdr.metrics.evaluate import StoredReals
 from ggdr.metrics.image_sets import FileImages, ImageSource, is_statistics, load_statistics, open_images
 from ggdr.metrics.resize import Mode
 from ggdr.metrics.stats import Gaussian
-from ggdr.torch_utils.data.image_files import DataError
+from ggdr.torch_utils.data.image_files import JPEG_SUFFIXES, DataError
 from ggdr.torch_utils.data.labels import LabelTable
 from ggdr.torch_utils.untrusted.json_text import parse_json
 from ggdr.torch_utils.untrusted.text import printable
-
-JPEG_SUFFIXES = (".jpg", ".jpeg")
 
 
 def open_reals(path: Path, *, mirror: bool, workers: int | None, as_stored: bool) -> ImageSource | StoredReals:
@@ -40,7 +38,8 @@ def find_labels(images: ImageSource | StoredReals | None) -> LabelTable | None:
 
 def comparison_warnings(reals: ImageSource | StoredReals | None, fakes: ImageSource | None, mode: Mode) -> list[str]:
     """What makes a comparison of these reals and fakes misleading."""
-    warnings = [_mixed_sizes(images, which) for images, which in ((reals, "reals"), (fakes, "fakes"))]
+    sets = (reals, "reals"), (fakes, "fakes")
+    warnings = [warning(images, which) for images, which in sets for warning in (_left_out, _mixed_sizes)]
     if isinstance(reals, StoredReals):
         warnings += _stored_warnings(reals, mode)
     elif reals is not None and fakes is not None:
@@ -59,6 +58,12 @@ def _stored_warnings(reals: StoredReals, mode: Mode) -> Iterator[str]:
             f"{path} is of files read {printable(about['reading'])}, mode {mode.name} reads them {mode.reading}: "
             "the same unless images are turned by EXIF or transparent"
         )
+
+
+def _left_out(images: ImageSource | StoredReals | None, which: str) -> str | None:
+    if not isinstance(images, FileImages) or not images.left_out:
+        return None
+    return f"{images.container.where()}: {images.left_out}"
 
 
 def _mixed_sizes(images: ImageSource | StoredReals | None, which: str) -> str | None:

@@ -66,14 +66,12 @@ class SnapshotFile(click.Path):
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Seeds of a comma-separated list of numbers and inclusive ranges: "0-2,100" is [0, 1, 2, 100].
-
-    A seed named twice counts once, where it was named first.
+    """Seeds of a comma-separated list of numbers and inclusive ranges: "0-2,100,0" is [0, 1, 2, 100, 0].
 
     Raises:
         ValueError: anything else, a backward range, a seed of 2^63 or more, or over a million seeds.
     """
-    seeds: dict[int, None] = {}
+    seeds: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*([0-9]+)\s*(?:-\s*([0-9]+)\s*)?", part)
         if match is None:
@@ -86,8 +84,8 @@ def parse_seeds(text: str) -> list[int]:
             raise ValueError(f"expected seeds up to {MAX_SEED}, got {last}")
         if len(seeds) + last - first >= MAX_SEEDS:
             raise ValueError(f"expected {MAX_SEEDS} seeds at most, got more in {text!r}")
-        seeds.update(dict.fromkeys(range(first, last + 1)))
-    return list(seeds)
+        seeds += range(first, last + 1)
+    return seeds
 
 
 def parse_grid(text: str) -> tuple[int, int]:
@@ -124,20 +122,12 @@ trunc_option = click.option(
     default=1.0,
     help="Truncation: w is pulled towards its mean; 1 leaves it, 0 is the mean.",
 )
-class_option = click.option(
-    "--class",
-    "class_idx",
-    metavar="IDX",
-    type=click.IntRange(min=0),
-    help="Class to generate, from 0 up; a conditional network needs it.",
-)
 
 
-def seeds_option(default: str | None = None) -> Callable:
-    """--seeds LIST, required where there is no default."""
+def seeds_option(default: str) -> Callable:
+    """--seeds LIST."""
     text = "Numbers and inclusive ranges, e.g. 0-63,100."
-    how = {"required": True} if default is None else {"default": default}
-    return click.option("--seeds", metavar="LIST", type=SEEDS, help=text, **how)
+    return click.option("--seeds", metavar="LIST", type=SEEDS, help=text, default=default)
 
 
 def batch_option(default: int) -> Callable:
@@ -168,17 +158,6 @@ def open_networks(network: Path, device: torch.device) -> tuple[Generator, Discr
         return G, discriminator_of(snapshot, device) if "D" in snapshot.networks else None
     except (SnapshotError, OSError) as error:
         raise bad_parameter(str(error), "--network") from error
-
-
-def check_class(network: Path, G: Generator, class_idx: int | None) -> None:
-    """BadParameter unless a class is given exactly for a conditional network, and is one of its classes."""
-    if G.c_dim == 0 and class_idx is not None:
-        raise bad_parameter(f"{network} is unconditional: expected no class, got {class_idx}", "--class")
-    if G.c_dim > 0 and (class_idx is None or class_idx >= G.c_dim):
-        got = "none" if class_idx is None else class_idx
-        raise bad_parameter(
-            f"{network} has {G.c_dim} classes: expected one of 0 to {G.c_dim - 1}, got {got}", "--class"
-        )
 
 
 def make_folder(outdir: Path, option: str = "--outdir") -> None:

@@ -15,6 +15,7 @@ from ggdr.scripts.importing.published import ADDRESS, LICENCE
 from ggdr.scripts.reports.card_facts import Facts, is_plain
 from ggdr.scripts.reports.card_markdown import code, md, section, table, yaml_lines
 from ggdr.scripts.reports.read_run import as_text, finite_number
+from ggdr.stylegan2.network_labels import labels_of_config
 from ggdr.torch_utils.runlog import format_time
 
 FEW_IMAGES = 10_000
@@ -120,7 +121,7 @@ def _values(record: Mapping[str, Any]) -> dict[str, float]:
 
 def _summary(facts: Facts) -> str:
     G, data = facts.G, facts.part("training", "data").get("path")
-    kind = f"{G.c_dim} classes of " if G.c_dim else ""
+    kind = f"{_labels_in_words(facts)} of " if G.c_dim else ""
     with_ggdr = ", trained with generator-guided discriminator regularisation (GGDR)" if _has_ggdr(facts) else ""
     of_data = "" if data is None else f" Its training images: {code(data)}."
     return (
@@ -129,12 +130,24 @@ def _summary(facts: Facts) -> str:
     )
 
 
+def _labels_in_words(facts: Facts) -> str:
+    """What a conditional network is given beside latents."""
+    labels = labels_of_config(facts.config, facts.G.c_dim)
+    return f"labels of {facts.G.c_dim} numbers" if labels.examples else f"{facts.G.c_dim} classes"
+
+
 def _usage(facts: Facts, about: CardText) -> str:
     G = facts.G
+    examples = labels_of_config(facts.config, G.c_dim).examples
     label = f"c = torch.eye(G.c_dim)[torch.arange(16) % G.c_dim]  # one-hot labels of {G.c_dim} classes\n"
+    if examples:
+        label = f"c = torch.tensor([{list(examples[0])}]).expand(16, -1)  # a label of the training set\n"
     c, label = (", c", label) if G.c_dim else ("", "")
     shape = f"[16, {G.img_channels}, {G.img_resolution}, {G.img_resolution}]"
-    choice, weights = " --class 0" if G.c_dim else "", shlex.quote(about.weights)
+    choice = " --class 0" if G.c_dim else ""
+    if examples:
+        choice = f" --label {','.join(f'{x:.6g}' for x in examples[0])}"
+    weights = shlex.quote(about.weights)
     return f"""After `pip install -e '.[app]'` in a copy of the GGDR project, and `pip install huggingface_hub`:
 
 ```python
@@ -162,7 +175,7 @@ def _network(facts: Facts, about: CardText) -> list[tuple[str, str]]:
     rows = [
         ("Architecture", f"StyleGAN2, {G.architecture} generator{discriminator}"),
         ("Images", f"{G.img_resolution}x{G.img_resolution}, {CHANNELS[G.img_channels]}"),
-        ("Classes", str(G.c_dim) if G.c_dim else "none: unconditional"),
+        ("Labels", _labels_in_words(facts) if G.c_dim else "none: unconditional"),
         ("Latents", f"z {G.z_dim}, w {G.w_dim}, {G.mapping_num_layers} mapping layers"),
         ("Feature maps", f"{G.channels(4)} at 4x4 to {G.channels(G.img_resolution)} at the highest resolution"),
         ("Parameters", f"{facts.parameters['G']:,} of the generator"),

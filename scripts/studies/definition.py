@@ -176,7 +176,7 @@ def parse_seed_list(seeds: Any, where: str) -> tuple[int, ...]:
     """Seeds of "0-2", of a number, or of a list of them; CliError for anything else."""
     text = _joined(seeds, where)
     try:
-        found = sorted(parse_seeds(text))
+        found = sorted(set(parse_seeds(text)))
     except ValueError as error:
         raise CliError(f"{where}: {error}") from error
     if len(found) > MAX_SEEDS or found[-1] > MAX_SEED:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from ggdr.stylegan2.augment.ada import AdaController
 from ggdr.stylegan2.augment.pipe import PIPES, AugmentPipe
 from ggdr.stylegan2.discriminator import Discriminator
 from ggdr.stylegan2.generator import Generator
-from ggdr.stylegan2.samples import sample_pictures
+from ggdr.stylegan2.network_labels import labels_of_dataset
+from ggdr.stylegan2.samples import sample_pictures, undrawable_classes
 from ggdr.stylegan2.task import StyleGAN2Task
 from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError
 from ggdr.torch_utils.data.labels import LabelTable
@@ -32,7 +34,9 @@ from ggdr.torch_utils.data.loader import ImageDataset, ImageLoader
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.gan import Batch
 from ggdr.torch_utils.pictures.images import from_u8
-from ggdr.torch_utils.untrusted.text import printable
+from ggdr.torch_utils.untrusted.text import printable, shortened
+
+MOST_NAMED = 20  # classes in a note
 
 # Settings of G and D that change no name or shape of a parameter.
 FREE_NETWORK_FIELDS = ("num_half_res", "conv_clamp", "mbstd_group_size")
@@ -67,7 +71,14 @@ class StyleGAN2Host:
             init_snapshot=origin.init_snapshot,
             start=start,
         )
-        notes = []
+        notes = [f"{printable(data.path)}: {data.left_out}"] if data.left_out else []
+        if command["cond"] and data.label_note:
+            notes.append(f"{printable(data.path)}: {data.label_note}")
+        by_number = undrawable_classes(data)
+        if by_number:
+            shown = ", ".join(f"{i} is {shortened(name)}" for i, name in islice(by_number.items(), MOST_NAMED))
+            more = ", ..." if len(by_number) > MOST_NAMED else ""
+            notes.append(f"no font here has the letters of some classes, which pictures call by number: {shown}{more}")
         if settings.cfg == "auto" and start is None and group.device.type == "cpu":
             notes.append("preset auto is for GPUs, and slow on a CPU; --cfg cpu trains a small network")
         return Prepared(settings, data, snapshot, notes)
@@ -90,6 +101,7 @@ class StyleGAN2Host:
             augment=None if a.mode == "noaug" else AugmentPipe(PIPES[a.pipe], a.p),
             ada=AdaController(a.p, target=a.target, speed_kimg=a.speed_kimg) if a.mode == "ada" else None,
             regularizers=regularizers,
+            labels=labels_of_dataset(data),
             group=group,
             seed=settings.seed,
         )
@@ -157,8 +169,8 @@ class StyleGAN2Host:
         s = settings
         return (
             f"{s.cfg}: {data.num_images} images of {data.resolution}x{data.resolution}x{data.num_channels} from "
-            f"{data.path}, {s.G.c_dim} classes, batch {s.loop.batch}, {s.loop.total_nimg / 1000:g} kimg, "
-            f"{describe_regularizers(s.regularizers)}, augmentation {s.augment.mode}"
+            f"{printable(data.path, 1000)}, {data.describe_labels()}, batch {s.loop.batch}, "
+            f"{s.loop.total_nimg / 1000:g} kimg, {describe_regularizers(s.regularizers)}, augmentation {s.augment.mode}"
         )
 
 

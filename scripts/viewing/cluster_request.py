@@ -11,6 +11,7 @@ import torch
 
 from ggdr.scripts.viewing.cluster_sheets import ClusterOptions, NetworkView
 from ggdr.scripts.viewing.snapshot_features import DEFAULT_LAYERS, SnapshotFeatures, SnapshotNetworks
+from ggdr.stylegan2.latent.sampling import Label
 from ggdr.torch_utils.checkpoint import SnapshotError
 
 
@@ -21,13 +22,13 @@ class ClusterRequest:
     Attributes:
         seeds:     of `ggdr generate`.
         layers:    resolutions of feature maps; None: those of DEFAULT_LAYERS that exist.
-        class_idx: for a conditional network.
+        label:     for a conditional network.
         psi:       truncation.
     """
 
     seeds: list[int]
     layers: list[int] | None
-    class_idx: int | None
+    label: Label
     psi: float
     batch_size: int
     options: ClusterOptions
@@ -52,7 +53,7 @@ class ClusterRequest:
         self, net: SnapshotNetworks, layers: Sequence[int], on_images: Callable[[int], None] = lambda done: None
     ) -> SnapshotFeatures:
         """What a snapshot's networks compute; `on_images` hears how many images are done."""
-        how = {"class_idx": self.class_idx, "psi": self.psi, "batch_size": self.batch_size}
+        how = {"label": self.label, "psi": self.psi, "batch_size": self.batch_size}
         return net.of_seeds(self.seeds, layers, **how, on_images=on_images)
 
 

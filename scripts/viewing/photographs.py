@@ -6,15 +6,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ggdr.torch_utils.data.archives import spread
+from ggdr.torch_utils.data.container import Container
 from ggdr.torch_utils.data.convert import Conversion
-from ggdr.torch_utils.data.image_files import Container, DataError, load_image
-
-MAX_NAME = 24  # characters on a picture
+from ggdr.torch_utils.data.image_files import DataError, load_image
+from ggdr.torch_utils.untrusted.text import printable, shortened
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,7 @@ class Target:
     @property
     def short_name(self) -> str:
         """The name, without its middle if it would not fit on a picture."""
-        half = MAX_NAME // 2
-        return self.name if len(self.name) <= MAX_NAME else f"{self.name[:half]}…{self.name[-half:]}"
+        return shortened(self.name)
 
     def describe(self) -> str:
         """What was done to the image, in a line."""
@@ -69,19 +69,29 @@ def read_targets(paths: Sequence[Path], res: int, channels: int, *, most: int | 
     return list(targets.values())
 
 
+def unread_files(paths: Sequence[Path]) -> list[str]:
+    """Which files of folders and zips are not read as images, a line for each that has some."""
+    containers = [Container(path) for path in paths if _is_container(path)]
+    return [f"{container.where()}: {container.left_out()}" for container in containers if container.left_out()]
+
+
 def _image_files(paths: Sequence[Path]) -> Iterator[tuple[str, str, Callable[[], bytes]]]:
     """Path, name for messages, and what reads the content, of each image file."""
     for path in paths:
-        if path.is_dir() or path.suffix.lower() == ".zip":
+        if _is_container(path):
             container = Container(path)
-            for name in container.image_names():
-                yield name, container.where(name), lambda container=container, name=name: container.read(name)
+            for file in container.image_files():
+                yield file.name, container.where(file.name), partial(container.read, file)
         else:
-            yield str(path), str(path), lambda path=path: _read(path)
+            yield str(path), printable(path), partial(_read, path)
+
+
+def _is_container(path: Path) -> bool:
+    return path.is_dir() or path.suffix.lower() == ".zip"
 
 
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise DataError(f"{printable(path)}: cannot be read ({error.strerror or error})") from error

@@ -86,7 +86,7 @@ def save_loss_curve(result: Result, path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    from ggdr.torch_utils.pictures.plot_style import COLORS, STYLE
+    from ggdr.torch_utils.pictures.plot_style import COLORS, STYLE, plain_text
 
     with rc_context(STYLE):
         figure = Figure(figsize=(4.8, 3.0), dpi=160, layout="constrained")
@@ -95,7 +95,7 @@ def save_loss_curve(result: Result, path: Path) -> None:
         ax.plot(result.losses, color=COLORS[0], linewidth=1.3)
         last = len(result.losses) - 1
         ax.plot([last], result.losses[-1:], "o", color=COLORS[0], markersize=4, clip_on=False)
-        title = f"{result.target.short_name}\n{result.closeness()}"
+        title = f"{plain_text(result.target.short_name)}\n{result.closeness()}"
         ax.set(title=title, xlabel="step", ylabel="distance", xlim=(0, last))
         if result.losses.min() > 0:
             ax.set_yscale("log")

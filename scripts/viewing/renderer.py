@@ -8,11 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ggdr.scripts.options.pictures import LARGEST
+from ggdr.scripts.viewing.latents import Latent
 from ggdr.stylegan2 import Generator
-from ggdr.stylegan2.latent.sampling import latents_of_seeds, map_latents, pictures
+from ggdr.stylegan2.latent.sampling import Label, latents_of_seeds, map_latents, pictures
 from ggdr.torch_utils.pictures.sheets import thumbnail
 
 
@@ -22,14 +24,14 @@ class Renderer:
 
     Attributes:
         G:                 in eval mode.
-        class_idx:         for a conditional G.
+        label:             for a conditional G.
         truncation_cutoff: layers that are truncated; None: all.
-        noise_mode:        "const" or "none".
+        noise_mode:        "const" or "none"; of seeds also "random".
         batch_size:        images at once.
     """
 
     G: Generator
-    class_idx: int | None = None
+    label: Label = None
     truncation_psi: float = 1.0
     truncation_cutoff: int | None = None
     noise_mode: str = "const"
@@ -38,11 +40,20 @@ class Renderer:
     def map(self, z: Tensor) -> Tensor:
         """z [N, z_dim] to ws [N, num_ws, w_dim] float32 on the device of G."""
         how = {"truncation_psi": self.truncation_psi, "truncation_cutoff": self.truncation_cutoff}
-        return map_latents(self.G, z, self.class_idx, **how)
+        return map_latents(self.G, z, self.label, **how)
 
-    def map_seeds(self, seeds: Sequence[int]) -> Tensor:
-        """The ws [N, num_ws, w_dim] of seeds."""
-        return self.map(latents_of_seeds(seeds, self.G.z_dim))
+    def ws_of(self, latents: Sequence[Latent]) -> Tensor:
+        """The ws [N, num_ws, w_dim] of latents, truncated, on the device of G."""
+        seeds = [latent.seed for latent in latents if latent.ws is None]
+        ws = torch.empty([len(latents), self.G.num_ws, self.G.w_dim], device=self.G.mapping.w_avg.device)
+        of_file = torch.tensor([latent.ws is not None for latent in latents], device=ws.device)
+        if seeds:
+            ws[~of_file] = self.map(latents_of_seeds(seeds, self.G.z_dim))
+        stored = [latent.ws for latent in latents if latent.ws is not None]
+        if stored:
+            found = torch.stack(stored).to(ws.device)
+            ws[of_file] = self.G.mapping.truncate(found, self.truncation_psi, self.truncation_cutoff)
+        return ws
 
     def render(self, ws: Tensor) -> Iterator[np.ndarray]:
         """The images [H, W, C] uint8 of ws [N, num_ws, w_dim], one after the other."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from ggdr import GGDR, FeatureTap
 from ggdr.scripts.training.regularizer_ggdr import GGDRKind
 from ggdr.stylegan2.attachment import attachment
-from ggdr.stylegan2.latent.sampling import class_labels, images_of_seeds
+from ggdr.stylegan2.latent.sampling import Label, images_of_seeds, repeat_label
 from ggdr.stylegan2.snapshot import discriminator_of, generator_of
 from ggdr.torch_utils.checkpoint import SnapshotError, load_snapshot
 from ggdr.torch_utils.pictures.images import from_u8
@@ -85,7 +85,7 @@ class SnapshotNetworks:
         seeds: Sequence[int],
         layers: Sequence[int],
         *,
-        class_idx: int | None,
+        label: Label,
         psi: float,
         batch_size: int,
         on_images: Callable[[int], None] = lambda done: None,
@@ -93,7 +93,7 @@ class SnapshotNetworks:
         """What they compute for the images of these seeds of `ggdr generate`; `on_images` hears how many are done."""
 
         def look_at(some: Sequence[int]) -> SnapshotFeatures:
-            c = class_labels(len(some), self.G.c_dim, class_idx)
+            c = repeat_label(len(some), self.G.c_dim, label)
             names = {res: f"synthesis.b{res}" for res in layers}
             with ExitStack() as stack:
                 feats = stack.enter_context(FeatureTap(self.G, list(names.values())))

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ggdr.scripts.options.progress import Progress
+from ggdr.scripts.viewing.latents import Latent
 from ggdr.scripts.viewing.renderer import Renderer
 from ggdr.stylegan2.latent.style_mixing import mix_style_table
 from ggdr.torch_utils.pictures import sheets
@@ -16,8 +17,8 @@ from ggdr.torch_utils.pictures import sheets
 
 def render_style_tables(
     renderer: Renderer,
-    row_seeds: Sequence[int],
-    column_seeds: Sequence[int],
+    row_latents: Sequence[Latent],
+    column_latents: Sequence[Latent],
     layer_sets: Mapping[str, Sequence[int]],
     *,
     size: int,
@@ -28,15 +29,14 @@ def render_style_tables(
     Each table has its sources in the first row and column; a cell is the row's image, with the styles of the column's
     in these layers.
     """
-    ws = renderer.map_seeds([*row_seeds, *column_seeds])
-    base, style = ws.split([len(row_seeds), len(column_seeds)])
+    base, style = renderer.ws_of(row_latents), renderer.ws_of(column_latents)
     tables: dict[str, list[list[np.ndarray]]] = {title: [] for title in layer_sets}
     for i, (title, layers) in enumerate(layer_sets.items()):
         for j, row in enumerate(mix_style_table(base, style, layers)):
             tables[title].append(renderer.render_cells(row, size))
             progress("rows", i * len(base) + j + 1, len(layer_sets) * len(base))
     row_images, column_images = renderer.render_cells(base, size), renderer.render_cells(style, size)
-    rows, columns = ["", *map(str, row_seeds)], ["", *map(str, column_seeds)]
+    rows, columns = (["", *(latent.short_name for latent in some)] for some in (row_latents, column_latents))
     parts = []
     for title, table in tables.items():
         cells = [[None, *column_images], *([image, *row] for image, row in zip(row_images, table, strict=True))]

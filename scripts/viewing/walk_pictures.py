@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ggdr.scripts.options.progress import Progress
+from ggdr.scripts.viewing.latents import Latent
 from ggdr.scripts.viewing.renderer import Renderer, fit_to_sheet
 from ggdr.stylegan2.latent.sampling import latents_of_seeds
 from ggdr.stylegan2.latent.walks import Walk, walk_through
@@ -27,14 +28,14 @@ class GridWalk:
 
     Attributes:
         walk:    its points are [num_cells, ...]: z, or ws.
-        seeds:   the key images, dealt out to the cells one by one.
+        keys:    the latents passed through, dealt out to the cells one by one.
         space:   "z" or "w".
         columns: of the grid.
     """
 
     renderer: Renderer
     walk: Walk
-    seeds: Sequence[int]
+    keys: Sequence[Latent]
     space: str
     columns: int
     num_cells: int
@@ -46,21 +47,23 @@ class GridWalk:
             yield from self.renderer.render(self.renderer.map(points) if self.space == "z" else points)
 
 
-def walk_between_seeds(
-    renderer: Renderer, seeds: Sequence[int], *, columns: int, rows: int, space: str, curve: str, closed: bool
+def walk_between(
+    renderer: Renderer, keys: Sequence[Latent], *, columns: int, rows: int, space: str, curve: str, closed: bool
 ) -> GridWalk:
-    """Walks through the latents of seeds, as many for each cell of the grid.
+    """Walks through latents, as many for each cell of the grid.
 
     Args:
-        space:  "w": among mapped latents; "z": on the sphere of z.
+        space:  "w": among mapped latents; "z": on the sphere of z, of seeds only.
         curve:  "cubic" or "linear".
         closed: back to the first key.
     """
     num_cells = columns * rows
-    keys = latents_of_seeds(seeds, renderer.G.z_dim)
-    keys = (keys if space == "z" else renderer.map(keys)).unflatten(0, (-1, num_cells))
-    walk = walk_through(keys, curve=curve, closed=closed, on_sphere=space == "z")
-    return GridWalk(renderer, walk, seeds, space, columns, num_cells)
+    if space == "z":
+        points = latents_of_seeds([key.seed for key in keys], renderer.G.z_dim)
+    else:
+        points = renderer.ws_of(keys)
+    walk = walk_through(points.unflatten(0, (-1, num_cells)), curve=curve, closed=closed, on_sphere=space == "z")
+    return GridWalk(renderer, walk, keys, space, columns, num_cells)
 
 
 def save_walk_video(
@@ -90,6 +93,6 @@ def save_walk_sheet(grid: GridWalk, out: Path, *, steps: int, size: int, progres
         for cell, strip in enumerate(strips):
             strip.append(flat[cell :: grid.num_cells])
         progress("rows", segment + 1, num_segments)
-    keys = [grid.seeds[cell :: grid.num_cells] for cell in range(grid.num_cells)]
+    keys = [[key.short_name for key in grid.keys[cell :: grid.num_cells]] for cell in range(grid.num_cells)]
     rows = [f"{of[i]} to {of[(i + 1) % len(of)]}" for of in keys for i in range(num_segments)]
     save_image(sheets.contact_sheet([row for strip in strips for row in strip], rows=rows), out)

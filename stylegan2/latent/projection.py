@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ggdr.stylegan2.latent.sampling import sampled_w
+from ggdr.stylegan2.latent.sampling import Label, sampled_w
 from ggdr.stylegan2.layers import MappingNetwork
 
 SPACES = ("w", "w+")
@@ -98,11 +98,9 @@ class Projection:
     losses: Tensor
 
 
-def w_statistics(
-    mapping: MappingNetwork, class_idx: int | None = None, *, num: int = 10_000, seed: int = 0
-) -> WStatistics:
+def w_statistics(mapping: MappingNetwork, label: Label = None, *, num: int = 10_000, seed: int = 0) -> WStatistics:
     """Mean and spread of W, of one class where there are some; from `num` latents drawn on the CPU from `seed`."""
-    w = torch.cat(list(sampled_w(mapping, num, class_idx, seed=seed)))
+    w = torch.cat(list(sampled_w(mapping, num, label, seed=seed)))
     mean = w.mean(0)
     return WStatistics(mean, float((w - mean).square().mean().sqrt()))
 

@@ -18,6 +18,9 @@ from ggdr.torch_utils.pictures.images import to_u8
 SAMPLES_AT_ONCE = 1024
 
 
+# What a conditional network is to make: a class, or the c_dim numbers of a label; None for other networks.
+Label = int | Sequence[float] | None
+
 # Seeds and pictures.
 
 
@@ -26,25 +29,27 @@ def latents_of_seeds(seeds: Sequence[int], z_dim: int) -> Tensor:
     return torch.stack([torch.randn([z_dim], generator=torch.Generator("cpu").manual_seed(seed)) for seed in seeds])
 
 
-def class_labels(num: int, c_dim: int, class_idx: int | None) -> Tensor:
-    """[num, c_dim] float32 one-hot labels of one class; zeros where `class_idx` is None."""
+def repeat_label(num: int, c_dim: int, label: Label) -> Tensor:
+    """[num, c_dim] float32, the same label for all; zeros where it is None."""
     c = torch.zeros([num, c_dim])
-    if class_idx is not None:
-        c[:, class_idx] = 1
+    if isinstance(label, int):
+        c[:, label] = 1
+    elif label is not None:
+        c[:] = torch.tensor(label)
     return c
 
 
 def map_latents(
     G: Generator,
     z: Tensor,
-    class_idx: int | None = None,
+    label: Label = None,
     *,
     truncation_psi: float = 1.0,
     truncation_cutoff: int | None = None,
 ) -> Tensor:
-    """z [N, z_dim], on any device, to ws [N, num_ws, w_dim] float32 on the device of G; all of one class."""
+    """z [N, z_dim], on any device, to ws [N, num_ws, w_dim] float32 on the device of G; all of one label."""
     device = G.mapping.w_avg.device
-    c = class_labels(len(z), G.c_dim, class_idx).to(device)
+    c = repeat_label(len(z), G.c_dim, label).to(device)
     with torch.no_grad():
         return G.mapping(z.to(device), c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
 
@@ -65,7 +70,7 @@ def generate_images(
     *,
     device: torch.device | str,
     batch_size: int,
-    class_idx: int | None = None,
+    label: Label = None,
     truncation_psi: float = 1.0,
     truncation_cutoff: int | None = None,
     noise_mode: str = "const",
@@ -77,14 +82,14 @@ def generate_images(
 
     Args:
         G:         on `device`, in eval mode.
-        class_idx: for a conditional G; None is all zeros, for an unconditional one.
+        label:     for a conditional G; None is all zeros, for an unconditional one.
 
     Yields:
         The batch's n seeds; images [n, C, H, W] uint8 and ws [n, num_ws, w_dim] float32, both on the CPU.
     """
     for start in range(0, len(seeds), batch_size):
         batch = list(seeds[start : start + batch_size])
-        c = class_labels(len(batch), G.c_dim, class_idx)
+        c = repeat_label(len(batch), G.c_dim, label)
         img, ws = images_of_seeds(
             G,
             batch,
@@ -130,22 +135,22 @@ def images_of_seeds(
 # Statistics.
 
 
-def sampled_w(mapping: MappingNetwork, num: int, class_idx: int | None = None, *, seed: int = 0) -> Iterator[Tensor]:
-    """`num` latents of W, of one class, drawn on the CPU from `seed`: groups [n, w_dim] float32."""
+def sampled_w(mapping: MappingNetwork, num: int, label: Label = None, *, seed: int = 0) -> Iterator[Tensor]:
+    """`num` latents of W, of one label, drawn on the CPU from `seed`: groups [n, w_dim] float32."""
     generator = torch.Generator("cpu").manual_seed(seed)
     device = mapping.w_avg.device
     for start in range(0, num, SAMPLES_AT_ONCE):
         z = torch.randn([SAMPLES_AT_ONCE, mapping.z_dim], generator=generator)[: num - start]
-        c = class_labels(len(z), mapping.c_dim, class_idx)
+        c = repeat_label(len(z), mapping.c_dim, label)
         with torch.no_grad():
             w = mapping(z.to(device), c.to(device))[:, 0]
         yield w
 
 
-def w_covariance(mapping: MappingNetwork, num: int, class_idx: int | None = None, *, seed: int = 0) -> Tensor:
+def w_covariance(mapping: MappingNetwork, num: int, label: Label = None, *, seed: int = 0) -> Tensor:
     """Covariance of W: [w_dim, w_dim] float64 on the CPU, of `num` >= 2 latents of `sampled_w`."""
     total, squares = 0, 0
-    for w in sampled_w(mapping, num, class_idx, seed=seed):
+    for w in sampled_w(mapping, num, label, seed=seed):
         # About the tracked mean, so that little cancels when the mean is taken away below.
         w = (w - mapping.w_avg).double()
         total, squares = total + w.sum(0), squares + w.t() @ w

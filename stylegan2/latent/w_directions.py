@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ggdr.stylegan2.generator import Generator, SynthesisNetwork
-from ggdr.stylegan2.latent.sampling import w_covariance
+from ggdr.stylegan2.latent.sampling import Label, w_covariance
 from ggdr.stylegan2.layers import FullyConnectedLayer
 from ggdr.torch_utils.atomic_write import atomic_write
 from ggdr.torch_utils.checkpoint import SnapshotError
@@ -50,7 +50,7 @@ def find_directions(
     *,
     num: int,
     num_samples: int = 20000,
-    class_idx: int | None = None,
+    label: Label = None,
 ) -> Directions:
     """The `num` strongest directions of one method.
 
@@ -70,7 +70,7 @@ def find_directions(
     most = max_directions(G, method, layers, num_samples=num_samples)
     if not 1 <= num <= most:
         raise ValueError(f"expected 1 to {most} directions, got {num}")
-    covariance = w_covariance(G.mapping, num_samples, class_idx)
+    covariance = w_covariance(G.mapping, num_samples, label)
     if method == "sefa":
         A = style_weights(G.synthesis, layers)
         matrix = A.t() @ A

@@ -21,8 +21,9 @@ import pytest
 
 from ggdr.metrics.image_sets import ArrayImages, FileImages, is_statistics, load_statistics
 from ggdr.torch_utils.data.archives import open_source
+from ggdr.torch_utils.data.container import Container
 from ggdr.torch_utils.data.dataset import ImageDataset
-from ggdr.torch_utils.data.image_files import MAX_FILE, Container, DataError
+from ggdr.torch_utils.data.image_files import MAX_FILE, DataError
 from ggdr.torch_utils.data.labels import MAX_CLASSES
 from tests.dataset_files import RGB, cifar_tar, encode, run, write, write_zip
 from tests.fuzzing import run_bounded
@@ -58,7 +59,7 @@ def test_names_in_a_zip_lead_nowhere(tmp_path, name, dest):
     run(source, home / dest)
     new = {path for path in tree(tmp_path) - before if not path.startswith(f"a/b/c/{dest}")}
     assert not new and os.path.exists("/tmp/evil.png") == outside
-    assert set(ImageDataset(home / dest).names) <= {"00000/img00000000.png", "00000/img00000001.png"}
+    assert set(ImageDataset(home / dest).files.names) <= {"00000/img00000000.png", "00000/img00000001.png"}
 
 
 def test_links_in_a_zip_are_files_of_no_pixels(tmp_path):
@@ -116,7 +117,8 @@ BOUNDED = """
     import sys
     from pathlib import Path
     from ggdr.torch_utils.data.dataset import ImageDataset
-    from ggdr.torch_utils.data.image_files import Container, DataError
+    from ggdr.torch_utils.data.container import Container
+from ggdr.torch_utils.data.image_files import DataError
     from ggdr.torch_utils.data.archives import open_source
     from ggdr.metrics.image_sets import ArrayImages, load_statistics
     from PIL import Image
@@ -167,7 +169,7 @@ def test_images_are_not_decoded_before_their_size_is_known_to_fit(tmp_path, monk
         tmp_path / "d.zip", {f"{i:03d}.png": PNG for i in range(600)} | {"301.png": png_of_size(8192, 8192)}
     )
     dataset = ImageDataset(path)
-    index = dataset.names.index("301.png")
+    index = dataset.files.names.index("301.png")
     with pytest.raises(DataError, match="301.png: is 8192x8192"):
         dataset.images_u8([index])
     assert (8192, 8192) not in decoded
@@ -456,7 +458,11 @@ def test_what_numpy_writes_is_read_as_numpy_reads_it(tmp_path):
         assert (found.images == images).all() and found.labels.tolist() == [0, 1, 2]
 
 
-def test_a_container_names_what_is_missing(tmp_path):
-    path = write_zip(tmp_path / "d.zip", {"a.png": PNG})
-    with pytest.raises(DataError, match="b.png: cannot be read"):
-        Container(path).read("b.png")
+def test_a_container_names_what_is_gone(tmp_path):
+    path = write(tmp_path / "d", {"a.png": PNG})
+    container = Container(path)
+    file = container.find("a.png")
+    (path / "a.png").unlink()
+    assert container.find("a.png") is None
+    with pytest.raises(DataError, match="a.png: cannot be read"):
+        container.read(file)

@@ -37,9 +37,10 @@ from ggdr.scripts.reports.read_run import read_run
 from ggdr.stylegan2 import load_discriminator, load_generator
 from ggdr.torch_utils.checkpoint import SnapshotError, load_snapshot, load_state, save_state
 from ggdr.torch_utils.data.archives import open_source
+from ggdr.torch_utils.data.container import Container
 from ggdr.torch_utils.data.convert import Conversion
 from ggdr.torch_utils.data.dataset import ImageDataset
-from ggdr.torch_utils.data.image_files import Container, DataError
+from ggdr.torch_utils.data.image_files import DataError
 from ggdr.torch_utils.untrusted.torch_files import TensorFileError, read_tensor_file
 from tests.dataset_files import RGB, encode
 from tests.fuzzing import mutations
@@ -196,7 +197,7 @@ def test_images(tmp_path, kind):
 
     def read(path: Path) -> None:
         container = Container(path.parent)
-        container.header(name)
+        container.header(container.find(name))
         for source, raw in open_source(str(path.parent)).items([0]):
             Conversion(resolution=8)(raw, source)
 

@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from tests.conftest import python
@@ -43,6 +45,13 @@ def test_cluster_benchmark_finds_its_segments():
     small = ("--num", 8, "--size", 16, "--channels", 128, "--clusters", 4)
     output = output_of("-m", "benchmarks.cluster_speed", *small)
     assert "mutual information 1.000" in output and "silhouette: 4" in output and "KMeans" in output
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
+def test_large_dataset_benchmark_tabulates_time_and_memory():
+    line = output_of("-m", "benchmarks.large_dataset", "--images", 200).splitlines()[-1]
+    cells = [cell.strip() for cell in line.split("|")[1:-1]]
+    assert cells[0] == "200" and all(float(cell) >= 0 for cell in cells[1:]) and len(cells) == 5
 
 
 def test_attach_benchmark_tabulates_layers_distances_and_costs(dataset_zip, tmp_path):

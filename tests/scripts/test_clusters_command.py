@@ -67,7 +67,7 @@ def test_features_are_those_of_the_images_of_generate(tmp_path):
     G = tiny_generator(res=16)
     net = SnapshotNetworks(save_tiny(tmp_path / "net.safetensors", G, guide_res=8), CPU)
     assert net.guides == [8] and net.layers == [4, 8, 16] and net.nimg == 1000
-    seen = net.of_seeds([3, 5, 8], [4, 8], class_idx=None, psi=0.7, batch_size=2)
+    seen = net.of_seeds([3, 5, 8], [4, 8], label=None, psi=0.7, batch_size=2)
     expected = [u8 for _, u8, _ in generate_images(G, [3, 5, 8], device="cpu", batch_size=3, truncation_psi=0.7)]
     assert (seen.img.mul(127.5).add(128).clamp(0, 255).to(torch.uint8).int() - expected[0].int()).abs().max() <= 1
     assert [(res, x.shape) for res, x in seen.generator.items()] == [(4, (3, 8, 4, 4)), (8, (3, 4, 8, 8))]
@@ -80,7 +80,7 @@ def test_photographs_are_seen_as_the_same_pixels_made_by_the_generator_are(tmp_p
     for block in G.synthesis.blocks:  # images within [-1, 1]
         block.torgb.weight.mul_(0.02)
     net = SnapshotNetworks(save_tiny(tmp_path / "net.safetensors", G, guide_res=8), CPU)
-    made = net.of_seeds([0, 1], [8], class_idx=None, psi=1, batch_size=2)
+    made = net.of_seeds([0, 1], [8], label=None, psi=1, batch_size=2)
     assert 0.1 < made.img.abs().max() < 1
     seen = net.of_images(made.img.mul(127.5).add(127.5).round().to(torch.uint8), [8], batch_size=1)
     assert not seen.generator
@@ -91,8 +91,8 @@ def test_photographs_are_seen_as_the_same_pixels_made_by_the_generator_are(tmp_p
 @pytest.mark.parametrize("num", [1, 5, 6])
 def test_any_number_of_images_is_seen_whatever_the_minibatch_of_training(tmp_path, num):
     net = SnapshotNetworks(save_tiny(tmp_path / "n.safetensors", tiny_generator(res=16), guide_res=8), CPU)
-    seen = net.of_seeds(range(num), [8], class_idx=None, psi=1, batch_size=16)
-    one_by_one = net.of_seeds(range(num), [8], class_idx=None, psi=1, batch_size=1)
+    seen = net.of_seeds(range(num), [8], label=None, psi=1, batch_size=16)
+    one_by_one = net.of_seeds(range(num), [8], label=None, psi=1, batch_size=1)
     for ours, theirs in ((seen.predicted[8], one_by_one.predicted[8]), (seen.encoder[8], one_by_one.encoder[8])):
         assert len(ours) == num and torch.allclose(ours, theirs, atol=1e-4 * theirs.abs().max())
 

@@ -55,6 +55,18 @@ def test_an_open_walk_ends_on_the_last_seed(run, tmp_path, filmed):
     assert close(filmed[0], first) and close(filmed[-1], last)
 
 
+def test_a_walk_can_come_back_to_a_key(run, tmp_path, filmed):
+    out = ["--out", str(tmp_path / "walk.gif")]
+    ok(run("interpolate", "--seeds", "0,1,0,2", "--frames", "4", "--no-loop", *out))
+    assert len(filmed) == 13
+    for frame, image in zip(filmed[::4], images_of([0, 1, 0, 2]), strict=True):
+        assert close(frame, image)
+    for space in ("w", "z"):
+        filmed.clear()
+        ok(run("interpolate", "--seeds", "3,3", "--frames", "2", "--space", space, "--curve", "linear", *out))
+        assert len(filmed) == 4 and close(filmed[0], filmed[1])
+
+
 def test_seeds_are_dealt_out_to_the_cells_of_a_grid(run, tmp_path, filmed):
     ok(run("interpolate", "--grid", "3x2", "--seeds", "0-11", "--frames", "2", "--out", str(tmp_path / "walk.webp")))
     assert len(filmed) == 4 and filmed[0].shape == (2 * RES, 3 * RES, 3)

@@ -37,12 +37,12 @@ def test_conditional_networks_show_the_class_asked_for(run, laid_out, name):
     seeds = {"stylemix": ["--rows", "0", "--cols", "1"], "truncation": ["--psis", "1", "--seeds", "0-1"]}
     options = seeds.get(name, ["--seeds", "0-1"])
     shown = {}
-    for class_idx in (0, 2):
-        ok(run(name, *options, "--class", str(class_idx), G=G))
+    for label in (0, 2):
+        ok(run(name, *options, "--class", str(label), G=G))
         cells = laid_out[0][0]
-        shown[class_idx] = {"stylemix": (1, 0), "directions": (0, 3)}.get(name, (0, 0))
-        row, column = shown[class_idx]
-        assert close(cells[row][column], images_of([0, 1], G, class_idx=class_idx)[0])
+        shown[label] = {"stylemix": (1, 0), "directions": (0, 3)}.get(name, (0, 0))
+        row, column = shown[label]
+        assert close(cells[row][column], images_of([0, 1], G, label=label)[0])
         laid_out.clear()
     for wrong in ([], ["--class", "3"]):
         result = run(name, *options, *wrong, G=G)

@@ -50,8 +50,8 @@ def photo(tmp_path) -> Path:
     return write_image_of(tiny_generator(), tmp_path / "photo.png")
 
 
-def write_image_of(G: Generator, path: Path, *, seed: int = 3, class_idx: int | None = None) -> Path:
-    ((_, images_u8, _),) = generate_images(G, [seed], device="cpu", batch_size=1, class_idx=class_idx)
+def write_image_of(G: Generator, path: Path, *, seed: int = 3, label: int | None = None) -> Path:
+    ((_, images_u8, _),) = generate_images(G, [seed], device="cpu", batch_size=1, label=label)
     save_image(images_u8[0], path)
     return path
 
@@ -156,10 +156,10 @@ def test_networks_of_other_channels_work(run, tmp_path, img_channels: int):
 
 def test_class_chooses_where_latents_start(run, tmp_path):
     G = tiny_generator(c_dim=3)
-    path = write_image_of(G, tmp_path / "photo.png", class_idx=1)
+    path = write_image_of(G, tmp_path / "photo.png", label=1)
     starts = []
-    for class_idx in (0, 1):
-        assert run(path, "--class", class_idx, "--no-video", G=G).exit_code == 0
+    for label in (0, 1):
+        assert run(path, "--class", label, "--no-video", G=G).exit_code == 0
         starts.append(latent_of(tmp_path)["losses"][0])
     assert abs(starts[0] - starts[1]) > 0.01
 

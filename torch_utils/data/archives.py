@@ -18,7 +18,8 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from ggdr.torch_utils.data.image_files import Container, DataError
+from ggdr.torch_utils.data.container import Container
+from ggdr.torch_utils.data.image_files import DataError
 from ggdr.torch_utils.data.labels import MAX_CLASSES, LabelTable, read_labels
 from ggdr.torch_utils.untrusted.pickle_names import NUMPY_NAMES, NUMPY_RECORDS, PLAIN
 from ggdr.torch_utils.untrusted.pickle_reader import InertPickleError, Record, Vocabulary, read_pickle
@@ -31,23 +32,31 @@ MAX_NAME = 200  # characters of a class' name
 _CIFAR = Vocabulary(PLAIN, names=NUMPY_NAMES, records=NUMPY_RECORDS, strings_as_bytes=True)
 
 
+# An image file's bytes, uint8 pixels [H, W] or [H, W, 3], or what kept it from being read.
+Raw = bytes | np.ndarray | DataError
+
+
 class Source(Protocol):
     """An ordered collection of raw images.
 
     Attributes:
         count:              number of images.
-        labels:             their labels, or None.
+        labels:             their labels, or None; -1 for an image to leave out where labels are used.
+        label_note:         why there are no labels, or what was made of unusual folders; may be empty.
+        left_out:           which files are not read as images, in half a line; may be empty.
         default_resolution: what --resolution means when it is not given; None: the images' own size.
         small:              policy for images below the resolution unless told (conversion.SMALL_POLICIES).
     """
 
     count: int
     labels: LabelTable | None
+    label_note: str
+    left_out: str
     default_resolution: int | None
     small: str
 
-    def items(self, indices: Iterable[int]) -> Iterator[tuple[str, bytes | np.ndarray]]:
-        """(name for messages, image file bytes or uint8 pixels [H, W] or [H, W, 3]) of the given images."""
+    def items(self, indices: Iterable[int]) -> Iterator[tuple[str, Raw]]:
+        """(name for messages, image) of the given images."""
         ...
 
 
@@ -59,18 +68,26 @@ class FileSource:
 
     def __init__(self, path: str | Path):
         self._container = Container(path)
-        self._names = self._container.image_names()
-        self.count = len(self._names)
-        self.labels = read_labels(self._container, self._names)
+        self._files = self._container.image_files()
+        self.count = len(self._files)
+        found = read_labels(self._container, self._files.names, leave_out_strays=True)
+        self.labels, self.label_note = found.table, found.note
+        self.left_out = self._container.left_out()
 
-    def items(self, indices: Iterable[int]) -> Iterator[tuple[str, bytes]]:
+    def items(self, indices: Iterable[int]) -> Iterator[tuple[str, Raw]]:
         for i in indices:
-            name = self._names[i]
-            yield self._container.where(name), self._container.read(name)
+            file = self._files[i]
+            try:
+                raw: Raw = self._container.read(file)
+            except DataError as error:
+                raw = error
+            yield self._container.where(file.name), raw
 
 
 class ArraySource:
     """Pixels that are in memory already: images uint8 [N, H, W] or [N, H, W, 3]."""
+
+    left_out = ""
 
     def __init__(
         self,
@@ -78,11 +95,13 @@ class ArraySource:
         images: np.ndarray,
         labels: LabelTable | None,
         *,
+        label_note: str = "",
         default_resolution: int | None = None,
         small: str = "error",
     ):
         self.count = len(images)
         self.labels = labels
+        self.label_note = label_note
         self.default_resolution = default_resolution
         self.small = small
         self._name = name
@@ -99,6 +118,8 @@ class LmdbSource:
     default_resolution = None
     small = "error"
     labels = None
+    label_note = "an lmdb of LSUN holds none"
+    left_out = ""
 
     def __init__(self, path: Path):
         try:
@@ -122,16 +143,16 @@ class LmdbSource:
         if not self.count:
             raise DataError(f"{path}: the lmdb is empty")
 
-    def items(self, indices: Iterable[int]) -> Iterator[tuple[str, bytes]]:
+    def items(self, indices: Iterable[int]) -> Iterator[tuple[str, Raw]]:
         with self._env.begin() as txn:
             for i in indices:
                 key = self._keys[i]
                 where = f"{self._path}[{key.decode('ascii', 'backslashreplace')}]"
                 try:
-                    data = txn.get(key)
+                    raw: Raw = txn.get(key)
                 except self._error as error:
-                    raise DataError(f"{where}: cannot be read ({error})") from error
-                yield where, data
+                    raw = DataError(f"{where}: cannot be read ({error})")
+                yield where, raw
 
 
 def open_source(source: str) -> Source:
@@ -227,7 +248,8 @@ def read_mnist(path: Path) -> ArraySource:
         images = np.pad(images, [(0, 0), (2, 2), (2, 2)])
     labels_path = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
     if labels_path == path or not labels_path.exists():
-        return ArraySource(str(path), images, None)
+        why = f"there is no {labels_path.name} beside it" if labels_path != path else "its name has no images or idx3"
+        return ArraySource(str(path), images, None, label_note=why)
     labels = _read_idx(labels_path, ndim=1)
     if len(labels) != len(images):
         raise DataError(f"{labels_path}: {len(labels)} labels, expected {len(images)} as in {path.name}")

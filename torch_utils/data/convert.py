@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from ggdr.torch_utils.data.image_files import DataError, load_image
+from ggdr.torch_utils.data.image_files import DataError, UnreadableImage, load_image
 
 TRANSFORMS = ("none", "center-crop", "center-crop-wide")
 FILTERS = {
@@ -63,7 +63,7 @@ class Conversion:
             uint8 [res, res, channels], without the last axis for one channel; None for an image to skip.
 
         Raises:
-            DataError: the image cannot be decoded or does not meet what is set here.
+            DataError: the image does not meet what is set here; UnreadableImage where it cannot be decoded.
         """
         img = load_image(raw, where) if isinstance(raw, bytes) else Image.fromarray(raw)
         img = to_channels(img, self.channels, where)
@@ -166,12 +166,26 @@ def encode_png(pixels: np.ndarray, compress: int | None = None) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + _png_chunk(b"IHDR", header) + image + _png_chunk(b"IEND", b"")
 
 
-def convert_batch(conversion: Conversion, batch: list[tuple[str, bytes | np.ndarray]]) -> list[bytes | None]:
-    """PNG files of [(name, raw image), ...] in this order; None for images to skip."""
-    pngs = []
+def convert_batch(
+    conversion: Conversion, batch: list[tuple[str, bytes | np.ndarray | DataError]], *, skip_broken: bool
+) -> list[bytes | DataError | None]:
+    """PNG files of [(name, raw image or why there is none), ...] in this order; None for images to skip.
+
+    Raises:
+        DataError: an image cannot be converted, unless skip_broken: then the errors of those that cannot be read or
+            decoded stand in their places.
+    """
+    pngs: list[bytes | DataError | None] = []
     for where, raw in batch:
-        pixels = conversion(raw, where)
-        pngs.append(None if pixels is None else encode_png(pixels, conversion.compress))
+        try:
+            if isinstance(raw, DataError):
+                raise UnreadableImage(str(raw)) from raw
+            pixels = conversion(raw, where)
+            pngs.append(None if pixels is None else encode_png(pixels, conversion.compress))
+        except UnreadableImage as error:
+            if not skip_broken:
+                raise DataError(f"{error}; --skip-broken leaves such files out") from error
+            pngs.append(error)
     return pngs
 
 

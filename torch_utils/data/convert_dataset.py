@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ggdr.torch_utils.data.archives import Source, open_source, spread
+from ggdr.torch_utils.data.archives import Raw, Source, open_source, spread
 from ggdr.torch_utils.data.convert import Conversion, check_resolution, convert_batch
-from ggdr.torch_utils.data.image_files import DataError
+from ggdr.torch_utils.data.image_files import DataError, UnreadableImage
 from ggdr.torch_utils.data.labels import LabelTable
 from ggdr.torch_utils.data.workers import cpu_count, map_in_order
 from ggdr.torch_utils.data.writer import new_dataset
@@ -25,23 +25,31 @@ from ggdr.torch_utils.data.writer import new_dataset
 _BATCH_IMAGES = 256
 _BATCH_BYTES = 4 * 2**20
 
+Converted = bytes | DataError | None  # a PNG file, what was wrong with the image, or None for one that is too small
+
 
 @dataclass(frozen=True)
 class ConvertedDataset:
     """What was written.
 
     Attributes:
-        num_images:   images in the dataset.
-        num_left_out: images that were too small, and left out as asked.
-        resolution:   side of all images, pixels.
-        labels:       of the whole source; None if the dataset has none.
+        num_images: images in the dataset.
+        num_small:  images that were too small, and left out as asked.
+        broken:     what was wrong with images that were left out as asked.
+        resolution: side of all images, pixels.
+        labels:     of the whole source; None if the dataset has none.
+        label_note: why it has none, or what was made of unusual folders; may be empty.
+        left_out:   which files of the source are not read as images, in half a line; may be empty.
     """
 
     num_images: int
-    num_left_out: int
+    num_small: int
+    broken: list[str]
     resolution: int
     channels: int
     labels: LabelTable | None
+    label_note: str
+    left_out: str
 
 
 def convert_dataset(
@@ -56,6 +64,7 @@ def convert_dataset(
     compress: int | None = None,
     max_images: int | None = None,
     use_labels: bool = True,
+    skip_broken: bool = False,
     num_workers: int | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -85,25 +94,54 @@ def convert_dataset(
         small=small or opened.small,
         compress=compress,
     )
-    indices = spread(opened.count, max_images)
-    if conversion.resolution is None:
-        conversion = replace(conversion, expected_size=_size_of_first(opened, indices[0], conversion))
     table = opened.labels if use_labels else None
+    usable = _with_a_class(opened.count, table)
+    indices = usable if max_images is None else [usable[i] for i in spread(len(usable), max_images)]
+    if conversion.resolution is None:
+        size = _size_of_first(opened, indices, conversion, skip_broken)
+        conversion = replace(conversion, expected_size=size)
+    broken: list[str] = []
     with (
-        closing(_convert(opened, indices, conversion, num_workers or cpu_count())) as pngs,
+        closing(_convert(opened, indices, conversion, skip_broken, num_workers or cpu_count())) as pngs,
         new_dataset(dest, overwrite=overwrite) as add,
     ):
-        num_images = _write(_counted(pngs, len(indices), progress), indices, table, add)
+        counted = _without_broken(_counted(pngs, len(indices), progress), broken)
+        num_images = _write(counted, indices, table, add)
         if not num_images:
-            raise DataError(f"{source}: every image is smaller than --resolution {conversion.resolution}")
-    side = conversion.resolution or conversion.expected_size[0]
-    return ConvertedDataset(num_images, len(indices) - num_images, side, channels, table)
+            why = f"; {broken[0]}" if broken else ""
+            raise DataError(f"{source}: every image is smaller than --resolution {conversion.resolution}{why}")
+    return ConvertedDataset(
+        num_images,
+        len(indices) - num_images - len(broken),
+        broken,
+        conversion.resolution or conversion.expected_size[0],
+        channels,
+        table,
+        opened.label_note if use_labels else "--no-labels was given",
+        opened.left_out,
+    )
 
 
-def _size_of_first(source: Source, index: int, conversion: Conversion) -> tuple[int, int]:
-    """(width, height) of the first image after cropping, which all must share."""
-    for where, raw in source.items([index]):
-        pixels = conversion(raw, where)
+def _with_a_class(count: int, table: LabelTable | None) -> Sequence[int]:
+    """The images but for those that have no class where others do."""
+    if table is None or not table.is_onehot or table.values.min() >= 0:
+        return range(count)
+    return np.flatnonzero(table.values >= 0).tolist()
+
+
+def _size_of_first(
+    source: Source, indices: Sequence[int], conversion: Conversion, skip_broken: bool
+) -> tuple[int, int]:
+    """(width, height) of the first sound image after cropping, which all must share."""
+    for where, raw in source.items(indices):
+        try:
+            if isinstance(raw, DataError):
+                raise UnreadableImage(str(raw)) from raw
+            pixels = conversion(raw, where)
+        except UnreadableImage as error:
+            if not skip_broken:
+                raise DataError(f"{error}; --skip-broken leaves such files out") from error
+            continue
         size = (pixels.shape[1], pixels.shape[0])
         try:
             check_resolution(size, where)
@@ -112,15 +150,16 @@ def _size_of_first(source: Source, index: int, conversion: Conversion) -> tuple[
                 f"{error}; give --resolution to bring all images to one size, and --transform center-crop if some are "
                 "not square"
             ) from error
-    return size
+        return size
+    raise DataError("no image of the source can be read")
 
 
-def _batches(items: Iterable[tuple[str, bytes | np.ndarray]]) -> Iterator[list]:
+def _batches(items: Iterable[tuple[str, Raw]]) -> Iterator[list[tuple[str, Raw]]]:
     """Group items up to _BATCH_IMAGES or _BATCH_BYTES."""
     batch, size = [], 0
     for where, raw in items:
         batch.append((where, raw))
-        size += len(raw) if isinstance(raw, bytes) else raw.nbytes
+        size += raw.nbytes if isinstance(raw, np.ndarray) else len(raw) if isinstance(raw, bytes) else 0
         if len(batch) == _BATCH_IMAGES or size >= _BATCH_BYTES:
             yield batch
             batch, size = [], 0
@@ -128,17 +167,27 @@ def _batches(items: Iterable[tuple[str, bytes | np.ndarray]]) -> Iterator[list]:
         yield batch
 
 
-def _convert(source: Source, indices: Sequence[int], conversion: Conversion, workers: int) -> Iterator[bytes | None]:
+def _convert(
+    source: Source, indices: Sequence[int], conversion: Conversion, skip_broken: bool, workers: int
+) -> Iterator[Converted]:
     """PNG files in the order of indices."""
     batches = _batches(source.items(indices))
     first = next(batches)
-    convert = partial(convert_batch, conversion)
+    convert = partial(convert_batch, conversion, skip_broken=skip_broken)
     if workers == 1 or len(first) == len(indices):
         converted = map(convert, chain([first], batches))
     else:
         converted = map_in_order(convert, chain([first], batches), workers)
     for pngs in converted:
         yield from pngs
+
+
+def _without_broken(pngs: Iterable[Converted], broken: list[str]) -> Iterator[bytes | None]:
+    """Passes pngs on, and collects the messages of those that cannot be had."""
+    for png in pngs:
+        if isinstance(png, DataError):
+            broken.append(str(png))
+        yield None if isinstance(png, DataError) else png
 
 
 def _write(
@@ -163,7 +212,7 @@ def _write(
     return len(entries)
 
 
-def _counted(pngs: Iterator[bytes | None], total: int, progress: Callable[[int, int], None]) -> Iterator[bytes | None]:
+def _counted(pngs: Iterator[Converted], total: int, progress: Callable[[int, int], None]) -> Iterator[Converted]:
     """Passes pngs on, and tells how many."""
     for done, png in enumerate(pngs, 1):
         yield png

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from ggdr.torch_utils.data.container import Container, digest
 from ggdr.torch_utils.data.convert import check_resolution
-from ggdr.torch_utils.data.image_files import Container, DataError, digest, load_image
-from ggdr.torch_utils.data.labels import read_labels
+from ggdr.torch_utils.data.file_table import ListedFile
+from ggdr.torch_utils.data.image_files import DataError, load_image
+from ggdr.torch_utils.data.labels import describe_labels, read_labels
 from ggdr.torch_utils.untrusted.text import printable
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ class ImageDataset:
     Attributes:
         path:         as given.
         name:         the file's or folder's name without .zip.
-        names:        the image files in it, without flips.
+        files:        the image files in it, without flips.
         num_raw:      number of images without flips.
         num_images:   number of images, = len(self).
         resolution:   side in pixels.
@@ -53,6 +55,8 @@ class ImageDataset:
         c_dim:        length of a label; 0 unless use_labels.
         classes:      class names, index = label, or None.
         label_counts: [num_classes] int64, images of each class without flips; None without class labels.
+        label_note:   why there are no labels, or what was made of unusual folders, if used; may be empty.
+        left_out:     which files are not read as images, in half a line; may be empty.
         cached:       whether decoded images are kept.
 
     Raises:
@@ -72,45 +76,49 @@ class ImageDataset:
         if max_images is not None and max_images < 1:
             raise ValueError(f"max_images is {max_images}, expected at least 1")
         container = Container(path)
-        names = container.image_names()
+        files = container.image_files()
         self.path = str(path)
         self.name = container.path.resolve().name.removesuffix(".zip")
+        self.left_out = container.left_out()
         self.mirror = mirror
 
         # Subset.
-        chosen = np.arange(len(names))
-        if max_images is not None and max_images < len(chosen):
-            chosen = np.sort(random_state(seed).permutation(len(chosen))[:max_images])
-        self.names = [names[i] for i in chosen]
-        self.num_raw = len(chosen)
+        chosen = None
+        if max_images is not None and max_images < len(files):
+            chosen = np.sort(random_state(seed).permutation(len(files))[:max_images])
+        self.files = files if chosen is None else files.take(chosen)
+        self.num_raw = len(self.files)
         self.num_images = self.num_raw * (2 if mirror else 1)
 
         # Labels; c_dim is that of the whole set, whichever part of it is used.
-        table = read_labels(container, names)
+        found = read_labels(container, files.names)
+        table, self.label_note = found.table, found.note
         if use_labels and table is None:
             raise DataError(
-                f"{self.path}: has no labels, which a conditional model needs; expected them in dataset.json "
-                "or one sub-folder for each class"
+                f"{container.where()}: has no labels, which a conditional model needs ({found.note}); expected them in "
+                "dataset.json or one sub-folder for each class"
             )
         self.has_labels = table is not None
         self.classes = table.classes if table else None
         self.c_dim = table.c_dim if table and use_labels else 0
-        self._labels = table.values[chosen] if table else None
+        self._labels = None if table is None else table.values if chosen is None else table.values[chosen]
         self.label_counts: np.ndarray | None = None
         if table and table.is_onehot:
             self.label_counts = np.bincount(self._labels, minlength=table.c_dim)
 
         # Size and channels: those of the first image.
-        size, mode = container.header(self.names[0])
+        first = self.files[0]
+        size, mode = container.header(first)
         try:
-            check_resolution(size, container.where(self.names[0]))
+            check_resolution(size, container.where(first.name))
         except DataError as error:
             raise DataError(f"{error}; {_CONVERT}") from error
         self.resolution = size[0]
         self.num_channels = _CHANNELS.get(mode, 0)
-        self.decoder = ImageDecoder(container, self.resolution, self.num_channels, self.names[0])
+        self.decoder = ImageDecoder(container, self.resolution, self.num_channels, first.name)
         for i in np.linspace(0, self.num_raw - 1, min(self.num_raw, _NUM_CHECKED)).astype(int):
-            self.decoder.check(*container.header(self.names[i]), self.names[i])
+            file = self.files[i]
+            self.decoder.check(*container.header(file), file.name)
 
         # Cache.
         shape = (self.num_raw, self.num_channels, self.resolution, self.resolution)
@@ -142,16 +150,21 @@ class ImageDataset:
             raise IndexError(f"images {indices.min()} .. {indices.max()} of {self.num_images}")
         raw = indices % self.num_raw
         if self._cache is None:
-            return self.flip(self.decoder(self.names_at(indices)), indices)
+            return self.flip(self.decoder(self.files_at(indices)), indices)
         missing = np.unique(raw[~self._is_cached[raw]])
         if missing.size:
-            self._cache[missing] = self.decoder(self.names_at(missing))
+            self._cache[missing] = self.decoder(self.files_at(missing))
             self._is_cached[missing] = True
         return self.flip(self._cache[raw], indices)
 
-    def names_at(self, indices: np.ndarray) -> list[str]:
+    def files_at(self, indices: np.ndarray) -> list[ListedFile]:
         """The file of each index."""
-        return [self.names[i] for i in indices % self.num_raw]
+        return [self.files[i] for i in (indices % self.num_raw).tolist()]
+
+    def describe_labels(self) -> str:
+        """What labels are used, in half a line."""
+        is_onehot = self.label_counts is not None
+        return describe_labels(self.c_dim, is_onehot, self.classes) if self.c_dim else "without labels"
 
     def flip(self, images_u8: np.ndarray, indices: np.ndarray) -> np.ndarray:
         """Flip, in place, those of the files' images [n, C, H, W] that indices want flipped."""
@@ -182,7 +195,7 @@ class ImageDataset:
 
         For a folder of more than 512 MiB only a part of the contents is read (image_files.digest).
         """
-        sha = hashlib.sha256(digest(self.decoder.container, self.names).encode())
+        sha = hashlib.sha256(digest(self.decoder.container, self.files).encode())
         if self._labels is not None:
             sha.update(f"{self._labels.dtype}{self._labels.shape}".encode() + self._labels.tobytes())
         return sha.hexdigest()
@@ -204,16 +217,16 @@ class ImageDecoder:
     num_channels: int
     example: str
 
-    def __call__(self, names: Sequence[str]) -> np.ndarray:
+    def __call__(self, files: Sequence[ListedFile]) -> np.ndarray:
         """The images of these files, uint8 [n, C, H, W].
 
         Raises:
             DataError: one cannot be decoded or has another size or other channels.
         """
-        images = np.empty((len(names), self.num_channels, self.resolution, self.resolution), dtype=np.uint8)
-        for image, name in zip(images, names, strict=True):
-            check = partial(self._check_image, name)
-            img = load_image(self.container.read(name), self.container.where(name), check)
+        images = np.empty((len(files), self.num_channels, self.resolution, self.resolution), dtype=np.uint8)
+        for image, file in zip(images, files, strict=True):
+            check = partial(self._check_image, file.name)
+            img = load_image(self.container.read(file), self.container.where(file.name), check)
             check(img)  # decoding can change it
             pixels = np.asarray(img)
             image[:] = pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1)

@@ -1,31 +1,30 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""Image files below a folder or inside a zip, and decoding with errors that name the file.
+"""Decoding of image files, with errors that name the file and what is wrong with it.
 
-Shared by training (data.py) and by the converter (sources.py, conversion.py). Needs no torch, so that
-worker processes of the converter start quickly.
+Shared by training, metrics and the converter. Needs no torch, so that worker processes start quickly.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
-import os
-import stat
-import struct
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import IO, TypeVar
+import re
+import warnings
+from collections.abc import Callable
+from typing import BinaryIO
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from ggdr.torch_utils.data.file_kinds import kind_of
 from ggdr.torch_utils.untrusted.text import printable
 
-T = TypeVar("T")
+IMAGE_SUFFIXES = (
+    ".apng", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff",
+    ".webp",
+)  # fmt: skip
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+JPEG_SUFFIXES = (".jfif", ".jpe", ".jpeg", ".jpg")
+MAX_FILE = 2**29  # bytes of an image or dataset.json: small ones in a zip may claim to be of any size
 
 # EXIF tag 0x0112: how the stored pixels must be turned to stand upright.
 _UPRIGHT = {
@@ -37,185 +36,55 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_LYING = [_UPRIGHT[number] for number in (5, 6, 7, 8)]  # those that swap width and height
+_LYING = (
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.ROTATE_270,
+    Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_90,
+)
 
 # What Pillow may try. Others of its formats start programs (Ghostscript for PostScript), whatever a file is called.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
-_LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a file in a zip: signature, lengths of its name and of extra fields
-_ENCRYPTED = 1  # in a zip's flags
-_READ_ERRORS = (
-    OSError, EOFError, LookupError, RuntimeError, NotImplementedError, ValueError, OverflowError, struct.error,
-    zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
-
-MAX_FILE = 2**29  # bytes of an image or dataset.json: small ones in a zip may claim to be of any size
+# Pillow warns of more than half the pixels that it refuses, which the user can do nothing about.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class DataError(ValueError):
     """A dataset or source image is unusable; the message names the file, what it is and what was expected."""
 
 
-class Container:
-    """A folder or zip that files are read from, by names with forward slashes.
+class UnreadableImage(DataError):
+    """A file cannot be decoded as an image."""
 
-    A zip is opened once per process on first use, so that instances survive fork and pickling.
+
+def is_image(name: str) -> bool:
+    """Whether a file, by names of folders and its own, is one of the images of a set."""
+    return name.lower().endswith(IMAGE_SUFFIXES) and not is_hidden(name)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file is none of the user's: __MACOSX/._x.jpg carries an image's suffix but holds none."""
+    return name.startswith((".", "__MACOSX/")) or "/." in name or "/__MACOSX/" in name
+
+
+def read_size(file: BinaryIO, where: str, *, upright: bool = False) -> tuple[tuple[int, int], str]:
+    """((width, height), Pillow mode) of an image file, of which only the beginning is read.
+
+    Args:
+        upright: the size after the turn that its EXIF orientation asks for, not that of the stored pixels.
 
     Raises:
-        DataError: path does not exist.
+        UnreadableImage: as `load_image`.
     """
-
-    def __init__(self, path: str | os.PathLike):
-        self.path = Path(path)
-        if not self.path.exists():
-            raise DataError(f"{self.path}: no such file or folder; `ggdr dataset SOURCE DEST` makes datasets")
-        self.is_zip = not self.path.is_dir()
-        self._archive: zipfile.ZipFile | None = None
-        self._archive_pid = -1
-
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "_archive": None, "_archive_pid": -1}
-
-    @property
-    def archive(self) -> zipfile.ZipFile:
-        """The open zip of this process."""
-        if self._archive is None or self._archive_pid != os.getpid():
-            try:
-                self._archive = zipfile.ZipFile(self.path)
-            except (OSError, EOFError, NotImplementedError, ValueError, struct.error, zipfile.BadZipFile) as error:
-                raise DataError(
-                    f"{self.path}: no zip, or a corrupt or truncated one ({printable(error)}); "
-                    "`ggdr dataset SOURCE DEST` makes datasets from other formats"
-                ) from error
-            self._archive_pid = os.getpid()
-        return self._archive
-
-    def where(self, name: str) -> str:
-        """A file's name as messages show it."""
-        return f"{self.path}/{printable(name)}"
-
-    def has(self, name: str) -> bool:
-        return name in self.archive.NameToInfo if self.is_zip else (self.path / name).is_file()
-
-    def read(self, name: str, most: int = MAX_FILE) -> bytes:
-        """The bytes of one file, `most` of them at most.
-
-        Raises:
-            DataError: it cannot be read, is larger, or its CRC differs from the zip's.
-        """
-        try:
-            if not self.is_zip:
-                return self._read_file(self.path / name, most)
-            info = self.archive.getinfo(name)
-            if info.file_size > most:
-                raise DataError(f"{self.where(name)}: has {info.file_size:,} bytes, expected at most {most:,}")
-            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise DataError(f"{self.where(name)}: is compressed by another method than deflate")
-            data = self._read_stored(info)
-            return self.archive.read(info) if data is None else data
-        except DataError:
-            raise
-        except _READ_ERRORS as error:
-            raise DataError(f"{self.where(name)}: cannot be read, the file is damaged ({printable(error)})") from error
-
-    def _read_file(self, path: Path, most: int) -> bytes:
-        """A file of a folder; pipes and devices could be endless."""
-        about = path.stat()
-        if not stat.S_ISREG(about.st_mode) or about.st_size > most:
-            raise DataError(
-                f"{self.where(str(path.relative_to(self.path)))}: expected a file of at most {most:,} bytes, "
-                f"got {f'{about.st_size:,}' if stat.S_ISREG(about.st_mode) else 'a pipe or device'}"
-            )
-        return path.read_bytes()
-
-    def _read_stored(self, info: zipfile.ZipInfo) -> bytes | None:
-        """A file that lies in the zip as it is, in a quarter of zipfile's time; None if it does not, or is damaged."""
-        if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & _ENCRYPTED or not hasattr(os, "pread"):
-            return None
-        if info.compress_size != info.file_size:
-            return None
-        # Unlike seek and read, pread needs no lock between threads.
-        file = self.archive.fp.fileno()
-        header = os.pread(file, _LOCAL_HEADER.size, info.header_offset)
-        if len(header) < _LOCAL_HEADER.size:
-            return None
-        signature, name_len, extra_len = _LOCAL_HEADER.unpack(header)
-        data = os.pread(file, info.file_size, info.header_offset + _LOCAL_HEADER.size + name_len + extra_len)
-        return data if signature == b"PK\3\4" and zlib.crc32(data) == info.CRC else None
-
-    def header(self, name: str) -> tuple[tuple[int, int], str]:
-        """((width, height) as stored, Pillow mode) of one image, without reading its pixels; raises as `size`."""
-        return self._look(name, lambda img: (img.size, img.mode))
-
-    def size(self, name: str) -> tuple[int, int]:
-        """(width, height) of one image as its EXIF orientation turns it, without reading its pixels.
-
-        Raises:
-            DataError: no known image format, or damaged.
-        """
-        # Pillow turns TIFF by itself, and says so at once.
-        return self._look(
-            name, lambda img: img.size[::-1] if img.format != "TIFF" and _turn(img) in _LYING else img.size
-        )
-
-    def _look(self, name: str, see: Callable[[Image.Image], T]) -> T:
-        """What is seen in an image whose pixels are not read."""
-        try:
-            with self._open(name) as file, Image.open(file, formats=FORMATS) as img:
-                return see(img)
-        except DataError:
-            raise
-        except Exception as error:  # Pillow's decoders raise nearly any type on damaged input
-            raise _undecodable(self.where(name), error) from error
-
-    def _open(self, name: str) -> IO[bytes]:
-        """A file to read the beginning of."""
-        if self.is_zip:
-            # Of compressed ones a header might lie anywhere behind gigabytes of zeros.
-            info = self.archive.getinfo(name)
-            return self.archive.open(info) if info.compress_type == zipfile.ZIP_STORED else io.BytesIO(self.read(name))
-        if not stat.S_ISREG((self.path / name).stat().st_mode):
-            raise DataError(f"{self.where(name)}: expected a file, got a pipe or device")
-        return open(self.path / name, "rb")
-
-    def image_names(self) -> list[str]:
-        """The names of all image files, recursively, sorted.
-
-        Raises:
-            DataError: there is none.
-        """
-        try:
-            names = self.archive.namelist() if self.is_zip else _walk(self.path)
-            images = sorted({name for name in names if _is_image(name)})
-        except OSError as error:
-            raise DataError(f"{self.path}: cannot be read ({error.strerror or error})") from error
-        if not images:
-            kind = "zip" if self.is_zip else "folder"
-            raise DataError(f"{self.path}: no images in this {kind}; expected files named {', '.join(IMAGE_SUFFIXES)}")
-        return images
-
-
-def digest(container: Container, names: Sequence[str]) -> str:
-    """SHA-256 (hex) of names, sizes and contents of the given files.
-
-    Contents enter as CRCs: those of the zip's directory; for a folder of up to 512 MiB those of all files,
-    beyond that those of 1024 files spread evenly.
-    """
-    sha = hashlib.sha256()
-    if container.is_zip:
-        for name in names:
-            info = container.archive.getinfo(name)
-            sha.update(f"{name}\0{info.file_size}\0{info.CRC}\n".encode())
-        return sha.hexdigest()
     try:
-        sizes = [(container.path / name).stat().st_size for name in names]
-    except OSError as error:
-        raise DataError(f"{container.path}: cannot be read ({error})") from error
-    stride = 1 if sum(sizes) <= 512 * 2**20 else -(-len(names) // 1024)
-    for i, (name, size) in enumerate(zip(names, sizes, strict=True)):
-        crc = zlib.crc32(container.read(name)) if i % stride == 0 else 0
-        sha.update(f"{name}\0{size}\0{crc}\n".encode())
-    return sha.hexdigest()
+        with Image.open(file, formats=FORMATS) as img:
+            # Pillow turns TIFF by itself, and says so at once.
+            is_lying = upright and img.format != "TIFF" and _turn(img) in _LYING
+            return img.size[::-1] if is_lying else img.size, img.mode
+    except Exception as error:  # Pillow's decoders raise nearly any type on damaged input
+        file.seek(0)
+        raise _undecodable(where, error, file.read(4096)) from error
 
 
 def load_image(
@@ -230,26 +99,34 @@ def load_image(
         as_stored: do not turn it.
 
     Raises:
-        DataError: no known image format, damaged or truncated, or of more than 179 million pixels.
+        UnreadableImage: no known image format, damaged or truncated, or of more than 179 million pixels.
+        What `check` raises.
     """
     try:
         img = Image.open(io.BytesIO(data), formats=FORMATS)
     except Exception as error:  # Pillow's decoders raise nearly any type on damaged input
-        raise _undecodable(where, error) from error
+        raise _undecodable(where, error, data) from error
     if check is not None:
         check(img)
     try:
         img.load()
     except Exception as error:
-        raise _undecodable(where, error) from error
+        raise _undecodable(where, error, data) from error
     turn = None if as_stored else _turn(img)
     return img if turn is None else img.transpose(turn)
 
 
-def _undecodable(where: str, error: Exception) -> DataError:
-    # Pillow's own text names an in-memory file, not this one.
-    reason = "" if isinstance(error, UnidentifiedImageError) else f" ({printable(error)})"
-    return DataError(f"{where}: cannot be decoded, the image is corrupt or truncated{reason}")
+def _undecodable(where: str, error: Exception, data: bytes) -> UnreadableImage:
+    """What is wrong with an image file that begins with `data`."""
+    if isinstance(error, Image.DecompressionBombError):
+        pixels, most = (int(number) for number in re.findall(r"\d+", str(error))[:2])
+        return UnreadableImage(f"{where}: has {pixels:,} pixels, more than the {most:,} that are read: shrink it first")
+    kind = kind_of(data)
+    if kind is not None:
+        return UnreadableImage(f"{where}: cannot be decoded, it is {kind}")
+    # Pillow's own text for unknown formats names an in-memory file, not this one.
+    reason = "" if isinstance(error, Image.UnidentifiedImageError) else f" ({printable(error)})"
+    return UnreadableImage(f"{where}: cannot be decoded, the image is corrupt or truncated{reason}")
 
 
 def _turn(img: Image.Image) -> Image.Transpose | None:
@@ -260,28 +137,3 @@ def _turn(img: Image.Image) -> Image.Transpose | None:
         return _UPRIGHT.get(int(img.getexif().get(0x0112, 1)))
     except Exception:  # as wide as what Pillow raises on a malformed EXIF block
         return None
-
-
-def _is_image(name: str) -> bool:
-    parts = name.split("/")
-    # Hidden files and __MACOSX/._x.jpg carry an image's suffix but hold none.
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-    return name.lower().endswith(IMAGE_SUFFIXES) and not hidden
-
-
-def _walk(root: Path) -> Iterator[str]:
-    """Names relative to root, with forward slashes; links to folders are followed, each folder once."""
-    visited = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=_raise):
-        real = os.path.realpath(folder)
-        if real in visited:
-            subfolders.clear()
-            continue
-        visited.add(real)
-        subfolders.sort()
-        relative = os.path.relpath(folder, root).replace(os.sep, "/")
-        yield from (name if relative == "." else f"{relative}/{name}" for name in files)
-
-
-def _raise(error: OSError) -> None:
-    raise error

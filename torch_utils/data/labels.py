@@ -10,11 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ggdr.torch_utils.data.image_files import MAX_FILE, Container, DataError
+from ggdr.torch_utils.data.container import Container
+from ggdr.torch_utils.data.image_files import MAX_FILE, DataError
 from ggdr.torch_utils.untrusted.json_text import parse_json
 from ggdr.torch_utils.untrusted.text import printable
 
 MAX_LABEL = 2**16  # bytes that dataset.json may take for an image
+SPLITS = (
+    "train", "training", "val", "valid", "validation", "test", "testing", "eval", "dev", "holdout",
+)  # fmt: skip
+MOST_NAMED = 10  # classes
 MAX_CLASSES = 2**16  # labels become one-hot vectors: a stray large number must not fill the memory
 
 
@@ -23,7 +28,7 @@ class LabelTable:
     """Labels of a list of images, in its order.
 
     Attributes:
-        values:  [N] int64 class indices >= 0, or [N, c_dim] float32 vectors.
+        values:  [N] int64 class indices, or [N, c_dim] float32 vectors; -1 stands for an image of no class.
         classes: class names, index = label; None when unknown.
     """
 
@@ -40,33 +45,99 @@ class LabelTable:
             return self.values.shape[1]
         return max(int(self.values.max()) + 1, len(self.classes or ()))
 
+    def describe(self) -> str:
+        """What labels there are, in half a line."""
+        return describe_labels(self.c_dim, self.is_onehot, self.classes)
 
-def read_labels(container: Container, names: Sequence[str]) -> LabelTable | None:
-    """Labels from dataset.json, else from the names of the first-level sub-folders, else None.
 
-    A folder that holds everything (as archives often have) is looked through. Sub-folder names count only if
-    there are two or more, at most 65536, and no image lies beside them.
+def describe_labels(c_dim: int, is_onehot: bool, classes: Sequence[str] | None) -> str:
+    """What labels there are, in half a line: of many classes the first and the last are named."""
+    if not is_onehot:
+        return f"labels of length {c_dim}"
+    names = [printable(name, 40) for name in classes or ()]
+    if len(names) > MOST_NAMED:
+        names = [*names[: MOST_NAMED - 2], "...", names[-1]]
+    return f"{c_dim} {'class' if c_dim == 1 else 'classes'}" + (f": {', '.join(names)}" if names else "")
+
+
+@dataclass(frozen=True)
+class FoundLabels:
+    """What was found out about the labels of images.
+
+    Attributes:
+        table: they, or None.
+        note:  why there are none; or what was made of a layout that could mean something else; may be empty.
+    """
+
+    table: LabelTable | None
+    note: str = ""
+
+
+def read_labels(container: Container, names: Sequence[str], *, leave_out_strays: bool = False) -> FoundLabels:
+    """Labels from dataset.json, else from the names of the first-level sub-folders, if there are any.
+
+    A folder that holds everything (as archives often have) is looked through, and so are folders called train, val
+    and the like, if all are. Sub-folder names count only if there are two or more, at most 65536, and no image lies
+    beside them.
 
     Args:
         container: where dataset.json is.
         names:     all image names, sorted.
+        leave_out_strays: images beside the sub-folders get the label -1 if they are few.
 
     Raises:
         DataError: dataset.json is invalid, or does not fit the images.
     """
     shared = _shared_folder(names)
     for root in dict.fromkeys(("", shared)):
-        if container.has(root + "dataset.json"):
-            content = container.read(root + "dataset.json", min(MAX_FILE, 2**20 + MAX_LABEL * len(names)))
-            found, table = _parse_labels(content, container.where(root + "dataset.json"), root, names)
+        file = container.find(root + "dataset.json")
+        if file is not None:
+            content = container.read(file, min(MAX_FILE, 2**20 + MAX_LABEL * len(names)))
+            found, table = _parse_labels(content, container, root, names)
             if found:
-                return table
-    folders = [name[len(shared) :].split("/")[0] for name in names if "/" in name[len(shared) :]]
-    classes = sorted(set(folders))
-    if not 2 <= len(classes) <= MAX_CLASSES or len(folders) < len(names):
-        return None
-    index = {name: i for i, name in enumerate(classes)}
-    return LabelTable(np.array([index[name] for name in folders], dtype=np.int64), classes)
+                return FoundLabels(table, "" if table else f"{root}dataset.json says that there are none")
+    return _folder_labels(names, shared, leave_out_strays)
+
+
+def _folder_labels(names: Sequence[str], shared: str, leave_out_strays: bool) -> FoundLabels:
+    """Labels from folders; names begin with `shared`."""
+    depth, notes = shared.count("/"), []
+    tops = _folders_at(names, depth)
+    if len(tops) >= 2 and all(top.lower() in SPLITS for top in tops):
+        notes.append(f"{_listed(tops)} are parts of a set, not classes")
+        depth += 1
+    classes = _folders_at(names, depth)
+    if not 2 <= len(classes) <= MAX_CLASSES:
+        expected = f"expected dataset.json, or from 2 to {MAX_CLASSES:,} class folders"
+        return FoundLabels(None, "; ".join([*notes, f"{expected}, found {len(classes):,}"]))
+
+    index = {name: i for i, name in enumerate(classes)} | {None: -1}
+    values = np.fromiter((index[_folder_at(name, depth)] for name in names), np.int64, len(names))
+    strays = np.flatnonzero(values < 0)
+    if len(strays):
+        more, verb = ("", "lies") if len(strays) == 1 else (f" and {len(strays) - 1} more", "lie")
+        beside = f"{verb} beside the class folders"
+        which = f"{printable(names[strays[0]])}{more}"
+        if not leave_out_strays or len(strays) > max(len(names) // 100, 1):
+            return FoundLabels(None, "; ".join([*notes, f"{which} {beside}"]))
+        pronoun = "it" if len(strays) == 1 else "they"
+        notes.append(f"{which} left out, since {pronoun} {beside} (--no-labels keeps all images)")
+    return FoundLabels(LabelTable(values, classes), "; ".join(notes))
+
+
+def _folders_at(names: Sequence[str], depth: int) -> list[str]:
+    """The folders so many levels down, sorted."""
+    return sorted({folder for name in names if (folder := _folder_at(name, depth)) is not None})
+
+
+def _folder_at(name: str, depth: int) -> str | None:
+    """The folder that a file lies in, so many levels down; None if it does not lie so deep."""
+    parts = name.split("/", depth + 1)
+    return parts[depth] if len(parts) > depth + 1 else None
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(printable(name) for name in names[:-1]), printable(names[-1])])
 
 
 def _shared_folder(names: Sequence[str]) -> str:
@@ -82,8 +153,11 @@ def _common_prefix(a: Sequence[str], b: Sequence[str]) -> Iterator[str]:
         yield x
 
 
-def _parse_labels(content: bytes, where: str, root: str, names: Sequence[str]) -> tuple[bool, LabelTable | None]:
+def _parse_labels(
+    content: bytes, container: Container, root: str, names: Sequence[str]
+) -> tuple[bool, LabelTable | None]:
     """(whether dataset.json speaks of labels, the table or None for "none"); its names start at root."""
+    where = container.where(f"{root}dataset.json")
     try:
         meta = parse_json(content)
     except ValueError as error:
@@ -105,11 +179,12 @@ def _parse_labels(content: bytes, where: str, root: str, names: Sequence[str]) -
     for entry in entries:
         if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)):
             raise DataError(f"{where}: {expected}; got {_shown(entry)}")
-        table[root + entry[0]] = entry[1]
+        # As the names of a zip's files themselves.
+        table[root + (entry[0].replace("\\", "/") if container.is_zip else entry[0])] = entry[1]
 
     # One label for each image, and no other.
     missing = [name for name in names if name not in table]
-    unknown = sorted(table.keys() - set(names))
+    unknown = sorted(table.keys() - set(names)) if missing or len(table) > len(names) else []
     if missing or unknown or len(entries) != len(table):
         detail = "a name occurs twice"
         if missing or unknown:

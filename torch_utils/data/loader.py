@@ -106,8 +106,8 @@ class ImageLoader:
         dataset, indices = self.dataset, self._indices(position)
         if self.num_workers:
             # Images come back through pipes, not through shared memory, which containers keep small.
-            names = map(dataset.names_at, self._indices(position))
-            with closing(map_in_order(dataset.decoder, names, self.num_workers)) as decoded:
+            files = map(dataset.files_at, self._indices(position))
+            with closing(map_in_order(dataset.decoder, files, self.num_workers)) as decoded:
                 for batch, images in zip(indices, decoded, strict=True):
                     yield dataset.flip(images, batch), dataset.labels(batch)
         else:

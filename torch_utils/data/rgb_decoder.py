@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from ggdr.torch_utils.data.container import Container
 from ggdr.torch_utils.data.convert import to_channels
-from ggdr.torch_utils.data.image_files import Container, DataError, load_image
+from ggdr.torch_utils.data.file_table import ListedFile
+from ggdr.torch_utils.data.image_files import DataError, load_image
 
 MOST_PIXELS = 2**28  # decoded at once: three quarters of a gigabyte, and more than one image may have
 _EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
@@ -30,7 +32,7 @@ class RGBDecoder:
     container: Container
     as_stored: bool = False
 
-    def __call__(self, names: Sequence[str]) -> np.ndarray | list[np.ndarray]:
+    def __call__(self, files: Sequence[ListedFile]) -> np.ndarray | list[np.ndarray]:
         """The images of these files, uint8 [n, 3, H, W]; a list of [3, H, W] where they differ in size.
 
         Raises:
@@ -44,12 +46,12 @@ class RGBDecoder:
             if num_pixels > MOST_PIXELS:
                 raise DataError(
                     f"{where}: {len(images) + 1} images up to this one have {num_pixels:,} pixels, expected at most "
-                    f"{MOST_PIXELS:,} at once; give a --batch below {len(names)}"
+                    f"{MOST_PIXELS:,} at once; give a --batch below {len(files)}"
                 )
 
-        for name in names:
-            where = self.container.where(name)
-            img = load_image(self.container.read(name), where, count, as_stored=self.as_stored)
+        for file in files:
+            where = self.container.where(file.name)
+            img = load_image(self.container.read(file), where, count, as_stored=self.as_stored)
             images.append(np.asarray(self._rgb(img, where)).transpose(2, 0, 1))
         return np.stack(images) if len({image.shape for image in images}) == 1 else images
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ggdr.torch_utils.atomic_write import atomic_write
+from ggdr.torch_utils.pictures.fonts import lettering
 
 # Pillow's format name and options by file suffix. WebP is lossless (`exact` keeps the colour under alpha 0),
 # JPEG as close to it as the format goes (quality 95, colour not subsampled).
@@ -180,16 +181,16 @@ def _as_u8(img: Tensor) -> np.ndarray:
 
 def _label_margin(labels: Sequence[str], row_height: int, channels: int) -> np.ndarray:
     """[rows * row_height, margin, channels] uint8: white text on black, centred on each row."""
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
-    font = ImageFont.load_default(size=min(max(row_height * 0.5, 8), 28))
-    boxes = [font.getbbox(label) for label in labels]
+    texts = [lettering(label, min(max(row_height * 0.5, 8), 28)) for label in labels]
+    boxes = [font.getbbox(text) for text, font in texts]
     padding = 6
     width = int(max(box[2] for box in boxes)) + 2 * padding
     picture = Image.new("L", (width, row_height * len(labels)))
     draw = ImageDraw.Draw(picture)
-    for row, label in enumerate(labels):
-        draw.text((width - padding, (row + 0.5) * row_height), label, fill=255, font=font, anchor="rm")
+    for row, (text, font) in enumerate(texts):
+        draw.text((width - padding, (row + 0.5) * row_height), text, fill=255, font=font, anchor="rm")
     margin = np.asarray(picture)[:, :, None].repeat(channels, axis=2)
     if channels == 4:
         margin[:, :, 3] = 255

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from ggdr.torch_utils.pictures.fonts import PILLOWS_OWN, dejavu, escape_missing
 from ggdr.torch_utils.untrusted.text import printable
 
 # Okabe and Ito's palette, told apart with every kind of colour vision; black comes last, yellow is left out.
@@ -18,5 +19,9 @@ STYLE = {
 
 
 def plain_text(text: str) -> str:
-    """A text of anyone as matplotlib shows it as it is: what lies between dollars would be a formula."""
-    return printable(text).replace("$", r"\$")
+    """A text of anyone as matplotlib shows it as it is: what lies between dollars would be a formula.
+
+    Letters that its font has not are escaped; it would draw boxes, and warn of each.
+    """
+    lines = (escape_missing(printable(line), dejavu() or PILLOWS_OWN) for line in text.split("\n"))
+    return "\n".join(lines).replace("$", r"\$")

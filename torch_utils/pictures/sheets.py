@@ -5,12 +5,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from PIL.ImageFont import FreeTypeFont
+from ggdr.torch_utils.pictures.fonts import Lettering, lettering
 
 INK, PAPER, FAINT = (32, 32, 32), (255, 255, 255), (110, 110, 110)
 TEXT_SIZE, TITLE_SIZE = 15, 20  # pixels
@@ -84,27 +82,30 @@ def contact_sheet(
     height, width = (max(picture.shape[axis] for picture in pictures) for axis in (0, 1))
 
     # Margins as large as their texts.
-    font, title_font = _font(TEXT_SIZE), _font(TITLE_SIZE)
-    left = max((_size(text, font)[0] for text in rows), default=0) + 2 * PAD if rows else PAD
-    top = _size(title, title_font)[1] + 2 * PAD if title else PAD
-    names_bottom = top + (max(_size(text, font)[1] for text in columns) if columns else 0)
+    row_texts, column_texts = ([lettering(text, TEXT_SIZE) for text in texts or ()] for texts in (rows, columns))
+    title_text = lettering(title, TITLE_SIZE) if title else None
+    note_text = lettering(note, TEXT_SIZE) if note else None
+    left = max((_size(text)[0] for text in row_texts), default=0) + 2 * PAD if rows else PAD
+    top = _size(title_text)[1] + 2 * PAD if title_text else PAD
+    names_bottom = top + (max(_size(text)[1] for text in column_texts) if columns else 0)
     top = names_bottom + PAD // 2 if columns else top
     grid_width, grid_height = (n * (side + gap) - gap for n, side in ((num_columns, width), (num_rows, height)))
-    bottom = _size(note, font)[1] + 2 * PAD if note else PAD
-    widest = max((_size(text, f)[0] for text, f in ((title, title_font), (note, font)) if text), default=0)
+    bottom = _size(note_text)[1] + 2 * PAD if note_text else PAD
+    widest = max((_size(text)[0] for text in (title_text, note_text) if text), default=0)
     sheet = Image.new("RGB", (max(left + grid_width, PAD + widest) + PAD, top + grid_height + bottom), PAPER)
 
     draw = ImageDraw.Draw(sheet)
-    if title:
-        draw.text((PAD, PAD), title, fill=INK, font=title_font)
-    for i, text in enumerate(columns or ()):
+    if title_text:
+        draw.text((PAD, PAD), title_text.text, fill=INK, font=title_text.font)
+    for i, (text, font) in enumerate(column_texts):
         middle = left + i * (width + gap) + width / 2
         draw.multiline_text((middle, names_bottom), text, fill=INK, font=font, anchor="md", align="center")
-    for i, text in enumerate(rows or ()):
+    for i, (text, font) in enumerate(row_texts):
         middle = top + i * (height + gap) + height / 2
         draw.multiline_text((left - PAD, middle), text, fill=INK, font=font, anchor="rm", align="right")
-    if note:
-        draw.multiline_text((PAD, top + grid_height + PAD), note, fill=FAINT, font=font)
+    if note_text:
+        where = PAD, top + grid_height + PAD
+        draw.multiline_text(where, note_text.text, fill=FAINT, font=note_text.font)
     for i, row in enumerate(cells):
         for j, picture in enumerate(row):
             if picture is not None:
@@ -114,16 +115,10 @@ def contact_sheet(
     return np.asarray(sheet)
 
 
-def _font(size: int) -> FreeTypeFont:
-    from PIL import ImageFont
-
-    return ImageFont.load_default(size=size)
-
-
-def _size(text: str, font: FreeTypeFont) -> tuple[int, int]:
+def _size(lettered: Lettering) -> tuple[int, int]:
     """Width and height in pixels of a text of one or more lines."""
     from PIL import Image, ImageDraw
 
     draw = ImageDraw.Draw(Image.new("L", (1, 1)))
-    x0, _, x1, y1 = draw.multiline_textbbox((0, 0), text, font=font)
+    x0, _, x1, y1 = draw.multiline_textbbox((0, 0), lettered.text, font=lettered.font)
     return int(np.ceil(x1 - x0)), int(np.ceil(y1))

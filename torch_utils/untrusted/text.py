@@ -7,6 +7,16 @@ from __future__ import annotations
 MOST = 200  # characters
 
 
+def shortened(text: str, most: int = 25) -> str:
+    """The text in one line of `most` characters at most, for pictures.
+
+    >>> shortened("a name of many letters", 10)
+    'a nam…ters'
+    """
+    text = printable(text)
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[len(text) - (most - 1) // 2 :]}"
+
+
 def printable(text: object, most: int = MOST) -> str:
     """The text in one line, control characters and the like as escapes, the middle of a long one left out.
 

@@ -156,12 +156,12 @@ def test_wrong_settings_are_refused(wrong: dict):
 def test_statistics_are_those_of_the_class():
     G = tiny_generator(c_dim=2)
     z = torch.randn([4000, G.z_dim], generator=torch.Generator().manual_seed(9))
-    for class_idx in (0, 1):
-        w = G.mapping(z, F.one_hot(torch.tensor(class_idx), 2).expand(4000, 2))[:, 0]
-        found = w_statistics(G.mapping, class_idx, num=4000)
+    for label in (0, 1):
+        w = G.mapping(z, F.one_hot(torch.tensor(label), 2).expand(4000, 2))[:, 0]
+        found = w_statistics(G.mapping, label, num=4000)
         assert (found.mean - w.mean(0)).abs().max() < 0.1 * w.std()
         assert found.std == pytest.approx(w.std(dim=0).square().mean().sqrt().item(), rel=0.05)
-    means = [w_statistics(G.mapping, class_idx).mean for class_idx in (0, 1)]
+    means = [w_statistics(G.mapping, label).mean for label in (0, 1)]
     assert (means[0] - means[1]).abs().max() > 0.1
 
 

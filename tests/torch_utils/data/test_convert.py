@@ -152,7 +152,7 @@ def test_a_dataset_is_converted_in_python(tmp_path):
         num_workers=1,
         progress=lambda done, total: heard.append((done, total)),
     )
-    assert (converted.num_images, converted.num_left_out, converted.resolution) == (6, 1, 16)
+    assert (converted.num_images, converted.num_small, converted.resolution) == (6, 1, 16)
     assert converted.labels is None and heard == [(7, 7)]
     assert (pixels_of(ImageDataset(tmp_path / "out.zip")) == RGB).all()
     with pytest.raises(DataError, match="every image is smaller"):

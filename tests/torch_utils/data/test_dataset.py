@@ -177,7 +177,7 @@ def test_image_damaged_inside_a_zip_is_named_when_met(tmp_path):
     assert name_of(7) in fails("damaged", path)
 
 
-@pytest.mark.parametrize("data", [b"", b"not an image", png(IMAGES[7])[:-300], png(IMAGES[7])[:20]])
+@pytest.mark.parametrize("data", [b"not an image", png(IMAGES[7])[:-300], png(IMAGES[7])[:20]])
 def test_corrupt_or_truncated_image_is_named(tmp_path, data):
     path = write(tmp_path / "set", {**our_files(), name_of(7): data})
     message = fails("corrupt or truncated", path)

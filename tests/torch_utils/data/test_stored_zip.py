@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ggdr.torch_utils.data.image_files import Container, DataError
+from ggdr.torch_utils.data.container import Container
+from ggdr.torch_utils.data.image_files import DataError
 from ggdr.torch_utils.data.stored_zip import StoredZip
 
 FILES = {
@@ -59,7 +60,7 @@ def test_beyond_two_and_four_gib_too(tmp_path, start):
     written = write_stored(tmp_path / "a.zip", files, start)
     assert written == write_with_zipfile(tmp_path / "b.zip", files, start)
     container = Container(tmp_path / "a.zip")
-    assert {name: container.read(name) for name in container.archive.namelist()} == files
+    assert {name: container.read(container.find(name)) for name in files} == files
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
@@ -74,7 +75,7 @@ def test_zips_of_other_writers_are_read(tmp_path, compression, front):
                 info.extra = b"\xfe\xca\x04\x00data"  # in the local header too, at no place that the directory tells
                 archive.writestr(info, data)
     container = Container(tmp_path / "a.zip")
-    assert {name: container.read(name) for name in FILES} == FILES
+    assert {name: container.read(container.find(name)) for name in FILES} == FILES
 
 
 @pytest.mark.parametrize("where", ["header", "name", "data"])
@@ -85,4 +86,5 @@ def test_damage_is_noticed_wherever_it_is(tmp_path, where):
     data[{"header": 0, "data": data.index(b"some"), "name": 26}[where]] ^= 255
     path.write_bytes(data)
     with pytest.raises(DataError, match=r"img00000000.png: cannot be read, the file is damaged"):
-        Container(path).read("00000/img00000000.png")
+        container = Container(path)
+        container.read(container.find("00000/img00000000.png"))
