@@ -5,8 +5,11 @@
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 import click
+
+from ggdr.torch_utils.untrusted.text import visible
 
 COMMANDS = {
     "dataset": "Convert images to the dataset format.",
@@ -40,6 +43,14 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         return importlib.import_module(f"ggdr.scripts.{cmd_name.replace('-', '_')}").main
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command; its errors name files and texts of strangers, and a terminal obeys control characters."""
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            error.message = visible(error.message)
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -23,6 +23,7 @@ from ggdr.scripts.options.parameters import (
     prepare_ops,
 )
 from ggdr.scripts.options.progress import progress_bars
+from ggdr.scripts.terminal import say
 
 if TYPE_CHECKING:
     from ggdr.metrics.evaluate import MetricResult
@@ -176,7 +177,7 @@ def _measure(command: dict[str, Any], specs: list[MetricSpec], group: ProcessGro
         if command["save_stats"] is not None:
             num = save_real_statistics(command["save_stats"], specs, job)
             if num is not None:
-                click.echo(f"statistics of {num} images written to {command['save_stats']}", err=True)
+                say(f"statistics of {num} images written to {command['save_stats']}", err=True)
         try:
             return [] if job.fakes is None else evaluate(specs, job)
         except torch.OutOfMemoryError as error:
@@ -191,6 +192,6 @@ def _store_and_print(results: list[MetricResult], command: dict[str, Any], *, is
     if folder is not None and results:
         store_results(folder, results, network)
     for result in results:
-        click.echo(json.dumps(result.to_json()) if command["as_json"] else describe_result(result))
+        say(json.dumps(result.to_json()) if command["as_json"] else describe_result(result))
     if folder is not None and is_main and not command["as_json"]:
-        click.echo(f"appended to {folder}/metric-*.jsonl")
+        say(f"appended to {folder}/metric-*.jsonl")

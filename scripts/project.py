@@ -30,6 +30,7 @@ from ggdr.scripts.options.parameters import (
     prepare_ops,
 )
 from ggdr.scripts.options.progress import progress_bars
+from ggdr.scripts.terminal import say
 
 EXAMPLES = """\b
 Examples:
@@ -103,8 +104,8 @@ def main(images: tuple[Path, ...], network: Path, outdir: Path, class_idx: int |
     if device.type == "cpu":
         keep_freed_memory()
     for target in targets:
-        click.echo(target.describe())
-    click.echo(f"compared by {distance}")
+        say(target.describe())
+    say(f"compared by {distance}")
 
     config = ProjectionConfig(command["steps"], command["space"], lr=command["lr"])
     about = {name: command[name] for name in ("space", "steps", "lr", "noise_mode", "seed")}
@@ -122,6 +123,6 @@ def main(images: tuple[Path, ...], network: Path, outdir: Path, class_idx: int |
             raise CliError(f"--lr {config.lr:g}: {error}; expected a lower learning rate") from error
         save_sheet(results, outdir / "sheet.png", title=f"{network.stem}, projected to {config.space.upper()}")
     for result in results:
-        click.echo(f"{result.target.name}: {result.closeness()}")
+        say(f"{result.target.name}: {result.closeness()}")
     seconds = time.monotonic() - started_at
-    click.echo(f"projected in {seconds:.0f} s, written to {outdir}")
+    say(f"projected in {seconds:.0f} s, written to {outdir}")

@@ -29,6 +29,7 @@ from ggdr.scripts.options.pictures import (
     size_option,
 )
 from ggdr.scripts.options.progress import progress_bars
+from ggdr.scripts.terminal import say
 
 EXAMPLES = """\b
 Examples:
@@ -100,4 +101,4 @@ def main(
     with writing_images(out, batch_size, "--out"), progress_bars() as progress:
         sheet = render_style_tables(renderer, row_seeds, column_seeds, panels, size=size, progress=progress)
         save_image(sheet, out)
-    click.echo(f"{len(panels)} {'tables' if len(panels) > 1 else 'table'} written to {out}")
+    say(f"{len(panels)} {'tables' if len(panels) > 1 else 'table'} written to {out}")

@@ -31,6 +31,7 @@ from ggdr.scripts.options.training import (
     precision_option,
     seed_option,
 )
+from ggdr.scripts.terminal import say
 from ggdr.scripts.training.regularizers import regularizer_options
 
 EXAMPLES = """\b
@@ -150,7 +151,7 @@ def main(ctx: click.Context, **command: Any) -> None:
         plan = resolve_run("stylegan2", command, given, group)
     if command["dry_run"]:
         if group.is_main:
-            click.echo(plan.settings_text())
+            say(plan.settings_text())
         group.leave()
         return
     with first_process_speaks():

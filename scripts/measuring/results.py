@@ -16,12 +16,13 @@ from ggdr.metrics.image_sets import save_statistics
 from ggdr.metrics.names import MetricSpec
 from ggdr.scripts.training.run_folder import RunFolder
 from ggdr.torch_utils.checkpoint import load_snapshot
+from ggdr.torch_utils.untrusted.regular_files import open_no_link
 
 
 def append_results(folder: Path, results: Sequence[MetricResult], about: dict[str, Any]) -> None:
-    """One line more in each metric-NAME.jsonl; raises OSError if the folder cannot be written to."""
+    """One line more in each metric-NAME.jsonl; raises OSError if one is a link, or cannot be written to."""
     for result in results:
-        with open(folder / f"metric-{result.name}.jsonl", "a") as file:
+        with open_no_link(folder / f"metric-{result.name}.jsonl", "a") as file:
             file.write(json.dumps({**result.to_json(), **about}) + "\n")
 
 

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -31,6 +30,8 @@ from ggdr.torch_utils.data.labels import LabelTable
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.downloads import WeightsError
 from ggdr.torch_utils.runlog import RunLog
+from ggdr.torch_utils.untrusted.json_text import is_finite, parse_json
+from ggdr.torch_utils.untrusted.regular_files import read_lines
 
 BEST_FILE = "network-best.safetensors"
 MODE = "stylegan"
@@ -91,9 +92,9 @@ class SnapshotMetrics:
     def forget_after(self, nimg: int) -> None:
         """Drops results beyond the state that a resumed run goes on from: they come again."""
         for path in self.folder.glob("metric-*.jsonl") if self.group.is_main else ():
-            kept = [line for line in path.read_text().splitlines(keepends=True) if _nimg(line) <= nimg]
+            kept = [line for line in read_lines(path) if _nimg(line) <= nimg]
             with atomic_write(path) as file:
-                file.write("".join(kept).encode())
+                file.write(b"".join(kept))
 
     def __call__(self, snapshot: Path, nimg: int, log: RunLog) -> None:
         """Computes all metrics of one snapshot; to be called on every process."""
@@ -135,9 +136,10 @@ class SnapshotMetrics:
         return True
 
 
-def _nimg(line: str) -> float:
+def _nimg(line: bytes) -> float:
     """The images of one line of metric-NAME.jsonl; of a damaged one, more than any."""
     try:
-        return float(json.loads(line)["nimg"])
-    except (ValueError, KeyError, TypeError):
+        nimg = parse_json(line)["nimg"]
+    except (ValueError, LookupError, TypeError):
         return math.inf
+    return nimg if is_finite(nimg) else math.inf

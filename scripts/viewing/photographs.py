@@ -12,7 +12,8 @@ import numpy as np
 
 from ggdr.torch_utils.data.archives import spread
 from ggdr.torch_utils.data.convert import Conversion
-from ggdr.torch_utils.data.image_files import Container, DataError, load_image
+from ggdr.torch_utils.data.image_files import MAX_FILE, Container, DataError, load_image
+from ggdr.torch_utils.untrusted.regular_files import read_regular
 
 MAX_NAME = 24  # characters on a picture
 
@@ -82,6 +83,6 @@ def _image_files(paths: Sequence[Path]) -> Iterator[tuple[str, str, Callable[[],
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path, MAX_FILE)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error

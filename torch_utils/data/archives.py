@@ -18,14 +18,15 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from ggdr.torch_utils.data.image_files import Container, DataError
+from ggdr.torch_utils.data.image_files import FREE, RATIO, Container, DataError
 from ggdr.torch_utils.data.labels import MAX_CLASSES, LabelTable, read_labels
 from ggdr.torch_utils.untrusted.pickle_names import NUMPY_NAMES, NUMPY_RECORDS, PLAIN
 from ggdr.torch_utils.untrusted.pickle_reader import InertPickleError, Record, Vocabulary, read_pickle
-from ggdr.torch_utils.untrusted.text import printable
+from ggdr.torch_utils.untrusted.regular_files import open_regular
+from ggdr.torch_utils.untrusted.text import error_text
 
 _READ_ERRORS = (OSError, EOFError, OverflowError, zlib.error, tarfile.TarError)
-MAX_UNPACKED = 2**31  # bytes of a gzip: a thousandth of them may be on disk
+MAX_UNPACKED = 2**31  # bytes of a gzip
 MAX_BATCH = 2**26  # bytes of a member of the CIFAR-10 archive, which has 31 million
 MAX_NAME = 200  # characters of a class' name
 _CIFAR = Vocabulary(PLAIN, names=NUMPY_NAMES, records=NUMPY_RECORDS, strings_as_bytes=True)
@@ -191,7 +192,7 @@ def read_cifar10(path: Path) -> ArraySource:
                     raise DataError(f"{path}/{name}: has {member.size:,} bytes, expected at most {MAX_BATCH:,}")
                 batches[name] = _plain_pickle(archive.extractfile(member).read(), f"{path}/{name}")
     except _READ_ERRORS as error:
-        raise DataError(f"{path}: corrupt or truncated tar.gz ({printable(error)})") from error
+        raise DataError(f"{path}: corrupt or truncated tar.gz ({error_text(error)})") from error
     meta = batches.pop("batches.meta", {})
     if not batches:
         raise DataError(f"{path}: holds no data_batch_N; expected cifar-10-python.tar.gz")
@@ -244,9 +245,9 @@ def _read_idx(path: Path, ndim: int) -> np.ndarray:
                 raise DataError(f"{path}: starts with {got!r}, expected '0000080{ndim}' (idx{ndim}, uint8)")
             shape = struct.unpack_from(f">{ndim}I", header, 4)
             # One more than there should be; what is not there takes no memory.
-            values = np.frombuffer(file.read(min(math.prod(shape) + 1, MAX_UNPACKED)), dtype=np.uint8)
+            values = np.frombuffer(file.read(min(math.prod(shape) + 1, file.left)), dtype=np.uint8)
     except _READ_ERRORS as error:
-        raise DataError(f"{path}: corrupt or truncated gzip ({printable(error)})") from error
+        raise DataError(f"{path}: corrupt or truncated gzip ({error_text(error)})") from error
     if len(values) != math.prod(shape):
         some = f"{len(values)} values" if len(values) < math.prod(shape) else "more values"
         raise DataError(f"{path}: holds {some}, its header says {' x '.join(map(str, shape))}")
@@ -256,27 +257,34 @@ def _read_idx(path: Path, ndim: int) -> np.ndarray:
 
 
 @contextmanager
-def _unpacked(path: Path) -> Iterator[BinaryIO]:
-    """The file, without its gzip if it has one, of MAX_UNPACKED bytes at most."""
-    if not path.is_file():
-        raise DataError(f"{path}: expected a file")
-    with open(path, "rb") as file:
+def _unpacked(path: Path) -> Iterator[_Bounded]:
+    """The file, without its gzip if it has one; it may become as much larger as a file in a zip."""
+    with open_regular(path) as file:
         is_gzip = file.read(2) == b"\x1f\x8b"
+        most = min(MAX_UNPACKED, FREE + RATIO * file.seek(0, io.SEEK_END))
         file.seek(0)
         with gzip.open(file) if is_gzip else nullcontext(file) as stream:
-            yield _Bounded(stream)
+            yield _Bounded(stream, most)
 
 
 class _Bounded(io.RawIOBase):
-    """A file that ends in an OSError where it is asked for more than MAX_UNPACKED bytes."""
+    """A file that ends in an OSError where it is asked for more than `most` bytes.
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    Attributes:
+        left: bytes that it may still be asked for.
+    """
+
+    def __init__(self, file: BinaryIO, most: int) -> None:
+        self._file, self._most = file, most
+
+    @property
+    def left(self) -> int:
+        return self._most - self._file.tell()
 
     def read(self, size: int = -1) -> bytes:
-        if self._file.tell() + max(size, 0) > MAX_UNPACKED:
-            raise OSError(f"it unpacks to more than {MAX_UNPACKED:,} bytes")
-        return self._file.read(size if size >= 0 else MAX_UNPACKED - self._file.tell())
+        if size > self.left:
+            raise OSError(f"it unpacks to more than {self._most:,} bytes")
+        return self._file.read(size if size >= 0 else self.left)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         return self._file.seek(offset, whence)

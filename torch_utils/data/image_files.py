@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import stat
 import struct
 import zipfile
 import zlib
@@ -21,7 +20,8 @@ from typing import IO
 
 from PIL import Image, UnidentifiedImageError
 
-from ggdr.torch_utils.untrusted.text import printable
+from ggdr.torch_utils.untrusted.regular_files import check_regular, open_regular, read_regular
+from ggdr.torch_utils.untrusted.text import error_text, printable
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -47,6 +47,10 @@ _READ_ERRORS = (
 )  # fmt: skip
 
 MAX_FILE = 2**29  # bytes of an image or dataset.json: small ones in a zip may claim to be of any size
+# What small files may become, compressed ones in a zip and images in memory: so many bytes, and so many for each of
+# theirs. Photographs become 3 to 80 times their size.
+FREE = 2**26
+RATIO = 128
 
 
 class DataError(ValueError):
@@ -78,14 +82,20 @@ class Container:
         """The open zip of this process."""
         if self._archive is None or self._archive_pid != os.getpid():
             try:
+                check_regular(self.path)
                 self._archive = zipfile.ZipFile(self.path)
             except (OSError, EOFError, NotImplementedError, ValueError, struct.error, zipfile.BadZipFile) as error:
                 raise DataError(
-                    f"{self.path}: no zip, or a corrupt or truncated one ({printable(error)}); "
+                    f"{self.path}: no zip, or a corrupt or truncated one ({error_text(error)}); "
                     "`ggdr dataset SOURCE DEST` makes datasets from other formats"
                 ) from error
             self._archive_pid = os.getpid()
         return self._archive
+
+    @property
+    def num_bytes(self) -> int:
+        """The size of a zip."""
+        return self.path.stat().st_size
 
     def where(self, name: str) -> str:
         """A file's name as messages show it."""
@@ -102,28 +112,27 @@ class Container:
         """
         try:
             if not self.is_zip:
-                return self._read_file(self.path / name, most)
+                return read_regular(self.path / name, most)
             info = self.archive.getinfo(name)
             if info.file_size > most:
                 raise DataError(f"{self.where(name)}: has {info.file_size:,} bytes, expected at most {most:,}")
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise DataError(f"{self.where(name)}: is compressed by another method than deflate")
+            if info.file_size > FREE + RATIO * min(info.compress_size, self.num_bytes):
+                raise DataError(
+                    f"{self.where(name)}: {info.compress_size:,} bytes in the zip say that they hold "
+                    f"{info.file_size:,}; files that are so even have to be stored without compression"
+                )
             data = self._read_stored(info)
             return self.archive.read(info) if data is None else data
         except DataError:
             raise
         except _READ_ERRORS as error:
-            raise DataError(f"{self.where(name)}: cannot be read, the file is damaged ({printable(error)})") from error
-
-    def _read_file(self, path: Path, most: int) -> bytes:
-        """A file of a folder; pipes and devices could be endless."""
-        about = path.stat()
-        if not stat.S_ISREG(about.st_mode) or about.st_size > most:
-            raise DataError(
-                f"{self.where(str(path.relative_to(self.path)))}: expected a file of at most {most:,} bytes, "
-                f"got {f'{about.st_size:,}' if stat.S_ISREG(about.st_mode) else 'a pipe or device'}"
-            )
-        return path.read_bytes()
+            if self.is_zip:
+                reason = f"cannot be read, the file is damaged ({printable(error)})"
+            else:
+                reason = error_text(error)
+            raise DataError(f"{self.where(name)}: {reason}") from error
 
     def _read_stored(self, info: zipfile.ZipInfo) -> bytes | None:
         """A file that lies in the zip as it is, in a quarter of zipfile's time; None if it does not, or is damaged."""
@@ -160,9 +169,10 @@ class Container:
             # Of compressed ones a header might lie anywhere behind gigabytes of zeros.
             info = self.archive.getinfo(name)
             return self.archive.open(info) if info.compress_type == zipfile.ZIP_STORED else io.BytesIO(self.read(name))
-        if not stat.S_ISREG((self.path / name).stat().st_mode):
-            raise DataError(f"{self.where(name)}: expected a file, got a pipe or device")
-        return open(self.path / name, "rb")
+        try:
+            return open_regular(self.path / name)
+        except OSError as error:
+            raise DataError(f"{self.where(name)}: {error_text(error)}") from error
 
     def image_names(self) -> list[str]:
         """The names of all image files, recursively, sorted.
@@ -213,7 +223,7 @@ def load_image(data: bytes, where: str, check: Callable[[Image.Image], None] | N
         check: called with the image before its pixels are decoded, which takes the memory that the file says.
 
     Raises:
-        DataError: no known image format, damaged or truncated, or of more than 179 million pixels.
+        DataError: no known image format, damaged or truncated, or of more pixels than images of its size have.
     """
     try:
         img = Image.open(io.BytesIO(data), formats=FORMATS)
@@ -221,6 +231,12 @@ def load_image(data: bytes, where: str, check: Callable[[Image.Image], None] | N
         raise _undecodable(where, error) from error
     if check is not None:
         check(img)
+    num_bytes = img.width * img.height * (1 if img.mode in ("1", "L", "P") else 4)  # Pillow's own
+    if num_bytes > FREE + RATIO * len(data):
+        raise DataError(
+            f"{where}: {len(data):,} bytes hold {img.width}x{img.height} pixels, far more than a photograph's; "
+            f"expected {(FREE + RATIO * len(data)) // 2**20:,} MiB of pixels at most, got {num_bytes // 2**20:,}"
+        )
     try:
         img.load()
     except Exception as error:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ggdr.torch_utils.data.image_files import MAX_FILE, Container, DataError
-from ggdr.torch_utils.untrusted.json_text import parse_json
+from ggdr.torch_utils.untrusted.json_text import MAX_NESTED, parse_json
 from ggdr.torch_utils.untrusted.text import printable
 
-MAX_LABEL = 2**16  # bytes that dataset.json may take for an image
+MAX_LABEL = 2**16  # bytes that dataset.json may take for an image,
+FREE_TEXT, RATIO_TEXT = 2**23, 64  # and for a zip: so many, and so many for each byte of it
 MAX_CLASSES = 2**16  # labels become one-hot vectors: a stray large number must not fill the memory
 
 
@@ -57,7 +58,7 @@ def read_labels(container: Container, names: Sequence[str]) -> LabelTable | None
     shared = _shared_folder(names)
     for root in dict.fromkeys(("", shared)):
         if container.has(root + "dataset.json"):
-            content = container.read(root + "dataset.json", min(MAX_FILE, 2**20 + MAX_LABEL * len(names)))
+            content = container.read(root + "dataset.json", _most_bytes(container, len(names)))
             found, table = _parse_labels(content, container.where(root + "dataset.json"), root, names)
             if found:
                 return table
@@ -67,6 +68,12 @@ def read_labels(container: Container, names: Sequence[str]) -> LabelTable | None
         return None
     index = {name: i for i, name in enumerate(classes)}
     return LabelTable(np.array([index[name] for name in folders], dtype=np.int64), classes)
+
+
+def _most_bytes(container: Container, num_images: int) -> int:
+    """How large a dataset.json may be; a little text in a zip can stand for very much."""
+    most = min(MAX_FILE, 2**20 + MAX_LABEL * num_images)
+    return min(most, FREE_TEXT + RATIO_TEXT * container.num_bytes) if container.is_zip else most
 
 
 def _shared_folder(names: Sequence[str]) -> str:
@@ -85,7 +92,8 @@ def _common_prefix(a: Sequence[str], b: Sequence[str]) -> Iterator[str]:
 def _parse_labels(content: bytes, where: str, root: str, names: Sequence[str]) -> tuple[bool, LabelTable | None]:
     """(whether dataset.json speaks of labels, the table or None for "none"); its names start at root."""
     try:
-        meta = parse_json(content)
+        in_names = sum(name.count("[") + name.count("{") for name in names)
+        meta = parse_json(content, most_nested=MAX_NESTED + in_names + 4 * len(names))
     except ValueError as error:
         raise DataError(f"{where}: invalid JSON ({printable(error)})") from error
     if not isinstance(meta, dict):
