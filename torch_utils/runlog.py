@@ -398,7 +398,7 @@ class _LineFile:
             while data:  # a disk about to be full takes a part
                 data = data[self._file.write(data) :]
         except OSError as err:
-            with contextlib.suppress(OSError):  # a device, not a file
+            with contextlib.suppress(OSError):  # what the first error says matters more
                 self._file.truncate(size)
             raise _named(err, str(self.path)) from err
 
