@@ -70,7 +70,7 @@ def main(source: str, dest: Path, offline: bool) -> None:
 def _find(source: str, *, offline: bool) -> tuple[Path, dict[str, str]]:
     """The file that SRC means, and address and SHA-256 of a published one; a file of such a name comes before that."""
     path = Path(source)
-    if path.is_file():
+    if path.exists() and not path.is_dir():
         return path, {}
     name = network_name(source)
     if name is None:

@@ -44,14 +44,19 @@ from tests.hostile.test_runs import make_run
 from tests.tiny import save_tiny, tiny_generator
 
 KIND = "expected a file, got a pipe or device"
+CPU = ["--device", "cpu", "--ops", "reference"]
+
+
+class Hangs(BaseException):
+    """So that no reader takes it for an error of its own."""
 
 
 @contextmanager
 def not_waiting(seconds: float = 20):
-    """Ends what hangs with a TimeoutError."""
+    """Ends what hangs."""
 
     def give_up(number: int, frame: object) -> None:
-        raise TimeoutError("it hangs")
+        raise Hangs
 
     previous = signal.signal(signal.SIGALRM, give_up)
     signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -89,9 +94,8 @@ READERS: dict[str, Callable[[Path], object]] = {
 def test_no_reader_waits_for_a_pipe_or_reads_a_device(tmp_path, name):
     path = tmp_path / name
     os.mkfifo(path)
-    with not_waiting(), pytest.raises((ValueError, OSError, RuntimeError, Exception)) as error:
+    with not_waiting(), pytest.raises(Exception, match=KIND):
         READERS[name](path)
-    assert KIND in str(error.value) and not isinstance(error.value, TimeoutError), error.value
     path.unlink()
     path.symlink_to("/dev/zero")
     with not_waiting(), pytest.raises(Exception, match=KIND):
@@ -101,10 +105,7 @@ def test_no_reader_waits_for_a_pipe_or_reads_a_device(tmp_path, name):
 def test_a_pipe_is_no_statistics(tmp_path):
     os.mkfifo(tmp_path / "s.npz")
     with not_waiting():
-        try:
-            assert not is_statistics(tmp_path / "s.npz")
-        except ValueError as error:
-            assert KIND in str(error)
+        assert not is_statistics(tmp_path / "s.npz")
 
 
 def test_pipes_among_the_files_of_a_run_or_study_are_left_out_or_refused(tmp_path):
@@ -130,12 +131,12 @@ def test_pipes_among_the_files_of_a_run_or_study_are_left_out_or_refused(tmp_pat
 @pytest.mark.parametrize(
     "words",
     [
-        ["generate", "--network", "PIPE", "--seeds", "0", "--outdir", "o"],
+        ["generate", "--network", "PIPE", "--seeds", "0", "--outdir", "o", "--device", "cpu"],
         ["train", "--data", "PIPE", "--outdir", "o", "--device", "cpu"],
         ["dataset", "PIPE.zip", "o.zip"],
         ["compare", "PIPE", "--outdir", "o", "--dry-run"],
         ["import-weights", "PIPE", "o.safetensors"],
-        ["metrics", "--fakes", "PIPE.npz", "--reals", "PIPE.npz", "--metrics", "fd_offline1k_full"],
+        ["metrics", "--fakes", "PIPE.npz", "--reals", "PIPE.npz", "--metrics", "fd_offline1k_full", *CPU],
     ],
     ids=lambda words: words[0],
 )

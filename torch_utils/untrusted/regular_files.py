@@ -45,8 +45,7 @@ def read_regular(path: str | os.PathLike, most: int) -> bytes:
         OSError: as `open_regular`, or it is larger.
     """
     with open_regular(path) as file:
-        _refuse_larger(file, most, path)
-        return file.read(most)
+        return file.read(_size(file, most, path))
 
 
 def read_lines(path: str | os.PathLike) -> Iterator[bytes]:
@@ -56,7 +55,7 @@ def read_lines(path: str | os.PathLike) -> Iterator[bytes]:
         OSError: as `open_regular`, or it is larger than 64 MiB, or a line than 1 MiB.
     """
     with open_regular(path) as file:
-        _refuse_larger(file, MAX_LOG, path)
+        _size(file, MAX_LOG, path)
         while (line := file.readline(MAX_LINE)).endswith(b"\n"):
             yield line
         if len(line) == MAX_LINE:
@@ -129,10 +128,12 @@ def _opener_without_links(path: str, flags: int) -> int:
         raise
 
 
-def _refuse_larger(file: BinaryIO, most: int, path: str | os.PathLike) -> None:
+def _size(file: BinaryIO, most: int, path: str | os.PathLike) -> int:
+    """Bytes in an open file; raises OSError for more than `most`."""
     size = os.fstat(file.fileno()).st_size
     if size > most:
         raise OSError(errno.EFBIG, f"expected a file of at most {most:,} bytes, got {size:,}", os.fspath(path))
+    return size
 
 
 def _kind_error(path: str | os.PathLike) -> OSError:
