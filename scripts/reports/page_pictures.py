@@ -131,6 +131,9 @@ def clusters(
     """
     found, notes = [], []
     for path in sorted(path for path in run_dir.glob("*/clusters.json") if path.is_file()):
+        if path.parent.is_symlink() or path.is_symlink():
+            notes.append(f"{path} is a link to elsewhere, which a page does not follow")
+            continue
         try:
             about = parse_json(read_regular(path, MAX_BYTES))
             listed = [

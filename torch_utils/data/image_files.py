@@ -48,7 +48,7 @@ _READ_ERRORS = (
 
 MAX_FILE = 2**29  # bytes of an image or dataset.json: small ones in a zip may claim to be of any size
 # What small files may become, compressed ones in a zip and images in memory: so many bytes, and so many for each of
-# theirs. Photographs become 3 to 80 times their size.
+# theirs. A JPEG of a photograph becomes about 8 times its size.
 FREE = 2**26
 RATIO = 128
 
