@@ -52,7 +52,7 @@ class Hangs(BaseException):
 
 
 @contextmanager
-def not_waiting(seconds: float = 20):
+def not_waiting(seconds: float = 120):
     """Ends what hangs."""
 
     def give_up(number: int, frame: object) -> None:
