@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import math
 import os
@@ -25,7 +24,7 @@ from rich.text import Text
 from ggdr.torch_utils.atomic_write import atomic_write
 from ggdr.torch_utils.timing.memory import memory_gib
 from ggdr.torch_utils.untrusted.json_text import is_finite, parse_json
-from ggdr.torch_utils.untrusted.regular_files import MAX_LINE, open_no_link, read_lines
+from ggdr.torch_utils.untrusted.regular_files import drop_half_line, open_no_link, read_lines
 from ggdr.torch_utils.untrusted.text import printable, visible
 
 if TYPE_CHECKING:
@@ -380,15 +379,7 @@ class _LineFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = open_no_link(path, "a+b", buffering=0)
-        size = self._file.seek(0, os.SEEK_END)
-        start = self._file.seek(max(0, size - MAX_LINE))
-        data = self._file.read()
-        if not data.endswith(b"\n"):
-            end = data.rfind(b"\n") + 1
-            if end == 0 and start > 0:
-                self._file.close()
-                raise OSError(errno.EINVAL, f"ends in a line of more than {MAX_LINE:,} bytes: no log", str(path))
-            self._file.truncate(start + end)
+        drop_half_line(self._file, path)
 
     def write(self, text: str) -> None:
         """Append `text` and a line end."""

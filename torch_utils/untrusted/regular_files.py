@@ -84,6 +84,19 @@ def open_no_link(path: str | os.PathLike, mode: str, *, buffering: int = -1) -> 
     return open(path, mode, buffering=buffering, opener=_opener_without_links)
 
 
+def drop_half_line(file: IO[bytes], path: str | os.PathLike) -> None:
+    """Cuts off an open file's last line if it has no end; raises OSError, and closes it, for one of more than 1 MiB."""
+    start = file.seek(max(0, file.seek(0, os.SEEK_END) - MAX_LINE))
+    data = file.read()
+    if data.endswith(b"\n"):
+        return
+    end = data.rfind(b"\n") + 1
+    if end == 0 and start > 0:
+        file.close()
+        raise OSError(errno.EINVAL, f"ends in a line of more than {MAX_LINE:,} bytes: no log", os.fspath(path))
+    file.truncate(start + end)
+
+
 def make_subfolder(folder: Path, name: str | os.PathLike) -> Path:
     """`folder`/`name`, made if it is missing, with all above it; nothing below `folder` may be a link.
 
