@@ -13,7 +13,6 @@ from typing import NamedTuple
 import click
 import numpy as np
 import torch
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -30,7 +29,7 @@ from ggdr.metrics.stats import FeatureStats
 from ggdr.stylegan2 import load_generator
 from ggdr.torch_utils.data.dataset import ImageDataset
 from ggdr.torch_utils.pictures.images import to_u8
-from ggdr.torch_utils.pictures.plot_style import COLORS, STYLE
+from ggdr.torch_utils.pictures.plot_style import COLORS, plot_style
 
 SHOWN = 5  # fake on which each corruption is shown
 
@@ -227,7 +226,7 @@ def main(train: str, test: str, run: Path | None, num: int, num_reals: int, out:
         columns["Training"] = (training, "kimg")
         report("Training", training)
 
-    with rc_context(STYLE):
+    with plot_style():
         figure = Figure(figsize=(2.1 * len(columns), 8), dpi=130, layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots(len(JUDGES), len(columns), sharey="row", sharex="col")

@@ -36,7 +36,9 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         from ggdr.scripts.cli import main as command
+        from ggdr.torch_utils.child_python import keep_current_folder_out
 
+        keep_current_folder_out()
         command()
     except ModuleNotFoundError as error:
         if error.name == "ggdr.scripts":

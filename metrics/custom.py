@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ggdr.metrics.detector import Detector
 from ggdr.metrics.detectors import DetectorFiles
 from ggdr.torch_utils.downloads import WeightsError, sha256_of
+from ggdr.torch_utils.untrusted.regular_files import check_regular
 
 
 def load_detector(files: DetectorFiles) -> Detector:
@@ -51,6 +52,7 @@ def custom_features(text: str, device: torch.device) -> tuple[Callable[[Tensor],
     path = Path(text)
     if path.suffix in (".pt", ".pth", ".ts") or path.is_file():
         try:
+            check_regular(path)
             return torch.jit.load(path, map_location=device).eval(), sha256_of(path)[:16]
         except (OSError, RuntimeError, ValueError) as error:
             raise WeightsError(f"--detector {text}: no TorchScript file that can be read ({error})") from error

@@ -18,6 +18,7 @@ from ggdr.metrics.extract import Extracted, FeatureRequest
 from ggdr.metrics.image_sets import ImageSource
 from ggdr.metrics.stats import FeatureStats
 from ggdr.torch_utils.atomic_write import atomic_write
+from ggdr.torch_utils.untrusted.regular_files import check_regular
 
 FORMAT = "ggdr-features-1"
 
@@ -36,6 +37,7 @@ class FeatureCache:
         if path is None or want.logits:
             return None
         try:
+            check_regular(path)
             with safetensors.safe_open(path, framework="pt") as file:
                 if (file.metadata() or {}).get("format") != FORMAT:
                     return None

@@ -26,6 +26,7 @@ from ggdr.torch_utils.data.labels import LabelTable, read_labels
 from ggdr.torch_utils.data.rgb_decoder import RGBDecoder
 from ggdr.torch_utils.data.workers import cpu_count, map_in_order
 from ggdr.torch_utils.untrusted.npz import Npz, NpzError, open_npz
+from ggdr.torch_utils.untrusted.regular_files import open_regular
 
 NUM_WITHOUT_WORKERS = 4000  # fewer images are decoded sooner than worker processes start
 NUM_EXAMINED = 256  # images whose size is read on opening
@@ -257,10 +258,18 @@ def open_images(
 
 def is_statistics(path: str | os.PathLike) -> bool:
     """Whether an .npz file holds mean and covariance, not images."""
-    if Path(path).suffix != ".npz" or not zipfile.is_zipfile(path):
+    if Path(path).suffix != ".npz" or not _is_zip(path):
         return False
     with _arrays(path) as file:
         return "mu" in file and "sigma" in file
+
+
+def _is_zip(path: str | os.PathLike) -> bool:
+    try:
+        with open_regular(path) as file:
+            return zipfile.is_zipfile(file)
+    except OSError:
+        return False
 
 
 def save_statistics(path: str | os.PathLike, stats: FeatureStats, about: str) -> None:

@@ -12,6 +12,7 @@ import click
 from ggdr.scripts.options.network import make_folder, network_option, trunc_option, writing_images
 from ggdr.scripts.options.parameters import bad_parameter, choose_device, device_option, prepare_ops
 from ggdr.scripts.reports.card_options import card_options, check_place, check_seeds, read_card_facts
+from ggdr.scripts.terminal import say
 
 EXAMPLES = """\b
 Examples:
@@ -70,6 +71,6 @@ def main(
         text = model_card(facts, CardText(facts.title(title), **about))
         with atomic_write(out) as file:
             file.write(text.encode())
-    click.echo(f"card written to {out}")
+    say(f"card written to {out}")
     if licence is None:
-        click.echo("it names no licence: choose one with --license", err=True)
+        say("it names no licence: choose one with --license", err=True)

@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 import click
 
 from ggdr.scripts.errors import nearest
+from ggdr.torch_utils.untrusted.text import visible
 
 COMMANDS = {
     "dataset": "Convert images to the dataset format.",
@@ -50,6 +52,14 @@ class LazyGroup(click.Group):
         if name and not name.startswith("-") and name not in COMMANDS:
             raise click.UsageError(f"no command {name!r}{nearest(name, COMMANDS)}", ctx)
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command; its errors name files and texts of strangers, and a terminal obeys control characters."""
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            error.message = visible(error.message)
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

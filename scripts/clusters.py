@@ -21,6 +21,7 @@ from ggdr.scripts.options.network import (
 )
 from ggdr.scripts.options.parameters import bad_parameter, choose_device, device_option, ops_option, prepare_ops
 from ggdr.scripts.options.progress import progress_bars
+from ggdr.scripts.terminal import say
 
 MOST_CLUSTERS = 32
 AUTO = "auto"
@@ -169,6 +170,7 @@ def main(
     from ggdr.scripts.viewing.over_training import show_run, snapshots_of
     from ggdr.scripts.viewing.side_by_side import in_words, network_names, read_photographs, show_networks
     from ggdr.scripts.viewing.snapshot_features import SnapshotNetworks
+    from ggdr.torch_utils.untrusted.regular_files import refuse_link
 
     if len({file_name(name) for name in names}) < len(names):
         raise bad_parameter(f"expected a folder's name of its own for each network, got {', '.join(names)}", "--label")
@@ -184,6 +186,8 @@ def main(
         request = ClusterRequest(seeds, layers, *labels, truncation_psi, batch_size, options, torch_device)
         request.layers_in(opened)
         photos = None if photographs is None else read_photographs(photographs, opened, max_images)
+        if run_dir is not None:
+            refuse_link(outdir)
         make_folder(outdir)
         prepare_ops(ops, torch_device)
     names = names or network_names(networks)
@@ -201,8 +205,8 @@ def main(
         folder.write_index()
     for net in opened if run_dir is None else ():
         if net.ggdr is None:
-            click.echo(f"{net.path} holds no GGDR decoder (trained with --no-ggdr?): D's own features only")
+            say(f"{net.path} holds no GGDR decoder (trained with --no-ggdr?): D's own features only")
     for numbers in folder.numbers:
         if in_words(numbers):
-            click.echo(f"{numbers['network']}, {numbers['layer']}: {in_words(numbers)}")
-    click.echo(f"{len(folder.sheets)} sheets written to {outdir}")
+            say(f"{numbers['network']}, {numbers['layer']}: {in_words(numbers)}")
+    say(f"{len(folder.sheets)} sheets written to {outdir}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ggdr.scripts.errors import EXIT_STOPPED, CliError, cli_errors
+from ggdr.scripts.terminal import say
 
 if TYPE_CHECKING:
     from ggdr.scripts.studies.definition import Request, Study
@@ -86,14 +87,14 @@ def main(
             raise CliError(f"--page-only: no study in {outdir}")
         if page_only:
             _write_results(study, folder)
-            click.echo(f"written: {folder.page}, {folder.table}")
+            say(f"written: {folder.page}, {folder.table}")
             return
         check_data_is_there(study)
         num_jobs, gpus = _share_machine(study, jobs)
         if dry_run:
             from ggdr.scripts.studies.estimate import describe, estimate_study
 
-            click.echo(describe(estimate_study(study, folder, num_jobs), num_jobs))
+            say(describe(estimate_study(study, folder, num_jobs), num_jobs))
             return
         with folder.locked():
             study = combine(folder.read(), request)  # anew: another start may have added to it
@@ -143,12 +144,12 @@ def _run(study: Study, folder: StudyFolder, jobs: int, gpus: list[str]) -> None:
         outcome = runner.run()
     _write_results(study, folder)
     if outcome.signal is not None:
-        click.echo(f"stopped by {outcome.signal}; go on with: ggdr compare --outdir {shlex.quote(str(folder.path))}")
+        say(f"stopped by {outcome.signal}; go on with: ggdr compare --outdir {shlex.quote(str(folder.path))}")
         raise click.exceptions.Exit(EXIT_STOPPED)
-    click.echo(f"results: {folder.page}, {folder.table}")
+    say(f"results: {folder.page}, {folder.table}")
     if outcome.failed:
         names = ", ".join(run.name for run in outcome.failed)
-        click.echo(f"{len(outcome.failed)} failed: {names}; their logs are beside their folders", err=True)
+        say(f"{len(outcome.failed)} failed: {names}; their logs are beside their folders", err=True)
         raise click.exceptions.Exit(EXIT_FAILED)
 
 

@@ -10,6 +10,7 @@ import click
 
 from ggdr.scripts.options.parameters import bad_parameter
 from ggdr.scripts.options.runs import label_option, open_runs, run_dirs_argument, show_notes
+from ggdr.scripts.terminal import say
 from ggdr.torch_utils.untrusted.text import printable
 
 FORMATS = (".png", ".pdf", ".svg")
@@ -50,4 +51,4 @@ def main(run_dirs: tuple[Path, ...], out: Path, labels: tuple[str, ...], smooth:
     except OSError as error:
         raise bad_parameter(f"cannot write {out}: {error.strerror or error}", "--out") from error
     show_notes(note for run in runs for note in run.notes)
-    click.echo(f"curves of {printable(', '.join(run.name for run in runs))} written to {out}")
+    say(f"curves of {printable(', '.join(run.name for run in runs))} written to {out}")

@@ -19,6 +19,7 @@ import click
 from ggdr.scripts.errors import CliError
 from ggdr.scripts.options.parameters import bad_parameter
 from ggdr.scripts.options.progress import progress_bars
+from ggdr.scripts.terminal import say
 from ggdr.torch_utils.data.convert import FILTERS, SMALL_POLICIES, TRANSFORMS
 from ggdr.torch_utils.data.convert_dataset import ConvertedDataset, convert_dataset
 from ggdr.torch_utils.data.image_files import IMAGE_SUFFIXES, DataError
@@ -158,8 +159,8 @@ def main(
     except OSError as error:
         raise CliError(f"{dest}: cannot be written ({error.strerror or error})") from error
     for note in _notes(converted):
-        click.echo(f"note: {note}", err=True)
-    click.echo(_summary(dest, converted, time.monotonic() - started))
+        say(f"note: {note}", err=True)
+    say(_summary(dest, converted, time.monotonic() - started))
 
 
 def _check_destination(source: str, dest: Path, overwrite: bool) -> None:

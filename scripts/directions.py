@@ -33,6 +33,7 @@ from ggdr.scripts.options.parameters import (
 )
 from ggdr.scripts.options.pictures import noise_option, size_option
 from ggdr.scripts.options.progress import progress_bars
+from ggdr.scripts.terminal import say
 
 if TYPE_CHECKING:
     from ggdr.stylegan2 import Generator
@@ -145,7 +146,7 @@ def main(
             save_directions(outdir / "directions.safetensors", directions)
         how = {"strength": strength, "steps": steps, "size": size, "progress": progress}
         save_direction_sheets(renderer, directions, latents, outdir, **how)
-    click.echo(f"{len(directions.vectors)} directions written to {outdir}")
+    say(f"{len(directions.vectors)} directions written to {outdir}")
 
 
 def _check_num(G: Generator, method: str, num: int, layers: list[int], samples: int) -> None:

@@ -9,6 +9,7 @@ import json
 import click
 
 from ggdr.scripts.options.parameters import Device, choose_device
+from ggdr.scripts.terminal import say
 
 EXAMPLES = """\b
 Examples:
@@ -43,7 +44,7 @@ def main(ctx: click.Context, device: str, build: bool, as_json: bool) -> None:
         devices = [chosen]
     report = examine(devices, build_missing=build)
     if as_json:
-        click.echo(json.dumps(report, indent=2))
+        say(json.dumps(report, indent=2))
     else:
         from rich.console import Console
 

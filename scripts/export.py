@@ -22,6 +22,7 @@ from ggdr.scripts.reports.card_options import (
     check_seeds,
     read_card_facts,
 )
+from ggdr.scripts.terminal import say
 
 if TYPE_CHECKING:
     from ggdr.torch_utils.checkpoint import Snapshot
@@ -174,15 +175,15 @@ def _export_graph(snapshot: Snapshot, out: Path, file_format: str, options: dict
                 comparison = export_graph(part, out, file_format, metadata=metadata, opset=options["opset"])
             except ExportError as error:
                 raise CliError(f"--out: not written, as {error}") from error
-    click.echo(f"{part.name} written to {out}")
+    say(f"{part.name} written to {out}")
     for name, meaning in part.inputs.items():
-        click.echo(f"  in   {name}: {meaning}")
-    click.echo(f"  out  {part.output}: {part.meaning}")
+        say(f"  in   {name}: {meaning}")
+    say(f"  out  {part.output}: {part.meaning}")
     if comparison is None:
-        click.echo(f"not compared with PyTorch: that needs onnxruntime ({INSTALL_ONNX})", err=True)
+        say(f"not compared with PyTorch: that needs onnxruntime ({INSTALL_ONNX})", err=True)
     else:
         sizes, found = ", ".join(map(str, part.batches)), f"largest difference {comparison.difference:.2g}"
-        click.echo(f"compared with PyTorch for batches of {sizes}, by {comparison.judge}: {found}")
+        say(f"compared with PyTorch for batches of {sizes}, by {comparison.judge}: {found}")
 
 
 def _export_state_dict(snapshot: Snapshot, out: Path, part: str) -> None:
@@ -194,7 +195,7 @@ def _export_state_dict(snapshot: Snapshot, out: Path, part: str) -> None:
         net = open_network(snapshot, part)
         make_folder(out.parent, "--out")
         num, settings = export_state_dict(net, part, snapshot, out)
-    click.echo(f"{num} tensors of the {part} written to {out}, read again and found equal; settings in {settings}")
+    say(f"{num} tensors of the {part} written to {out}, read again and found equal; settings in {settings}")
 
 
 def _export_hub(network: Path, out: Path, options: dict[str, Any]) -> None:
@@ -217,11 +218,11 @@ def _export_hub(network: Path, out: Path, options: dict[str, Any]) -> None:
     names = ("with_discriminator", "seeds", "truncation_psi", "title", "licence", "repo")
     with cli_errors(), staged_files(out / WEIGHTS_FILE) as path:
         write_hub_files(path.parent, snapshot, facts, device=device, **{name: options[name] for name in names})
-    click.echo(f"{', '.join(HUB_FILES[:-1])} and {HUB_FILES[-1]} written to {out}")
+    say(f"{', '.join(HUB_FILES[:-1])} and {HUB_FILES[-1]} written to {out}")
     others = sorted(path.name for path in out.iterdir() if path.name not in (*HUB_FILES, ".git", ".gitattributes"))
     if others:
         named = ", ".join(printable(name) for name in others[:3]) + (", ..." if len(others) > 3 else "")
-        click.echo(f"note: {out} holds other files, which would be uploaded too: {named}", err=True)
+        say(f"note: {out} holds other files, which would be uploaded too: {named}", err=True)
     if options["licence"] is None:
-        click.echo("the card names no licence: choose one with --license", err=True)
-    click.echo(f"to upload: hf upload {options['repo']} {out}")
+        say("the card names no licence: choose one with --license", err=True)
+    say(f"to upload: hf upload {options['repo']} {out}")

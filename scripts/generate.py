@@ -23,6 +23,7 @@ from ggdr.scripts.options.network import (
 from ggdr.scripts.options.parameters import bad_parameter, choose_device, device_option, ops_option, prepare_ops
 from ggdr.scripts.options.pictures import check_cutoff, cutoff_option
 from ggdr.scripts.options.progress import progress_bars
+from ggdr.scripts.terminal import say
 
 EXAMPLES = """\b
 Examples:
@@ -125,4 +126,4 @@ def main(
             written = save_arrays(batches, outdir, with_w=save_w, progress=progress)
         else:
             written = save_pictures(batches, outdir, file_format, progress=progress)
-    click.echo(f"{len(latents)} images written to {written}")
+    say(f"{len(latents)} images written to {written}")

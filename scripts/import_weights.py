@@ -12,6 +12,7 @@ from ggdr.scripts.errors import CliError, cli_errors
 from ggdr.scripts.importing.published import LICENCE, NETWORKS, network_name, weights_file
 from ggdr.scripts.options.network import make_folder
 from ggdr.scripts.options.parameters import bad_parameter
+from ggdr.scripts.terminal import say
 
 EXAMPLES = f"""\b
 Published networks, downloaded once ({LICENCE}):
@@ -58,18 +59,18 @@ def main(source: str, dest: Path, offline: bool) -> None:
             result, origin = import_file(path, dest, **about)
         except ForeignNetworkError as error:
             raise CliError(f"{path}: {error}") from error
-    click.echo(f"{path}: {result.kind}, SHA-256 {origin['sha256']}")
+    say(f"{path}: {result.kind}, SHA-256 {origin['sha256']}")
     for line in tabulate_networks(result):
-        click.echo(f"  {line}")
+        say(f"  {line}")
     for note in [*result.notes, *list_gaps(result)]:
-        click.echo(f"note: {note}")
-    click.echo(f"written to {dest}")
+        say(f"note: {note}")
+    say(f"written to {dest}")
 
 
 def _find(source: str, *, offline: bool) -> tuple[Path, dict[str, str]]:
     """The file that SRC means, and address and SHA-256 of a published one; a file of such a name comes before that."""
     path = Path(source)
-    if path.is_file():
+    if path.exists() and not path.is_dir():
         return path, {}
     name = network_name(source)
     if name is None:

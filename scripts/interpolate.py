@@ -30,6 +30,7 @@ from ggdr.scripts.options.pictures import (
     size_option,
 )
 from ggdr.scripts.options.progress import progress_bars
+from ggdr.scripts.terminal import say
 from ggdr.torch_utils.pictures.animation import ANIMATIONS
 
 KEYS_PER_CELL = 8
@@ -135,8 +136,8 @@ def main(
     with writing_images(out, batch_size, "--out"), progress_bars() as progress:
         if still:
             save_walk_sheet(grid, out, steps=frames or 8, size=size, progress=progress)
-            click.echo(f"{len(keys)} keys, {frames or 8} steps between two, written to {out}")
+            say(f"{len(keys)} keys, {frames or 8} steps between two, written to {out}")
         else:
             how = {"size": size, "fps": fps, "progress": progress}
             num = save_walk_video(grid, out, frames_per_key=frames or 60, **how)
-            click.echo(f"{num} frames, {num / fps:.1f} s, written to {out}")
+            say(f"{num} frames, {num / fps:.1f} s, written to {out}")

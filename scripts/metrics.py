@@ -23,6 +23,7 @@ from ggdr.scripts.options.parameters import (
     prepare_ops,
 )
 from ggdr.scripts.options.progress import progress_bars
+from ggdr.scripts.terminal import say
 
 if TYPE_CHECKING:
     from ggdr.metrics.evaluate import MetricResult
@@ -152,7 +153,7 @@ def _default_specs(command: dict[str, Any], group: ProcessGroup) -> list[MetricS
 
     spec, reason = default_metric(given_files(command), command["reals"], command["fakes"])
     if group.is_main:
-        click.echo(f"no --metrics given: {spec.name}, since {reason}", err=True)
+        say(f"no --metrics given: {spec.name}, since {reason}", err=True)
     return [spec]
 
 
@@ -189,7 +190,7 @@ def _measure(command: dict[str, Any], specs: list[MetricSpec], group: ProcessGro
         if command["save_stats"] is not None:
             num = save_real_statistics(command["save_stats"], specs, job)
             if num is not None:
-                click.echo(f"statistics of {num} images written to {command['save_stats']}", err=True)
+                say(f"statistics of {num} images written to {command['save_stats']}", err=True)
         try:
             return [] if job.fakes is None else evaluate(specs, job)
         except torch.OutOfMemoryError as error:
@@ -216,7 +217,7 @@ def _check_folders(command: dict[str, Any], specs: list[MetricSpec], group: Proc
             except OSError as error:
                 if command["outdir"] is not None:
                     raise
-                click.echo(f"{os_error_text(error)}: results are printed only; --outdir DIR keeps them", err=True)
+                say(f"{os_error_text(error)}: results are printed only; --outdir DIR keeps them", err=True)
                 folder = None
     return folder
 
@@ -233,8 +234,8 @@ def _store_and_print(results: list[MetricResult], command: dict[str, Any], folde
         except (OSError, SnapshotError) as error:
             failure = error
     for result in results:
-        click.echo(json.dumps(result.to_json()) if command["as_json"] else describe_result(result))
+        say(json.dumps(result.to_json()) if command["as_json"] else describe_result(result))
     if failure is not None:
         raise failure
     if folder is not None and results and not command["as_json"]:
-        click.echo(f"appended to {folder}/metric-*.jsonl")
+        say(f"appended to {folder}/metric-*.jsonl")

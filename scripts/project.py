@@ -29,6 +29,7 @@ from ggdr.scripts.options.parameters import (
     prepare_ops,
 )
 from ggdr.scripts.options.progress import progress_bars
+from ggdr.scripts.terminal import say
 
 EXAMPLES = """\b
 Examples:
@@ -102,8 +103,8 @@ def main(images: tuple[Path, ...], network: Path, outdir: Path, label_text: str 
     if device.type == "cpu":
         keep_freed_memory()
     for line in [*(target.describe() for target in targets), *unread_files(images)]:
-        click.echo(line)
-    click.echo(f"compared by {distance}")
+        say(line)
+    say(f"compared by {distance}")
 
     config = ProjectionConfig(command["steps"], command["space"], lr=command["lr"])
     about = {name: command[name] for name in ("space", "steps", "lr", "noise_mode", "seed")}
@@ -121,6 +122,6 @@ def main(images: tuple[Path, ...], network: Path, outdir: Path, label_text: str 
             raise CliError(f"--lr {config.lr:g}: {error}; expected a lower learning rate") from error
         save_sheet(results, outdir / "sheet.png", title=f"{network.stem}, projected to {config.space.upper()}")
     for result in results:
-        click.echo(f"{result.target.short_name}: {result.closeness()}")
+        say(f"{result.target.short_name}: {result.closeness()}")
     seconds = time.monotonic() - started_at
-    click.echo(f"projected in {seconds:.0f} s, written to {outdir}")
+    say(f"projected in {seconds:.0f} s, written to {outdir}")

@@ -13,6 +13,7 @@ import click
 from ggdr.scripts.options.parameters import bad_parameter
 from ggdr.scripts.options.progress import progress_bars
 from ggdr.scripts.options.runs import label_option, open_runs, run_dirs_argument, show_notes
+from ggdr.scripts.terminal import say
 from ggdr.torch_utils.untrusted.text import printable
 
 EXAMPLES = """\b
@@ -63,7 +64,7 @@ def main(run_dirs: tuple[Path, ...], out: Path | None, labels: tuple[str, ...], 
     show_notes([*data["notes"], *data["hints"]])
     names = printable(", ".join(run.name for run in runs))
     shown = f"{len(pictures.uris)} pictures of {pictures.num_bytes / 2**20:.1f} MB"
-    click.echo(f"report of {names} written to {out} ({len(page) / 2**20:.1f} MB, with {shown})")
+    say(f"report of {names} written to {out} ({len(page) / 2**20:.1f} MB, with {shown})")
     if open_it:
         open_in_browser(out)
 
@@ -74,4 +75,4 @@ def open_in_browser(page: Path) -> None:
 
     has_screen = sys.platform in ("darwin", "win32") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
     if not (has_screen and webbrowser.open(page.resolve().as_uri())):
-        click.echo(f"no browser to open it in here; open {page.resolve()}")
+        say(f"no browser to open it in here; open {page.resolve()}")

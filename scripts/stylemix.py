@@ -28,6 +28,7 @@ from ggdr.scripts.options.pictures import (
     size_option,
 )
 from ggdr.scripts.options.progress import progress_bars
+from ggdr.scripts.terminal import say
 
 EXAMPLES = """\b
 Examples:
@@ -112,4 +113,4 @@ def main(
     with writing_images(out, batch_size, "--out"), progress_bars() as progress:
         sheet = render_style_tables(renderer, row_latents, column_latents, panels, size=size, progress=progress)
         save_image(sheet, out)
-    click.echo(f"{len(panels)} {'tables' if len(panels) > 1 else 'table'} written to {out}")
+    say(f"{len(panels)} {'tables' if len(panels) > 1 else 'table'} written to {out}")

@@ -32,6 +32,7 @@ from ggdr.scripts.options.training import (
     precision_option,
     seed_option,
 )
+from ggdr.scripts.terminal import say
 from ggdr.scripts.training.regularizers import regularizer_options, regularizer_parameters
 
 EXAMPLES = """\b
@@ -167,7 +168,7 @@ def main(ctx: click.Context, **command: Any) -> None:
         plan = resolve_run("stylegan2", command, given, group)
     if command["dry_run"]:
         if group.is_main:
-            click.echo(plan.settings_text())
+            say(plan.settings_text())
         group.leave()
         return
     with first_process_speaks():

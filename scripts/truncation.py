@@ -30,6 +30,7 @@ from ggdr.scripts.options.pictures import (
     size_option,
 )
 from ggdr.scripts.options.progress import progress_bars
+from ggdr.scripts.terminal import say
 from ggdr.torch_utils.pictures.animation import ANIMATIONS
 
 MAX_PSI = 100  # far beyond what a generator makes images of
@@ -124,7 +125,7 @@ def main(
         if video:
             how = {"num_frames": frames, "fps": fps, "size": size, "progress": progress}
             num = save_truncation_sweep(renderer, latents, min(psis), max(psis), out, **how)
-            click.echo(f"{num} frames, {num / fps:.1f} s, written to {out}")
+            say(f"{num} frames, {num / fps:.1f} s, written to {out}")
         else:
             save_truncation_sheet(renderer, latents, psis, out, size=size, progress=progress)
-            click.echo(f"{len(latents)} seeds at {len(psis)} strengths written to {out}")
+            say(f"{len(latents)} seeds at {len(psis)} strengths written to {out}")

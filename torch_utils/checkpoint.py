@@ -21,7 +21,8 @@ from torch import Tensor
 
 from ggdr.torch_utils.atomic_write import atomic_write
 from ggdr.torch_utils.untrusted.json_text import parse_json
-from ggdr.torch_utils.untrusted.text import printable
+from ggdr.torch_utils.untrusted.regular_files import check_regular
+from ggdr.torch_utils.untrusted.text import error_text, printable
 from ggdr.torch_utils.untrusted.torch_files import TensorFileError, read_tensor_file
 
 try:
@@ -74,6 +75,7 @@ def load_snapshot(path: str | os.PathLike) -> Snapshot:
     path = Path(path)
     networks: dict[str, dict[str, Tensor]] = {}
     try:
+        check_regular(path)
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != SNAPSHOT_FORMAT:
@@ -93,7 +95,7 @@ def load_snapshot(path: str | os.PathLike) -> Snapshot:
     except FileNotFoundError as error:
         raise SnapshotError(f"{path}: no such file; expected a network-snapshot-*.safetensors") from error
     except Exception as error:  # damaged headers end in errors of safetensors, of PyTorch and of numbers' limits
-        raise SnapshotError(f"{path}: not a readable network snapshot (.safetensors): {printable(error)}") from error
+        raise SnapshotError(f"{path}: not a readable network snapshot (.safetensors): {error_text(error)}") from error
     if not isinstance(config, dict) or not networks:
         raise SnapshotError(f"{path}: not a network snapshot, since it holds no settings or no tensors")
     return Snapshot(path, config, networks)
@@ -120,7 +122,7 @@ def load_state(path: str | os.PathLike) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise SnapshotError(f"{path}: no such file; expected a training state") from error
     except (TensorFileError, OSError) as error:
-        raise SnapshotError(f"{path}: not a readable training state: {error}") from error
+        raise SnapshotError(f"{path}: not a readable training state: {error_text(error, 500)}") from error
     if not isinstance(state, dict) or state.get("format") != STATE_FORMAT:
         raise SnapshotError(f"{path}: not a training state of this project (expected format {STATE_FORMAT!r})")
     return state

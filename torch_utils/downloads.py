@@ -29,6 +29,8 @@ import torch
 from ggdr.torch_utils.atomic_write import atomic_write
 from ggdr.torch_utils.cache import cache_folder
 from ggdr.torch_utils.process_lock import process_lock
+from ggdr.torch_utils.untrusted.regular_files import open_regular
+from ggdr.torch_utils.untrusted.text import visible
 
 PAUSES = (1.0, 4.0)  # seconds before the second and the third try
 TIMEOUT = 30.0  # seconds without a byte from the network
@@ -68,7 +70,7 @@ class WeightsFile:
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal digits."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
@@ -288,4 +290,4 @@ def _progress(name: str, size: int | None) -> Iterator[Callable[[int], None]]:
 
 def _say(text: str) -> None:
     if os.environ.get("LOCAL_RANK", "0") == "0":
-        print(f"ggdr: {text}", file=sys.stderr, flush=True)
+        print(f"ggdr: {visible(text)}", file=sys.stderr, flush=True)

@@ -8,18 +8,16 @@ import contextlib
 import os
 from pathlib import Path
 
+from ggdr.torch_utils.untrusted.regular_files import drop_half_line, open_no_link
+
 
 class LineFile:
     """Appends lines, each whole or not at all, to a file that may end in half a line (which is cut off)."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = open(path, "a+b", buffering=0)
-        if path.is_file():
-            self._file.seek(0)
-            data = self._file.read()
-            if not data.endswith(b"\n"):
-                self._file.truncate(data.rfind(b"\n") + 1)
+        self._file = open_no_link(path, "a+b", buffering=0)
+        drop_half_line(self._file, path)
 
     def write(self, text: str) -> None:
         """Append `text` and a line end."""
@@ -29,7 +27,7 @@ class LineFile:
             while data:  # a disk about to be full takes a part
                 data = data[self._file.write(data) :]
         except OSError as err:
-            with contextlib.suppress(OSError):  # a device, not a file
+            with contextlib.suppress(OSError):  # what the first error says matters more
                 self._file.truncate(size)
             raise named_write_error(err, str(self.path)) from err
 

@@ -16,11 +16,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from ggdr.torch_utils.untrusted.regular_files import open_no_link
+from ggdr.torch_utils.untrusted.text import printable
+
 try:
     from filelock import lock_descriptor, unlock_descriptor
 except ImportError:  # torch brought an older one, and the extra `app`, which asks for this one, was not installed
     lock_descriptor = None
 
+MAX_HOLDER = 300  # characters; a host's name has 255 at most
 TRIES, PAUSE = 4, 0.02  # a look at whether a file is locked, or another one's, locks it for a moment
 
 
@@ -35,9 +39,9 @@ def process_lock(path: Path, on_busy: Callable[[str], None]) -> Iterator[bool]:
         Whether it is held; False on a file system without locks, and with filelock before 3.30: nobody is kept out.
 
     Raises:
-        OSError: the file cannot be opened or written to.
+        OSError: the file is a link, or cannot be opened or written to.
     """
-    with open(path, "a+") as file:
+    with open_no_link(path, "a+") as file:
         is_held = _try_lock(file)
         if is_held is False:
             on_busy(_holder(file))
@@ -57,7 +61,7 @@ def is_locked(path: Path) -> bool | None:
     """Whether a process holds the lock of a file; None where the system cannot tell. Changes nothing."""
     try:
         # Over NFS only a file that is open to be written to can be locked.
-        with open(path, "r+b" if os.access(path, os.W_OK) else "rb") as file:
+        with open_no_link(path, "r+b" if os.access(path, os.W_OK) else "rb") as file:
             is_free = _try_lock(file)
             if is_free:
                 unlock_descriptor(file.fileno())
@@ -85,6 +89,6 @@ def _try_lock(file: IO) -> bool | None:
 def _holder(file: IO[str]) -> str:
     """Who holds a locked file; "?" between its locking and its writing, and on Windows, which locks its text, too."""
     file.seek(0)
-    with suppress(OSError):
-        return file.read() or "?"
+    with suppress(OSError, UnicodeDecodeError):
+        return printable(file.read(MAX_HOLDER)) or "?"
     return "?"

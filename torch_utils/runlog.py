@@ -25,7 +25,8 @@ from ggdr.torch_utils.atomic_write import atomic_write
 from ggdr.torch_utils.line_file import LineFile, named_write_error
 from ggdr.torch_utils.timing.memory import memory_gib
 from ggdr.torch_utils.untrusted.json_text import is_finite, parse_json
-from ggdr.torch_utils.untrusted.text import printable
+from ggdr.torch_utils.untrusted.regular_files import read_lines
+from ggdr.torch_utils.untrusted.text import printable, visible
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -54,8 +55,8 @@ class RunLog:
         console:    where to print; None is standard output.
 
     Raises:
-        OSError: here and in every method: a file cannot be written, e.g. since the disk is full. Names the
-            file. A line that did not fit is taken back, so that the file stays readable.
+        OSError: here and in every method: a file is a link, or cannot be written, e.g. since the disk is full. Names
+            the file. A line that did not fit is taken back, so that the file stays readable.
 
     Used as a context manager, it closes the files and restores the terminal, also after an exception.
     """
@@ -140,8 +141,9 @@ class RunLog:
         self._stats = LineFile(path)
 
     def info(self, msg: str) -> None:
-        """Write a message to log.txt (each line with date and time) and to the terminal."""
+        """Write a message to log.txt (each line with date and time) and to the terminal, control characters escaped."""
         if self._is_main:
+            msg = visible(msg)
             self._write_log(msg)
             self._print(msg)
 
@@ -298,6 +300,7 @@ def read_stats(run_dir: str | Path) -> list[dict]:
 
     Raises:
         ValueError: the run has no stats.jsonl, or a line is no JSON object with a number `nimg`.
+        OSError:    it cannot be read, or is larger than 64 MiB.
     """
     path = Path(run_dir) / STATS_FILE
     if not path.is_file():
@@ -353,9 +356,7 @@ def memory_fields() -> dict[str, str]:
 
 def _stats_lines(path: Path) -> Iterator[tuple[bytes, dict]]:
     """Each line's bytes and what it says; a last line without its end is left out."""
-    data = path.read_bytes()
-    lines = data[: data.rfind(b"\n") + 1].splitlines(keepends=True)
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         try:
             record = parse_json(line)
             valid = isinstance(record, dict) and is_finite(record.get("nimg"))

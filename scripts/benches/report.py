@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from ggdr.scripts.terminal import say
 from ggdr.torch_utils.data.workers import cpu_count
 
 resolution_option = click.option(
@@ -35,9 +36,9 @@ def progress(label: str, total: int) -> Iterator[Callable[[], None]]:
 
 def show(text: str, result: Mapping[str, Any], as_json: bool) -> None:
     """Prints a benchmark's outcome; with `as_json` its last line is `result` as one JSON object."""
-    click.echo(text)
+    say(text)
     if as_json:
-        click.echo(json.dumps(result, allow_nan=False))
+        say(json.dumps(result, allow_nan=False))
 
 
 def describe_machine(*packages: str) -> dict[str, str | int]:

@@ -17,11 +17,10 @@ from ggdr.stylegan2.weights.rosinality import NAMESPACE, from_rosinality, is_ros
 from ggdr.stylegan2.weights.state_dict import from_plain, is_plain
 from ggdr.torch_utils.checkpoint import SNAPSHOT_FORMAT, STATE_FORMAT, SnapshotError, load_snapshot, save_snapshot
 from ggdr.torch_utils.downloads import sha256_of
-from ggdr.torch_utils.untrusted.json_text import parse_json
+from ggdr.torch_utils.untrusted.json_text import MAX_BYTES, parse_json
+from ggdr.torch_utils.untrusted.regular_files import open_regular, read_regular
 from ggdr.torch_utils.untrusted.text import printable
 from ggdr.torch_utils.untrusted.torch_files import LEGACY, ZIP, TensorFileError, read_tensor_file
-
-MAX_JSON = 1 << 20  # bytes
 
 
 def read_foreign(path: Path) -> ImportedNetworks:
@@ -31,7 +30,7 @@ def read_foreign(path: Path) -> ImportedNetworks:
         ForeignNetworkError: it holds none that ours can represent, or is damaged; the message names no file.
         OSError: it cannot be read.
     """
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         start = file.read(16)
     if start.startswith((ZIP, LEGACY)):
         result = _from_torch_file(path)
@@ -102,8 +101,7 @@ def _settings_beside(path: Path) -> dict[str, Any] | None:
     if not beside.is_file():
         return None
     try:
-        with open(beside, "rb") as file:
-            settings = parse_json(file.read(MAX_JSON))["settings"]
+        settings = parse_json(read_regular(beside, MAX_BYTES))["settings"]
         return dict(settings)
     except (ValueError, TypeError, KeyError, OSError) as error:
         reason = printable(error)

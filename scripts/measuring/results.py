@@ -18,10 +18,11 @@ from ggdr.scripts.training.run_folder import RunFolder
 from ggdr.torch_utils.atomic_write import check_writable
 from ggdr.torch_utils.checkpoint import load_snapshot
 from ggdr.torch_utils.line_file import append_line
+from ggdr.torch_utils.untrusted.regular_files import open_no_link
 
 
 def append_results(folder: Path, results: Sequence[MetricResult], about: dict[str, Any]) -> None:
-    """One line more in each metric-NAME.jsonl; raises OSError if the folder cannot be written to."""
+    """One line more in each metric-NAME.jsonl; raises OSError if one is a link, or cannot be written to."""
     for result in results:
         append_line(_results_file(folder, result.name), json.dumps({**result.to_json(), **about}))
 
@@ -32,7 +33,7 @@ def check_appendable(folder: Path, specs: Sequence[MetricSpec]) -> None:
     check_writable(folder)
     for path in (_results_file(folder, spec.name) for spec in specs):
         if path.exists():
-            open(path, "ab").close()
+            open_no_link(path, "ab").close()
 
 
 def _results_file(folder: Path, name: str) -> Path:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from ggdr.stylegan2 import Generator, load_generator
 from ggdr.stylegan2.latent.sampling import images_of_seeds
 from ggdr.torch_utils.data.dataset import random_state
 from ggdr.torch_utils.data.labels import LabelTable
+from ggdr.torch_utils.downloads import sha256_of
 from ggdr.torch_utils.pictures.images import to_u8
 
 SEED_STRIDE = 2**20  # fake number i of metric seed s is seed s * SEED_STRIDE + i of `ggdr generate`
@@ -97,8 +97,7 @@ class SnapshotGenerator:
 
     def about(self) -> dict[str, Any]:
         """What a result line says of the images."""
-        sha = hashlib.sha256(self.path.read_bytes()).hexdigest()[:16]
-        about = {"network": str(self.path), "sha256": sha, "seed": self.seed, "psi": self.psi}
+        about = {"network": str(self.path), "sha256": sha256_of(self.path)[:16], "seed": self.seed, "psi": self.psi}
         about |= {"noise_mode": self.noise_mode, "size": [self.G.img_resolution] * 2}
         if self.G.c_dim:
             about["labels"] = "each class equally often" if self.table is None else "as often as among the reals"

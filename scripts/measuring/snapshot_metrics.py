@@ -31,6 +31,7 @@ from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.downloads import WeightsError
 from ggdr.torch_utils.runlog import RunLog
 from ggdr.torch_utils.untrusted.json_text import is_finite, parse_json
+from ggdr.torch_utils.untrusted.regular_files import read_lines
 
 BEST_FILE = "network-best.safetensors"
 MODE = "stylegan"
@@ -91,10 +92,9 @@ class SnapshotMetrics:
     def forget_after(self, nimg: int) -> None:
         """Drops results beyond the state that a resumed run goes on from: they come again; and damaged lines."""
         for path in self.folder.glob("metric-*.jsonl") if self.group.is_main else ():
-            if path.is_file():
-                kept = [line for line in path.read_bytes().splitlines(keepends=True) if _nimg(line) <= nimg]
-                with atomic_write(path) as file:
-                    file.write(b"".join(kept))
+            kept = [line for line in read_lines(path) if _nimg(line) <= nimg]
+            with atomic_write(path) as file:
+                file.write(b"".join(kept))
 
     def __call__(self, snapshot: Path, nimg: int, log: RunLog) -> None:
         """Computes all metrics of one snapshot; to be called on every process."""

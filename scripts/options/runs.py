@@ -12,6 +12,7 @@ import click
 
 from ggdr.scripts.errors import CliError, os_error_text
 from ggdr.scripts.options.parameters import bad_parameter
+from ggdr.scripts.terminal import say
 from ggdr.torch_utils.pictures.plot_style import COLORS
 from ggdr.torch_utils.untrusted.text import printable
 
@@ -69,4 +70,4 @@ def run_names(run_dirs: Sequence[Path], labels: Sequence[str]) -> list[str]:
 def show_notes(notes: Iterable[str]) -> None:
     """Says on standard error what readers of a run should know."""
     for note in notes:
-        click.echo(f"note: {printable(note, 1000)}", err=True)
+        say(f"note: {printable(note, 1000)}", err=True)

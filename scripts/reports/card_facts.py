@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from ggdr.torch_utils.untrusted.json_text import parse_json
+from ggdr.torch_utils.untrusted.regular_files import read_lines
 
 if TYPE_CHECKING:
     from ggdr.scripts.reports.read_run import Run
@@ -176,8 +177,7 @@ def _metrics(folder: Path, nimg: int | None, sha256: str) -> list[dict[str, Any]
     """The results of one snapshot in metric-*.jsonl; of one measured twice in the same way, the last."""
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(path for path in folder.glob("metric-*.jsonl") if path.is_file()):
-        content = path.read_text(errors="replace")
-        for line in content[: content.rfind("\n") + 1].splitlines():
+        for line in read_lines(path):
             record = _measured(public(parse_json(line)))
             choices, fakes = record["choices"], record["choices"]["fakes"]
             if fakes.get("sha256") == sha256[:16] or (nimg is not None and record.get("nimg") == nimg):

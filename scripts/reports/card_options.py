@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ggdr.scripts.errors import os_error_text
 from ggdr.scripts.options.network import ReadBy, seeds_option
 from ggdr.scripts.options.parameters import bad_parameter
+from ggdr.torch_utils.untrusted.regular_files import open_regular
 
 if TYPE_CHECKING:
     from ggdr.scripts.reports.card_facts import Facts
@@ -91,8 +93,10 @@ def read_card_facts(network: Path, run_dir: Path | None) -> tuple[Snapshot, Fact
         return snapshot, read_facts(snapshot, run_dir)
     except SnapshotError as error:
         raise bad_parameter(str(error), "--network") from error
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         raise bad_parameter(str(error), "--run") from error
+    except OSError as error:
+        raise bad_parameter(os_error_text(error), "--run") from error
 
 
 def check_seeds(seeds: Sequence[int]) -> None:
@@ -105,7 +109,7 @@ def check_place(card: Path) -> None:
     """BadParameter where a text that is no model card would be replaced: the README of a project, say."""
     if not card.is_file():
         return
-    with open(card, "rb") as file:
+    with open_regular(card) as file:
         is_card = file.read(3) == b"---"
     if not is_card:
         raise bad_parameter(f"{card} is there and is no model card; move it away, or choose another place", "--out")

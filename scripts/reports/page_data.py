@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from ggdr.scripts.reports.page_curves import MAX_POINTS, chart_plots
 from ggdr.scripts.reports.page_pictures import Pictures, clusters, samples
-from ggdr.scripts.reports.read_run import Run, command_line, log_tail, machines, settings, snapshots, status
+from ggdr.scripts.reports.read_run import Run, command_line, machines, settings, snapshots, status
 
 
 def report_data(
@@ -55,7 +55,7 @@ def report_data(
                 "metrics": metrics,
                 "command": command_line(run),
                 "history": [str(entry) for entry in _listed(run.options.get("history"))],
-                "log": log_tail(run),
+                "log": run.log,
             }
         )
     data = {

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from ggdr.scripts.reports.picture_kinds import PictureKind
 from ggdr.scripts.reports.read_run import Run
-from ggdr.torch_utils.untrusted.json_text import is_finite, parse_json
+from ggdr.torch_utils.untrusted.json_text import MAX_BYTES, is_finite, parse_json
+from ggdr.torch_utils.untrusted.regular_files import read_regular
 from ggdr.torch_utils.untrusted.text import printable
 
 if TYPE_CHECKING:
@@ -53,15 +54,14 @@ class Pictures:
             DataError: it cannot be decoded.
             OSError: it cannot be read.
         """
-        from ggdr.torch_utils.data.image_files import MAX_FILE, DataError, load_image
+        from ggdr.torch_utils.data.image_files import MAX_FILE, load_image
 
-        if path.exists() and not (path.is_file() and path.stat().st_size <= MAX_FILE):
-            raise DataError(f"{path}: expected a picture of at most {MAX_FILE:,} bytes")
-        img = load_image(path.read_bytes(), str(path))
-        img = img.convert("RGBA" if img.has_transparency_data else "RGB")
+        img = load_image(read_regular(path, MAX_FILE), str(path))
+        mode = "RGBA" if img.has_transparency_data else "RGB"
+        img = img if img.mode == mode else img.convert(mode)
         small = img if is_sheet else _unenlarged(img)
-        data = _encoded(small, is_sheet)
         size = {"width": img.width, "height": img.height, "enlarged": small is not img}
+        data = _encoded(small, is_sheet)
         return {"image": self.add(data, "image/webp"), **size}
 
 
@@ -122,7 +122,7 @@ def clusters(
 
     Args:
         name:     what readers call the run.
-        most:     sheets of a folder that are kept.
+        most:     sheets of a folder, and animations, that are kept.
         link:     a file's address, as seen from the page.
         animated: whether to keep animations too.
 
@@ -131,13 +131,16 @@ def clusters(
     """
     found, notes = [], []
     for path in sorted(path for path in run_dir.glob("*/clusters.json") if path.is_file()):
+        if path.parent.is_symlink() or path.is_symlink():
+            notes.append(f"{path} is a link to elsewhere, which a page does not follow")
+            continue
         try:
-            about = parse_json(path.read_bytes())
+            about = parse_json(read_regular(path, MAX_BYTES))
             listed = [
                 (str(sheet["title"]), _text(sheet.get("note")), _beside(path, sheet)) for sheet in about["sheets"]
             ]
             entries = about["animations"] if animated else []
-            moving = [(str(entry["title"]), _beside(path, entry, ANIMATION_TYPES)) for entry in entries]
+            moving = [(str(entry["title"]), _beside(path, entry, ANIMATION_TYPES)) for entry in entries][:most]
             numbers = [{key: _cell(value) for key, value in row.items()} for row in about.get("numbers", [])]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             notes.append(f"{path}: not as `ggdr clusters` writes it ({type(error).__name__}: {printable(error)})")
@@ -196,7 +199,7 @@ def picture_or_note(
 def _animation(title: str, path: Path, pictures: Pictures, link: Callable[[Path], str]) -> dict[str, Any]:
     """An animation as it is, or only its address if it is too large for a page."""
     mime, size = ANIMATION_TYPES[path.suffix.lower()], path.stat().st_size
-    image = pictures.add(path.read_bytes(), mime) if size <= MAX_ANIMATION else None
+    image = pictures.add(read_regular(path, MAX_ANIMATION), mime) if size <= MAX_ANIMATION else None
     return {"title": title, "image": image, "is_video": mime.startswith("video"), "link": link(path), "bytes": size}
 
 
@@ -213,12 +216,11 @@ def _beside(path: Path, entry: dict[str, Any], suffixes: Collection[str] | None 
 
 
 def _encoded(img: Image.Image, is_sheet: bool) -> bytes:
-    """WebP, made smaller if it is too large for a page."""
+    """WebP; an image that is too large for a page is made smaller itself."""
     from PIL import Image
 
     limit = MAX_SHEET_SIDE if is_sheet else MAX_SIDE
     if max(img.size) > limit:
-        img = img.copy()
         img.thumbnail((limit, limit), Image.Resampling.LANCZOS)
     lossy = _webp(img, quality=QUALITY)
     # Flat colours and text are often smaller, and always sharper, without loss.
@@ -240,7 +242,10 @@ def _unenlarged(img: Image.Image) -> Image.Image:
     for scale in range(MAX_ENLARGED, 1, -1):
         if pixels.shape[0] % scale or pixels.shape[1] % scale:
             continue
-        small = pixels[::scale, ::scale]
-        if np.array_equal(small.repeat(scale, axis=0).repeat(scale, axis=1), pixels):
-            return Image.fromarray(small)
+        # Row by row and column by column: a picture may be large.
+        rows = pixels[::scale]
+        if all(np.array_equal(rows, pixels[i::scale]) for i in range(1, scale)) and all(
+            np.array_equal(rows[:, ::scale], rows[:, i::scale]) for i in range(1, scale)
+        ):
+            return Image.fromarray(rows[:, ::scale])
     return img

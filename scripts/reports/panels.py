@@ -14,11 +14,12 @@ from ggdr.scripts.reports.declared import MAX_TEXT, read_declared
 from ggdr.torch_utils.gan import Panel
 from ggdr.torch_utils.runlog import RESERVED_KEYS
 from ggdr.torch_utils.untrusted.json_text import is_finite, parse_json
+from ggdr.torch_utils.untrusted.regular_files import read_lines
 from ggdr.torch_utils.untrusted.text import printable
 
 METRIC = "result/"  # what the keys of metrics begin with
 AXES = ("linear", "log", "zero")
-MAX_PANELS = 100  # of a run
+MAX_PANELS = 100  # of a run; as many of its metrics
 _VALUE = re.compile(r"(.*?)(?:_(mean|std|precision|recall|density|coverage))?")  # metric, and which value of it
 
 Lines = Sequence[Mapping[str, Any]]  # {"kimg": .., KEY: number or None, ..}, of one key by kimg
@@ -132,12 +133,12 @@ def read_metrics(run_dir: str | Path) -> list[dict]:
 
     Raises:
         ValueError: a line is no result of a metric.
+        OSError:    a file cannot be read, or is larger than 64 MiB.
     """
     lines = []
     for path in sorted(path for path in Path(run_dir).glob("metric-*.jsonl") if path.is_file()):
         found = {}
-        content = path.read_text(errors="replace")
-        for number, text in enumerate(content[: content.rfind("\n") + 1].splitlines(), start=1):
+        for number, text in enumerate(read_lines(path), start=1):
             try:
                 record = parse_json(text)
                 name, results = parse_metric(record["metric"]).name, dict(record["results"])
@@ -145,8 +146,9 @@ def read_metrics(run_dir: str | Path) -> list[dict]:
                 if not (kimg is None or is_finite(kimg)):
                     raise ValueError(f"kimg {kimg!r}")
             except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-                shown = printable(text, 60)
-                raise ValueError(f"{path}, line {number}: expected a metric's result, got {shown!r}") from error
+                where = f"{path.parent / printable(path.name, 255)}, line {number}"
+                shown = printable(text.decode(errors="replace").rstrip(), 60)
+                raise ValueError(f"{where}: expected a metric's result, got {shown!r}") from error
             if kimg is not None:
                 found[kimg] = {f"{METRIC}{name}{key.removeprefix(name)}": v for key, v in results.items()}
         lines += [{"kimg": kimg, **found[kimg]} for kimg in sorted(found)]

@@ -27,17 +27,22 @@ class PictureKind:
     once: bool = False
 
     def files(self, folder: Path) -> dict[float | None, Path]:
-        """The pictures that are there, by kimg, in order; the one that is made once by None."""
+        """The pictures that are there, by kimg, in order; the one that is made once by None. Links are left out."""
         if self.once:
             path = folder / f"{self.name}.png"
-            return {None: path} if path.is_file() else {}
+            return {None: path} if _is_own(path) else {}
         pattern = re.compile(re.escape(self.name) + _KIMG + r"\.png")
         found = {
             float(match[1]): path
             for path in folder.iterdir()
-            if (match := pattern.fullmatch(path.name)) and path.is_file()
+            if (match := pattern.fullmatch(path.name)) and _is_own(path)
         }
         return dict(sorted(found.items()))
+
+
+def _is_own(path: Path) -> bool:
+    """Whether it is a file, and none elsewhere that a page must not show."""
+    return path.is_file() and not path.is_symlink()
 
 
 def read_picture_kinds(options: Mapping[str, Any], folder: Path) -> tuple[list[PictureKind], list[str]]:

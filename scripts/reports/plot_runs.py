@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -17,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ggdr.scripts.reports.panels import Lines, Plot, group_panels
 from ggdr.torch_utils.atomic_write import atomic_write
-from ggdr.torch_utils.pictures.plot_style import COLORS, DASHES, STYLE, plain_text
+from ggdr.torch_utils.pictures.plot_style import COLORS, DASHES, plain_text, plot_style
 from ggdr.torch_utils.untrusted.json_text import is_finite
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def plot_runs(runs: Sequence[Run], path: Path, *, smooth: bool = False) -> None:
     columns = _num_columns(len(plots))
     rows = -(-len(plots) // columns)  # rounded up
 
-    with rc_context(STYLE):
+    with plot_style():
         figure = Figure(figsize=(4.2 * columns, 2.9 * rows), dpi=160, layout="constrained")
         FigureCanvasAgg(figure)  # no window system, whatever backend is configured
         axes = figure.subplots(rows, columns, squeeze=False)

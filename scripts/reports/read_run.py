@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from ggdr.metrics.names import parse_metric
-from ggdr.scripts.reports.panels import METRIC, metric_panels, read_metrics, read_panels
+from ggdr.scripts.reports.panels import MAX_PANELS, METRIC, metric_panels, read_metrics, read_panels
 from ggdr.scripts.reports.picture_kinds import PictureKind, read_picture_kinds
 from ggdr.scripts.training.run_folder import OPTIONS_FILE, RunFolder
 from ggdr.torch_utils.checkpoint import SnapshotError
 from ggdr.torch_utils.gan import Panel
 from ggdr.torch_utils.runlog import SPEED_KEY, STATS_FILE, read_stats
 from ggdr.torch_utils.untrusted.json_text import is_finite, parse_json
+from ggdr.torch_utils.untrusted.regular_files import read_tail
 
 RATE_TICKS = 20  # so many last ticks say how fast a run is
 LOG_LINES = 40
@@ -41,7 +42,7 @@ class Run:
         panels:   its values, as it declares them.
         metrics:  those of its metrics.
         pictures: its kinds of pictures.
-        log:      log.txt, line by line.
+        log:      the last lines of log.txt.
         in_use:   whether a process trains in it; None if that is unknown.
         written:  Unix time of its last sign of life.
         notes:    what could not be read.
@@ -84,10 +85,13 @@ def read_run(path: Path, name: str) -> Run:
     log_path = path / "log.txt"
     # The page shows its last lines, which must not be those of a file elsewhere that a link names.
     is_own = log_path.is_file() and log_path.resolve().parent == path.resolve()
-    log = log_path.read_text(errors="replace").splitlines() if is_own else []
+    log = read_tail(log_path).splitlines()[-LOG_LINES:] if is_own else []
     written = max(file.stat().st_mtime for file in (path / STATS_FILE, log_path) if file.is_file())
     metrics = read_metrics(path)
-    known = (panels, metric_panels(metrics), pictures)
+    measured = metric_panels(metrics)
+    if len(measured) > MAX_PANELS:
+        notes.append(f"{path}: of {len(measured)} values of metrics the first {MAX_PANELS} are shown")
+    known = (panels, measured[:MAX_PANELS], pictures)
     return Run(name, path, stats + metrics, options, *known, log, in_use, written, notes)
 
 
@@ -203,11 +207,6 @@ def snapshots(run: Run) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             best = choose(values, key=values.__getitem__)
             metrics.append({"key": key, "name": key.removeprefix(METRIC), "best": best})
     return found, metrics
-
-
-def log_tail(run: Run) -> list[str]:
-    """The last lines of log.txt."""
-    return run.log[-LOG_LINES:]
 
 
 def _kimg_digits(kimg: float) -> str:

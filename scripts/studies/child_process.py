@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""`ggdr` in a process that ends with the one that started it: python -m ggdr.scripts.studies.child_process PID WORDS.
+"""`ggdr` in a process that ends with the one that started it; its words are PID and those of `ggdr`.
 
 Linux sends it SIGTERM when that process ends, however it does, and a run then saves its state. On other systems a run
 goes on by itself, and the lock of its folder keeps others out.

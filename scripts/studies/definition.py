@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,11 +23,14 @@ from ggdr.scripts.options.option_words import (
     parse_mapping,
     parse_words,
 )
+from ggdr.torch_utils.untrusted.regular_files import read_regular
 from ggdr.torch_utils.untrusted.text import printable
 
 SAME_DATA = ("data", "cond", "mirror", "subset")  # options in which variants may not differ
 KEYS = ("command", "options", "seeds", "variants", "metrics")  # of a study's YAML
 MAX_SEEDS, MAX_SEED = 1000, 2**32 - 2
+MAX_RUNS = 10_000  # of a study
+MAX_YAML, MAX_MERGED = 2**16, 1000  # bytes of a study's YAML, and keys of one mapping in it
 # By the judge that is at hand.
 DEFAULT_METRICS = {"lite": "fd_lite5k_full,kd_lite5k_full,mind_lite5k_full", "offline": "fd_offline5k_full"}
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._+-]{0,58}[A-Za-z0-9])?")  # a folder on any system
@@ -129,17 +133,23 @@ def read_yaml(path: Path) -> Request:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """Refuses a key that is there twice, of which YAML's own reader takes the last."""
+        """Refuses a key that is there twice, of which YAML's own reader takes the last, and mappings without end."""
 
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-            keys = [key.value for key, _ in node.value]
-            twice = {printable(key) for key in keys if isinstance(key, str) and keys.count(key) > 1}
+            counts = Counter(key.value for key, _ in node.value if isinstance(key.value, str))
+            twice = {printable(key) for key, count in counts.items() if count > 1}
             if twice:
                 raise CliError(f"{path}, line {node.start_mark.line + 1}: {', '.join(sorted(twice))} is there twice")
             return super().construct_mapping(node, deep)
 
+        def flatten_mapping(self, node: yaml.MappingNode) -> None:
+            """What `<<: *name` means; a few lines of it could double a mapping with each."""
+            super().flatten_mapping(node)
+            if len(node.value) > MAX_MERGED:
+                raise CliError(f"{path}, line {node.start_mark.line + 1}: more than {MAX_MERGED} keys")
+
     try:
-        content = yaml.load(path.read_bytes(), Loader)
+        content = yaml.load(read_regular(path, MAX_YAML), Loader)
     except (yaml.YAMLError, RecursionError) as error:
         raise CliError(f"{path}: no YAML: {printable(' '.join(str(error).split()), 300)}") from error
     except (ValueError, TypeError) as error:  # of a date or number that is none, or a key that is a list
@@ -230,6 +240,8 @@ def combine(stored: Study | None, asked: Request) -> Study:
             tuple(dict.fromkeys([*stored.metrics, *(asked.metrics or ())])),
         )
     _check_names([variant.name for variant in study.variants])
+    if len(study.variants) * len(study.seeds) > MAX_RUNS:
+        raise CliError(f"{len(study.variants)} variants of {len(study.seeds)} seeds: expected {MAX_RUNS} runs at most")
     _check_data(study)
     return study
 
@@ -269,8 +281,8 @@ def _check_names(names: Sequence[Any], where: str = "") -> None:
         if _NAME.fullmatch(name) is None or name.lower() in _FILES:
             expected = "up to 60 letters, digits and ._+- that begin and end with a letter or digit"
             raise CliError(f"{where}variant {printable(name)!r}: expected a name that can be a folder: {expected}")
-    lower = [name.lower() for name in names]  # one folder where capitals do not count
-    twice = [name for name in names if lower.count(name.lower()) > 1]
+    counts = Counter(name.lower() for name in names)  # one folder where capitals do not count
+    twice = [name for name in names if counts[name.lower()] > 1]
     if twice:
         raise CliError(f"{where}variants need different names, got {' and '.join(map(repr, twice))}")
 

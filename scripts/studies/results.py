@@ -44,9 +44,12 @@ def read_results(study: Study, folder: StudyFolder) -> dict[str, Any]:
     opened = {run: _open(run, folder, notes) for run in runs_in_order(study)}
     runs = [run for run in opened.values() if run is not None]
     metrics = _metrics(study, runs)
+    by_variant: dict[str, list[tuple[StudyRun, Run | None]]] = {variant.name: [] for variant in study.variants}
+    for run, found in opened.items():
+        by_variant[run.variant.name].append((run, found))
     variants = []
     for variant in study.variants:
-        mine = [(run, opened[run]) for run in opened if run.variant == variant]
+        mine = by_variant[variant.name]
         records = [_record(study, folder, run, found, metrics, notes) for run, found in mine]
         variants.append(
             {

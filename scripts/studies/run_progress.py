@@ -11,10 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-import click
-
 from ggdr.scripts.errors import EXIT_STOPPED
 from ggdr.scripts.studies.study_folder import StudyRun, tail
+from ggdr.scripts.terminal import say
 from ggdr.scripts.training.run_folder import RunFolder
 from ggdr.torch_utils.checkpoint import SnapshotError
 from ggdr.torch_utils.runlog import SPEED_KEY, STATS_FILE, format_time
@@ -96,7 +95,7 @@ class RunProgress:
         """One line that stays, above the bars; nothing where nobody listens any more, and runs go on."""
         with suppress(OSError):
             if self._bars is None:
-                click.echo(line)
+                say(line)
             else:
                 self._bars.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
 

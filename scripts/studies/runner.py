@@ -8,7 +8,6 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +19,8 @@ from ggdr.scripts.studies.machine_shares import share_environment
 from ggdr.scripts.studies.run_progress import RunProgress
 from ggdr.scripts.studies.study_folder import StudyFolder, StudyRun, runs_in_order
 from ggdr.scripts.training.run_folder import RunFolder
+from ggdr.torch_utils.child_python import module_command
+from ggdr.torch_utils.untrusted.regular_files import make_subfolder, open_no_link, refuse_link
 
 CHILD = "ggdr.scripts.studies.child_process"
 POLL_SECONDS = 0.1
@@ -99,13 +100,13 @@ class StudyRunner:
     def _start(self, run: StudyRun, slot: int) -> None:
         """Starts a run's process in a session of its own, so that Ctrl-C reaches it through this process alone."""
         words = self.study.words(run.variant, run.seed, self.folder.run_folder(run))
-        log = self.folder.log(run)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with open(log, "ab") as output:
+        make_subfolder(self.folder.path, run.variant.name)
+        refuse_link(self.folder.run_folder(run))
+        with open_no_link(self.folder.log(run), "ab") as output:
             output.write(f"$ {shlex.join(['ggdr', *words, '--resume', 'latest'])}\n".encode())
             output.flush()
             process = subprocess.Popen(
-                [sys.executable, "-m", CHILD, str(os.getpid()), *words, "--resume", "latest"],
+                [*module_command(CHILD), str(os.getpid()), *words, "--resume", "latest"],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

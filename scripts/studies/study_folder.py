@@ -18,10 +18,9 @@ from ggdr.scripts.training.versions import installed_versions
 from ggdr.torch_utils.atomic_write import atomic_write
 from ggdr.torch_utils.process_lock import process_lock
 from ggdr.torch_utils.runlog import STATS_FILE
-from ggdr.torch_utils.untrusted.json_text import parse_json
+from ggdr.torch_utils.untrusted.json_text import MAX_BYTES, parse_json
+from ggdr.torch_utils.untrusted.regular_files import read_regular, read_tail
 from ggdr.torch_utils.untrusted.text import printable
-
-TAIL_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ class StudyFolder:
             CliError: study.json is damaged.
         """
         try:
-            content = parse_json(self.file.read_bytes())
+            content = parse_json(read_regular(self.file, MAX_BYTES))
         except FileNotFoundError:
             return None
         except ValueError as error:
@@ -137,8 +136,6 @@ class StudyFolder:
 def tail(path: Path) -> str:
     """The end of a text file without white space behind it; empty if it cannot be read."""
     try:
-        with open(path, "rb") as file:
-            file.seek(max(0, file.seek(0, 2) - TAIL_BYTES))
-            return file.read().decode(errors="replace").rstrip()
+        return read_tail(path).rstrip()
     except OSError:
         return ""

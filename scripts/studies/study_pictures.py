@@ -77,7 +77,7 @@ def _add_samples(
 ) -> None:
     """The last picture of each kind that a run declares."""
     for kind in _kinds(folder):
-        own = {kimg: file for kimg, file in kind.files(folder).items() if file.resolve().parent == folder.resolve()}
+        own = kind.files(folder)
         if not own:
             continue
         kimg, file = list(own.items())[-1]

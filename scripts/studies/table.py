@@ -7,6 +7,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ggdr.torch_utils.untrusted.text import printable, visible
+
+MAX_COMMAND = 4000  # characters
+
 Row = Sequence[str]
 
 
@@ -31,7 +35,7 @@ def markdown(data: Mapping[str, Any]) -> str:
         blocks += [_pairs_title(data["pairs"]), _pair_table(data["pairs"], metrics)]
         blocks += ["## To get as far", _reach_table(data["pairs"], metrics)]
     blocks += ["## Cost", _cost_table(variants), "## Runs", _run_table(variants)]
-    blocks += ["## Commands", "```\n" + "\n".join(run["command"] for run in runs) + "\n```"]
+    blocks += ["## Commands", "```\n" + "\n".join(printable(run["command"], MAX_COMMAND) for run in runs) + "\n```"]
     if data["notes"]:
         blocks += ["## Notes", "\n".join(f"* {_text(note)}" for note in data["notes"])]
     versions = ", ".join(f"{name} {version}" for name, version in data["versions"].items())
@@ -122,7 +126,7 @@ def _number(value: float | None, digits: int = 5) -> str:
 
 def _text(text: object) -> str:
     """Text that is no Markdown; names and notes come from files."""
-    shown = str(text).replace("&", "&amp;").replace("<", "&lt;")
+    shown = visible(" ".join(str(text).split())).replace("&", "&amp;").replace("<", "&lt;")
     for character in "\\|`*_[]#":
         shown = shown.replace(character, f"\\{character}")
-    return " ".join(shown.split())
+    return shown

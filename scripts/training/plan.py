@@ -22,6 +22,7 @@ from ggdr.scripts.training.run_folder import RunFolder
 from ggdr.scripts.training.settings import RunSettings
 from ggdr.torch_utils.checkpoint import Snapshot
 from ggdr.torch_utils.distributed import ProcessGroup
+from ggdr.torch_utils.untrusted.text import printable
 
 # Options that say where a run lives and how this process runs it, not what it computes.
 PER_PROCESS = ("outdir", "resume", "dry_run", "device", "ops")
@@ -79,7 +80,8 @@ def resolve_run(host_name: str, command: Mapping[str, Any], given: Collection[st
     stored = {k: v for k, v in origin.stored.get("command", {}).items() if k in command and k not in PER_PROCESS}
     host = HOSTS[host_name]
     if origin.stored.get("host", host.name) != host.name:
-        raise CliError(f"--resume: the run is one of {origin.stored['host']}, and this command trains {host.name}")
+        other = printable(origin.stored["host"])
+        raise CliError(f"--resume: the run is one of {other}, and this command trains {host.name}")
     replaced = {name for option in given for name in host.replaces.get(option, ())}
     stored = {k: v for k, v in stored.items() if k not in replaced}
     command = {**command, **stored, **{name: command[name] for name in given}}
@@ -87,7 +89,8 @@ def resolve_run(host_name: str, command: Mapping[str, Any], given: Collection[st
         raise _missing_data()
     command["data"] = Path(command["data"]).absolute()
     if "data" in stored and "data" not in given and not command["data"].exists():
-        raise CliError(f"--data: {command['data']}, which the resumed run was trained on, is gone; name it anew")
+        gone = printable(command["data"], 1000)
+        raise CliError(f"--data: {gone}, which the resumed run was trained on, is gone; name it anew")
     prepared = host.prepare(command, origin, group)
     resume, notes = None, [*([] if origin.note is None else [origin.note]), *prepared.notes]
     if origin.state_path is not None:

@@ -15,6 +15,7 @@ from ggdr.scripts.options.network import FOREIGN_SUFFIXES
 from ggdr.scripts.training.run_folder import STATE_FILE, RunFolder
 from ggdr.scripts.training.settings import RunSettings, differences
 from ggdr.torch_utils.checkpoint import load_state
+from ggdr.torch_utils.untrusted.text import printable
 
 _IMPORT = "Networks of others are read first: ggdr import-weights {path} NEW.safetensors, then --resume NEW.safetensors"
 
@@ -123,8 +124,8 @@ def _change(name: str, old: Any, new: Any) -> str:
         old, new = (value / unit if isinstance(value, (int, float)) else value for value in (old, new))
     part, _, rest = name.partition(".")
     if part != "regularizers":
-        return f"{name} {_as_text(old)} -> {_as_text(new)}"
-    regularizer, _, setting = rest.partition(".")
+        return f"{printable(name)} {_as_text(old)} -> {_as_text(new)}"
+    regularizer, _, setting = printable(rest).partition(".")
     old, new = ("off" if value is None else _as_text(value) for value in (old, new))
     return f"{regularizer}: {setting} {old} -> {new}" if setting else f"{regularizer}: {old} -> {new}"
 
@@ -132,9 +133,9 @@ def _change(name: str, old: Any, new: Any) -> str:
 def _as_text(value: Any) -> str:
     """A setting without Python's brackets and quotes."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_as_text(item)}" for name, item in value.items())
+        return ", ".join(f"{printable(name)} {_as_text(item)}" for name, item in value.items())
     if isinstance(value, (list, tuple)):
         return ", ".join(map(_as_text, value)) or "none"
     if isinstance(value, float):
         return f"{value:.10g}"
-    return "none" if value is None else str(value)
+    return "none" if value is None else printable(value)

@@ -8,11 +8,11 @@ from contextlib import closing, nullcontext
 from dataclasses import asdict
 from typing import Any
 
-import click
 import torch
 
 from ggdr.scripts.errors import CliError, metric_errors, os_error_text
 from ggdr.scripts.measuring.snapshot_metrics import SnapshotMetrics
+from ggdr.scripts.terminal import say
 from ggdr.scripts.training.plan import RunPlan
 from ggdr.scripts.training.run_folder import RunFolder
 from ggdr.torch_utils.checkpoint import SnapshotError, save_snapshot, save_state
@@ -39,7 +39,7 @@ def start_run(plan: RunPlan, group: ProcessGroup, argv: list[str]) -> bool:
     settings, folder = plan.settings, plan.folder
     if plan.resume is not None and plan.start_nimg >= settings.loop.total_nimg:
         if group.is_main:
-            click.echo(f"already finished at {plan.start_nimg / 1000:g} kimg; a larger --kimg goes on")
+            say(f"already finished at {plan.start_nimg / 1000:g} kimg; a larger --kimg goes on")
         return True
     metrics = None
     if settings.metrics:

@@ -15,8 +15,9 @@ from ggdr.scripts.errors import CliError
 from ggdr.torch_utils.atomic_write import atomic_write
 from ggdr.torch_utils.checkpoint import SnapshotError
 from ggdr.torch_utils.process_lock import is_locked, process_lock
-from ggdr.torch_utils.untrusted.json_text import parse_json
-from ggdr.torch_utils.untrusted.text import printable
+from ggdr.torch_utils.untrusted.json_text import MAX_BYTES, parse_json
+from ggdr.torch_utils.untrusted.regular_files import read_regular
+from ggdr.torch_utils.untrusted.text import error_text
 
 OPTIONS_FILE = "training_options.json"
 STATE_FILE = "training-state.pt"
@@ -52,9 +53,9 @@ class RunFolder:
         """What `write_options` wrote; raises SnapshotError if it is missing or damaged."""
         path = self.path / OPTIONS_FILE
         try:
-            options = parse_json(path.read_bytes())
+            options = parse_json(read_regular(path, MAX_BYTES))
         except (OSError, ValueError) as error:
-            raise SnapshotError(f"{path}: not readable: {printable(error)}") from error
+            raise SnapshotError(f"{path}: not readable: {error_text(error)}") from error
         if not isinstance(options, dict) or not isinstance(options.get("command"), dict):
             raise SnapshotError(f"{path}: not the settings of a training run")
         return options

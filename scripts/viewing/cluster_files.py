@@ -21,6 +21,7 @@ from ggdr.label_images import label_image
 from ggdr.scripts.viewing.cluster_sheets import NetworkView
 from ggdr.torch_utils.atomic_write import atomic_write
 from ggdr.torch_utils.pictures.images import save_image
+from ggdr.torch_utils.untrusted.regular_files import make_subfolder
 
 INDEX_FILE = "clusters.json"
 LABELS_FILE = "labels.npz"
@@ -85,10 +86,9 @@ class ClusterFolder:
         with atomic_write(self.path / INDEX_FILE) as file:
             file.write((json.dumps(record, indent=2) + "\n").encode())
 
-    @staticmethod
-    def _write_maps(folder: Path, view: NetworkView, labels: Tensor) -> None:
+    def _write_maps(self, folder: Path, view: NetworkView, labels: Tensor) -> None:
         """Indexed PNGs as large as the images."""
-        folder.mkdir(parents=True, exist_ok=True)
+        make_subfolder(self.path, folder.relative_to(self.path))
         for caption, image, x in zip(view.captions, view.images, labels, strict=True):
             with atomic_write(folder / f"{file_name(caption)}.png") as file:
                 label_image(x, image.shape[1::-1]).save(file, format="PNG")

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
 import numpy as np
 import torch
 from torch import Tensor
 
 from ggdr.scripts.options.parameters import bad_parameter
+from ggdr.scripts.terminal import say
 from ggdr.stylegan2 import Generator
 from ggdr.torch_utils.untrusted.npz import NpzError, open_npz
 from ggdr.torch_utils.untrusted.text import printable, shortened
@@ -76,7 +76,7 @@ def _read_file(path: Path, network: Path, G: Generator, option: str) -> list[Lat
     if not np.isfinite(ws).all():
         raise bad_parameter(f"{where}: its latents hold NaN or infinite numbers", option)
     if has_noise:
-        click.echo(f"note: {where}: its noise is not used, so the image differs from the projected one", err=True)
+        say(f"note: {where}: its noise is not used, so the image differs from the projected one", err=True)
     tensors = torch.from_numpy(ws.astype(np.float32))
     names = [path.stem] if len(ws) == 1 else [f"{path.stem}-{i}" for i in range(len(ws))]
     return [Latent(name, ws=tensor) for name, tensor in zip(names, tensors, strict=True)]

@@ -19,7 +19,7 @@ from ggdr.scripts.viewing.snapshot_features import SnapshotNetworks
 from ggdr.torch_utils.atomic_write import atomic_write
 from ggdr.torch_utils.checkpoint import SnapshotError
 from ggdr.torch_utils.pictures.animation import save_animation
-from ggdr.torch_utils.pictures.plot_style import COLORS, STYLE
+from ggdr.torch_utils.pictures.plot_style import COLORS, plot_style
 from ggdr.torch_utils.pictures.sheets import contact_sheet
 
 MOST_COLUMNS = 10  # snapshots beside each other
@@ -110,7 +110,6 @@ def _frames(shown: Shown) -> Iterator[np.ndarray]:
 
 def plot_agreement(numbers: Sequence[dict[str, Any]], path: Path) -> None:
     """Draws cosine similarity and mutual information of each resolution over kimg; `numbers` as in numbers.csv."""
-    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -121,7 +120,7 @@ def plot_agreement(numbers: Sequence[dict[str, Any]], path: Path) -> None:
     }
     panels = {key: names for key, names in panels.items() if any(found[key] is not None for found in numbers)}
     layers = list(dict.fromkeys(found["layer"] for found in numbers))
-    with rc_context(STYLE):
+    with plot_style():
         figure = Figure(figsize=(4.2 * len(panels), 2.9), dpi=160, layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots(1, len(panels), squeeze=False)[0]

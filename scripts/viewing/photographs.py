@@ -14,7 +14,8 @@ import numpy as np
 from ggdr.torch_utils.data.archives import spread
 from ggdr.torch_utils.data.container import Container
 from ggdr.torch_utils.data.convert import Conversion
-from ggdr.torch_utils.data.image_files import DataError, load_image
+from ggdr.torch_utils.data.image_files import MAX_FILE, DataError, load_image
+from ggdr.torch_utils.untrusted.regular_files import read_regular
 from ggdr.torch_utils.untrusted.text import printable, shortened
 
 
@@ -92,6 +93,6 @@ def _is_container(path: Path) -> bool:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path, MAX_FILE)
     except OSError as error:
         raise DataError(f"{printable(path)}: cannot be read ({error.strerror or error})") from error

@@ -81,14 +81,13 @@ def save_latent(result: Result, path: Path, about: Mapping[str, Any]) -> None:
 
 def save_loss_curve(result: Result, path: Path) -> None:
     """The distance over the steps, as a picture."""
-    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    from ggdr.torch_utils.pictures.plot_style import COLORS, STYLE, plain_text
+    from ggdr.torch_utils.pictures.plot_style import COLORS, plain_text, plot_style
 
-    with rc_context(STYLE):
+    with plot_style():
         figure = Figure(figsize=(4.8, 3.0), dpi=160, layout="constrained")
         FigureCanvasAgg(figure)
         ax = figure.subplots()

@@ -19,7 +19,8 @@ from ggdr.stylegan2.latent.sampling import Label, w_covariance
 from ggdr.stylegan2.layers import FullyConnectedLayer
 from ggdr.torch_utils.atomic_write import atomic_write
 from ggdr.torch_utils.checkpoint import SnapshotError
-from ggdr.torch_utils.untrusted.text import printable
+from ggdr.torch_utils.untrusted.regular_files import check_regular
+from ggdr.torch_utils.untrusted.text import error_text
 
 METHODS = ("sefa", "pca")
 FORMAT = "ggdr-directions-1"
@@ -160,6 +161,7 @@ def load_directions(path: str | os.PathLike) -> Directions:
         SnapshotError: the file is missing, damaged, or holds something else.
     """
     try:
+        check_regular(path)
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
@@ -172,5 +174,4 @@ def load_directions(path: str | os.PathLike) -> Directions:
     except SnapshotError:
         raise
     except Exception as error:  # damaged headers end in errors of safetensors, of PyTorch and of numbers' limits
-        reason = printable(error)
-        raise SnapshotError(f"{path}: not a readable file of directions (.safetensors): {reason}") from error
+        raise SnapshotError(f"{path}: not a readable file of directions (.safetensors): {error_text(error)}") from error

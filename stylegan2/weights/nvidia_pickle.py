@@ -10,6 +10,7 @@ from typing import Any
 
 from ggdr.torch_utils.untrusted.pickle_names import NUMPY, NUMPY_NAMES, NUMPY_RECORDS, PLAIN
 from ggdr.torch_utils.untrusted.pickle_reader import InertPickleError, Name, Vocabulary, read_pickle
+from ggdr.torch_utils.untrusted.regular_files import open_regular
 from ggdr.torch_utils.untrusted.torch_files import DTYPES, TORCH, read_tensor_file
 
 # Called with a dict of the class's name, its source text, and the attributes of a module.
@@ -27,7 +28,7 @@ def load_published(path: str | os.PathLike) -> Any:
         InertPickleError: the file is damaged, or holds something else than networks; its `name` is what was refused.
         OSError: it cannot be read.
     """
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         if os.fstat(file.fileno()).st_size == 0:
             raise InertPickleError("the file is empty")
         # Closed when nothing refers to it any more.

@@ -100,9 +100,15 @@ def test_links_out_of_a_run_folder_are_not_copied_into_its_report(tmp_path):
     run = make_run(tmp_path / "run", **{"maps/clusters.json": json.dumps(clusters)})
     (run / "log.txt").symlink_to(tmp_path / "secret")
     (run / "maps" / "a.gif").symlink_to(tmp_path / "secret")
+    private = make_run(tmp_path / "private", **{"maps/clusters.json": '{"sheets": [], "animations": []}'})
+    save_image(np.zeros([8, 8, 3], np.uint8), private / "a.png")
+    for name in ("fakes000001.png", "reals.png"):
+        (run / name).symlink_to(private / "a.png")
+    (run / "more").symlink_to(private / "maps")
     out = tmp_path / "report.html"
     result = CliRunner().invoke(report, [str(run), "--out", str(out)])
-    assert result.exit_code == 0 and "link to elsewhere" in result.output
+    assert result.exit_code == 0 and result.output.count("link to elsewhere") == 2, result.output
+    assert "with 0 pictures" in result.output
     assert "do not publish" not in out.read_text() and "ZG8gbm90IHB1Ymxpc2g" not in out.read_text()
 
 

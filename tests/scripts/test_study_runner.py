@@ -47,6 +47,15 @@ def names(folder):
     return [start["run"] for start in starts(folder)]
 
 
+def test_runs_take_no_module_from_the_current_folder(tmp_path, study, data, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    for name in ("ggdr", "tests", "runpy", "json", "signal"):
+        (tmp_path / "photos" / f"{name}.py").write_text("open(__file__ + '.executed', 'w')\n")
+    monkeypatch.chdir(tmp_path / "photos")
+    compare(*definition(study, data, seeds="0"))
+    assert len(names(study)) == 2 and not list((tmp_path / "photos").glob("*.executed"))
+
+
 def test_seeds_come_one_after_the_other_so_that_pairs_end_early(study, data):
     output = compare(*definition(study, data))
     assert names(study) == ["none/seed0", "ggdr/seed0", "none/seed1", "ggdr/seed1"]

@@ -193,14 +193,16 @@ def test_read_stats_says_that_a_folder_is_no_run(tmp_path):
 
 
 def test_full_disk_names_the_file(tmp_path, no_tensorboard):
-    for name in ("log.txt", "stats.jsonl"):
-        run_dir = tmp_path / name.replace(".", "-")
-        run_dir.mkdir()
-        (run_dir / name).symlink_to("/dev/full")
-        with RunLog(run_dir, total_nimg=10_000, console=pipe()) as log:
-            with pytest.raises(OSError, match=f"No space left on device.*{name}"):
-                log.info("x")
-                log.scalars(1, {"x": 1.0})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for name, room in (("log.txt", 10), ("stats.jsonl", 40)):
+        with RunLog(tmp_path / name.replace(".", "-"), total_nimg=10_000, console=pipe()) as log:
+            try:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+                with pytest.raises(OSError, match=f"cannot write the log.*{name}"):
+                    log.info("x")
+                    log.scalars(1, {"x": 1.0})
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_line_that_did_not_fit_is_taken_back(tmp_path, no_tensorboard):

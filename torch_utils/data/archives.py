@@ -19,14 +19,15 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from ggdr.torch_utils.data.container import Container
-from ggdr.torch_utils.data.image_files import DataError
+from ggdr.torch_utils.data.image_files import FREE, RATIO, DataError
 from ggdr.torch_utils.data.labels import MAX_CLASSES, LabelTable, read_labels
 from ggdr.torch_utils.untrusted.pickle_names import NUMPY_NAMES, NUMPY_RECORDS, PLAIN
 from ggdr.torch_utils.untrusted.pickle_reader import InertPickleError, Record, Vocabulary, read_pickle
-from ggdr.torch_utils.untrusted.text import printable
+from ggdr.torch_utils.untrusted.regular_files import open_regular
+from ggdr.torch_utils.untrusted.text import error_text
 
 _READ_ERRORS = (OSError, EOFError, OverflowError, zlib.error, tarfile.TarError)
-MAX_UNPACKED = 2**31  # bytes of a gzip: a thousandth of them may be on disk
+MAX_UNPACKED = 2**31  # bytes of a gzip
 MAX_BATCH = 2**26  # bytes of a member of the CIFAR-10 archive, which has 31 million
 MAX_NAME = 200  # characters of a class' name
 _CIFAR = Vocabulary(PLAIN, names=NUMPY_NAMES, records=NUMPY_RECORDS, strings_as_bytes=True)
@@ -203,16 +204,16 @@ def read_cifar10(path: Path) -> ArraySource:
     """
     batches: dict[str, dict] = {}
     try:
-        with _unpacked(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
-            for member in archive:
-                name = member.name.rsplit("/", 1)[-1]
-                if not re.fullmatch(r"data_batch_[1-9]|batches\.meta", name) or not member.isfile():
+        with _unpacked(path) as file:
+            for member, size in _tar_files(file):
+                name = member.rsplit("/", 1)[-1]
+                if not re.fullmatch(r"data_batch_[1-9]|batches\.meta", name):
                     continue
-                if member.size > MAX_BATCH:
-                    raise DataError(f"{path}/{name}: has {member.size:,} bytes, expected at most {MAX_BATCH:,}")
-                batches[name] = _plain_pickle(archive.extractfile(member).read(), f"{path}/{name}")
+                if size > MAX_BATCH:
+                    raise DataError(f"{path}/{name}: has {size:,} bytes, expected at most {MAX_BATCH:,}")
+                batches[name] = _plain_pickle(file.read(size), f"{path}/{name}")
     except _READ_ERRORS as error:
-        raise DataError(f"{path}: corrupt or truncated tar.gz ({printable(error)})") from error
+        raise DataError(f"{path}: corrupt or truncated tar.gz ({error_text(error)})") from error
     meta = batches.pop("batches.meta", {})
     if not batches:
         raise DataError(f"{path}: holds no data_batch_N; expected cifar-10-python.tar.gz")
@@ -266,9 +267,9 @@ def _read_idx(path: Path, ndim: int) -> np.ndarray:
                 raise DataError(f"{path}: starts with {got!r}, expected '0000080{ndim}' (idx{ndim}, uint8)")
             shape = struct.unpack_from(f">{ndim}I", header, 4)
             # One more than there should be; what is not there takes no memory.
-            values = np.frombuffer(file.read(min(math.prod(shape) + 1, MAX_UNPACKED)), dtype=np.uint8)
+            values = np.frombuffer(file.read(min(math.prod(shape) + 1, file.left)), dtype=np.uint8)
     except _READ_ERRORS as error:
-        raise DataError(f"{path}: corrupt or truncated gzip ({printable(error)})") from error
+        raise DataError(f"{path}: corrupt or truncated gzip ({error_text(error)})") from error
     if len(values) != math.prod(shape):
         some = f"{len(values)} values" if len(values) < math.prod(shape) else "more values"
         raise DataError(f"{path}: holds {some}, its header says {' x '.join(map(str, shape))}")
@@ -278,33 +279,58 @@ def _read_idx(path: Path, ndim: int) -> np.ndarray:
 
 
 @contextmanager
-def _unpacked(path: Path) -> Iterator[BinaryIO]:
-    """The file, without its gzip if it has one, of MAX_UNPACKED bytes at most."""
-    if not path.is_file():
-        raise DataError(f"{path}: expected a file")
-    with open(path, "rb") as file:
+def _unpacked(path: Path) -> Iterator[_Bounded]:
+    """The file, without its gzip if it has one; it may become as much larger as a file in a zip."""
+    with open_regular(path) as file:
         is_gzip = file.read(2) == b"\x1f\x8b"
+        most = min(MAX_UNPACKED, FREE + RATIO * file.seek(0, io.SEEK_END))
         file.seek(0)
         with gzip.open(file) if is_gzip else nullcontext(file) as stream:
-            yield _Bounded(stream)
+            yield _Bounded(stream, most)
 
 
-class _Bounded(io.RawIOBase):
-    """A file that ends in an OSError where it is asked for more than MAX_UNPACKED bytes."""
+def _tar_files(file: _Bounded) -> Iterator[tuple[str, int]]:
+    """Name and size of each plain file of a tar archive, whose content is the next to be read.
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    Headers of other kinds are passed over. tarfile takes hours for one with many digits, and recurses at each.
+    """
+    start = 0
+    while (header := file.read(tarfile.BLOCKSIZE)).strip(b"\0"):
+        info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+        if info.size < 0:
+            raise EOFError("a file of negative size")
+        start += tarfile.BLOCKSIZE
+        if info.type in (tarfile.REGTYPE, tarfile.AREGTYPE):
+            yield info.name, info.size
+        start += -(-info.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+        file.seek(start - 1)
+        if not file.read(1):
+            raise EOFError("it ends within a file")
+
+
+class _Bounded:
+    """A file that ends in an OSError where it is asked for what lies behind its first `most` bytes.
+
+    Attributes:
+        left: bytes that it may still be asked for.
+    """
+
+    def __init__(self, file: BinaryIO, most: int) -> None:
+        self._file, self._most = file, most
+
+    @property
+    def left(self) -> int:
+        return self._most - self._file.tell()
 
     def read(self, size: int = -1) -> bytes:
-        if self._file.tell() + max(size, 0) > MAX_UNPACKED:
-            raise OSError(f"it unpacks to more than {MAX_UNPACKED:,} bytes")
-        return self._file.read(size if size >= 0 else MAX_UNPACKED - self._file.tell())
+        if size > self.left:
+            raise OSError(f"it unpacks to more than {self._most:,} bytes")
+        return self._file.read(size if size >= 0 else self.left)
 
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
+    def seek(self, offset: int) -> None:
+        if offset > self._most:
+            raise OSError(f"it unpacks to more than {self._most:,} bytes")
+        self._file.seek(offset)
 
 
 def _plain_pickle(data: bytes, where: str) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import stat
 import struct
 import threading
 import zipfile
@@ -24,9 +23,19 @@ from typing import BinaryIO
 import numpy as np
 
 from ggdr.torch_utils.data.file_table import FileTable, ListedFile, Names, encode_name
-from ggdr.torch_utils.data.image_files import IMAGE_SUFFIXES, MAX_FILE, DataError, is_hidden, is_image, read_size
+from ggdr.torch_utils.data.image_files import (
+    FREE,
+    IMAGE_SUFFIXES,
+    MAX_FILE,
+    RATIO,
+    DataError,
+    is_hidden,
+    is_image,
+    read_size,
+)
 from ggdr.torch_utils.data.zip_directory import read_directory
-from ggdr.torch_utils.untrusted.text import printable
+from ggdr.torch_utils.untrusted.regular_files import open_regular, read_regular
+from ggdr.torch_utils.untrusted.text import error_text, printable
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a file in a zip: signature, lengths of its name and of extra fields
 _ENCRYPTED = 1  # in a zip's flags
@@ -125,6 +134,11 @@ class Container:
         path = printable(self.path, 1000)
         return path if name is None else f"{path}/{printable(name)}"
 
+    @property
+    def num_bytes(self) -> int:
+        """The size of a zip."""
+        return self.path.stat().st_size
+
     def find(self, name: str) -> ListedFile | None:
         """The file of this name, or None."""
         if not self.is_zip:
@@ -137,8 +151,13 @@ class Container:
         Raises:
             DataError: it cannot be read, is larger, is encrypted, or its CRC differs from the zip's.
         """
+        if not self.is_zip:
+            try:
+                return read_regular(self.path / file.name, most)
+            except OSError as error:
+                raise DataError(f"{self.where(file.name)}: {error_text(error)}") from error
         try:
-            return self._read_zipped(file, most) if self.is_zip else self._read_file(file.name, most)
+            return self._read_zipped(file, most)
         except DataError:
             raise
         except _READ_ERRORS as error:
@@ -159,29 +178,19 @@ class Container:
         except DataError:
             raise
         except _READ_ERRORS as error:
-            raise DataError(f"{self.where(file.name)}: cannot be read ({printable(error)})") from error
+            raise DataError(f"{self.where(file.name)}: {error_text(error)}") from error
         with opened:
             return read_size(opened, self.where(file.name), upright=upright)
 
     def _zip_files(self) -> FileTable:
         try:
-            with open(self.path, "rb") as file:
+            with open_regular(self.path) as file:
                 return read_directory(file)
         except _READ_ERRORS as error:
             raise DataError(
-                f"{self.where()}: no zip, or a corrupt or truncated one ({printable(error)}); "
+                f"{self.where()}: no zip, or a corrupt or truncated one ({error_text(error)}); "
                 "`ggdr dataset SOURCE DEST` makes datasets from other formats"
             ) from error
-
-    def _read_file(self, name: str, most: int) -> bytes:
-        """A file of a folder; pipes and devices could be endless."""
-        about = (self.path / name).stat()
-        if not stat.S_ISREG(about.st_mode) or about.st_size > most:
-            raise DataError(
-                f"{self.where(name)}: expected a file of at most {most:,} bytes, "
-                f"got {f'{about.st_size:,}' if stat.S_ISREG(about.st_mode) else 'a pipe or device'}"
-            )
-        return (self.path / name).read_bytes()
 
     def _read_zipped(self, file: ListedFile, most: int) -> bytes:
         if file.size > most:
@@ -189,6 +198,11 @@ class Container:
         start = self._start_of(file)
         if file.packed > file.size + file.size // 8 + 1024:
             raise zipfile.BadZipFile(f"{file.packed:,} bytes are said to hold {file.size:,}")
+        if file.method == _DEFLATED and file.size > FREE + RATIO * min(file.packed, self.num_bytes):
+            raise DataError(
+                f"{self.where(file.name)}: {file.packed:,} bytes in the zip say that they hold {file.size:,}; "
+                "files that are so even have to be stored without compression"
+            )
         data = self._pread(file.packed, start)
         if file.method == _DEFLATED:
             data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, file.size + 1)
@@ -211,7 +225,7 @@ class Container:
     def _pread(self, size: int, offset: int) -> bytes:
         """Bytes of the zip, from this process' own opening of it."""
         if self._file is None or self._file_pid != os.getpid():
-            self._file, self._file_pid = open(self.path, "rb", buffering=0), os.getpid()
+            self._file, self._file_pid = open_regular(self.path), os.getpid()
         if hasattr(os, "pread"):  # needs no lock between threads
             return os.pread(self._file.fileno(), size, offset)
         with _seeking:
@@ -225,9 +239,7 @@ class Container:
             if file.method == _DEFLATED:
                 return io.BytesIO(self.read(file))
             return io.BufferedReader(_Part(self, self._start_of(file), file.size))
-        if not stat.S_ISREG((self.path / file.name).stat().st_mode):
-            raise DataError(f"{self.where(file.name)}: expected a file, got a pipe or device")
-        return open(self.path / file.name, "rb")
+        return open_regular(self.path / file.name)
 
 
 class _Part(io.RawIOBase):

@@ -36,15 +36,15 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_LYING = (
-    Image.Transpose.TRANSPOSE,
-    Image.Transpose.ROTATE_270,
-    Image.Transpose.TRANSVERSE,
-    Image.Transpose.ROTATE_90,
-)
+_LYING = tuple(_UPRIGHT[number] for number in (5, 6, 7, 8))  # those that swap width and height
 
 # What Pillow may try. Others of its formats start programs (Ghostscript for PostScript), whatever a file is called.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+
+# What small files may become, compressed ones in a zip and images in memory: so many bytes, and so many for each of
+# theirs. A JPEG of a photograph becomes about 8 times its size.
+FREE = 2**26
+RATIO = 128
 
 # Pillow warns of more than half the pixels that it refuses, which the user can do nothing about.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -99,7 +99,7 @@ def load_image(
         as_stored: do not turn it.
 
     Raises:
-        UnreadableImage: no known image format, damaged or truncated, or of more than 179 million pixels.
+        UnreadableImage: no known image format, damaged or truncated, or of more pixels than images of its size have.
         What `check` raises.
     """
     try:
@@ -108,6 +108,12 @@ def load_image(
         raise _undecodable(where, error, data) from error
     if check is not None:
         check(img)
+    num_bytes = img.width * img.height * (1 if img.mode in ("1", "L", "P") else 4)  # Pillow's own
+    if num_bytes > FREE + RATIO * len(data):
+        raise UnreadableImage(
+            f"{where}: {len(data):,} bytes hold {img.width}x{img.height} pixels, far more than a photograph's; "
+            f"expected {(FREE + RATIO * len(data)) // 2**20:,} MiB of pixels at most, got {num_bytes // 2**20:,}"
+        )
     try:
         img.load()
     except Exception as error:

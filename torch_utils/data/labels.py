@@ -12,10 +12,11 @@ import numpy as np
 
 from ggdr.torch_utils.data.container import Container
 from ggdr.torch_utils.data.image_files import MAX_FILE, DataError
-from ggdr.torch_utils.untrusted.json_text import parse_json
+from ggdr.torch_utils.untrusted.json_text import MAX_NESTED, parse_json
 from ggdr.torch_utils.untrusted.text import printable
 
-MAX_LABEL = 2**16  # bytes that dataset.json may take for an image
+MAX_LABEL = 2**16  # bytes that dataset.json may take for an image,
+FREE_TEXT, RATIO_TEXT = 2**23, 64  # and for a zip: so many, and so many for each byte of it
 SPLITS = (
     "train", "training", "val", "valid", "validation", "test", "testing", "eval", "dev", "holdout",
 )  # fmt: skip
@@ -92,7 +93,7 @@ def read_labels(container: Container, names: Sequence[str], *, leave_out_strays:
     for root in dict.fromkeys(("", shared)):
         file = container.find(root + "dataset.json")
         if file is not None:
-            content = container.read(file, min(MAX_FILE, 2**20 + MAX_LABEL * len(names)))
+            content = container.read(file, _most_bytes(container, len(names)))
             found, table = _parse_labels(content, container, root, names)
             if found:
                 return FoundLabels(table, "" if table else f"{root}dataset.json says that there are none")
@@ -140,6 +141,12 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(printable(name) for name in names[:-1]), printable(names[-1])])
 
 
+def _most_bytes(container: Container, num_images: int) -> int:
+    """How large a dataset.json may be; a little text in a zip can stand for very much."""
+    most = min(MAX_FILE, 2**20 + MAX_LABEL * num_images)
+    return min(most, FREE_TEXT + RATIO_TEXT * container.num_bytes) if container.is_zip else most
+
+
 def _shared_folder(names: Sequence[str]) -> str:
     """'x/' (or 'x/y/', ...) if every name lies below it, else ''."""
     first, last = names[0].split("/")[:-1], names[-1].split("/")[:-1]  # names are sorted
@@ -159,7 +166,8 @@ def _parse_labels(
     """(whether dataset.json speaks of labels, the table or None for "none"); its names start at root."""
     where = container.where(f"{root}dataset.json")
     try:
-        meta = parse_json(content)
+        in_names = sum(name.count("[") + name.count("{") for name in names)
+        meta = parse_json(content, most_nested=MAX_NESTED + in_names + 4 * len(names))
     except ValueError as error:
         raise DataError(f"{where}: invalid JSON ({printable(error)})") from error
     if not isinstance(meta, dict):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ggdr.torch_utils.data.image_files import DataError
 from ggdr.torch_utils.data.stored_zip import StoredZip
+from ggdr.torch_utils.untrusted.regular_files import open_no_link
 
 
 @contextmanager
@@ -36,7 +37,7 @@ def new_dataset(dest: Path, *, overwrite: bool = False) -> Iterator[Callable[[st
     partial = dest.with_name(f".{dest.name}.{os.getpid()}.partial")
     try:
         if dest.suffix.lower() == ".zip":
-            with open(partial, "wb") as file:
+            with open_no_link(partial, "wb") as file:
                 archive = StoredZip(file)
                 yield archive.add
                 archive.close()

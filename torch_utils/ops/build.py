@@ -28,6 +28,7 @@ import torch
 from ggdr.torch_utils.cache import cache_folder, private_temporary_folder
 from ggdr.torch_utils.ops.toolchain import BuildError, Toolchain, cpu_toolchain, cuda_toolchain
 from ggdr.torch_utils.process_lock import process_lock
+from ggdr.torch_utils.untrusted.text import visible
 
 __all__ = ["MODES", "BuildError", "ops_mode", "set_ops", "uses_native"]
 
@@ -328,4 +329,4 @@ def _speaks() -> bool:
 
 def _say(text: str) -> None:
     if _speaks():
-        print(f"ggdr: {text}", file=sys.stderr, flush=True)
+        print(f"ggdr: {visible(text)}", file=sys.stderr, flush=True)

@@ -24,6 +24,8 @@ from pathlib import Path
 
 import torch
 
+from ggdr.torch_utils.child_python import module_command
+
 TORCH_DIR = Path(torch.__file__).parent
 CPP_FLAGS = (
     *("-std=c++17", "-O3", "-fPIC"),
@@ -203,7 +205,7 @@ def find_ninja(device_type: str) -> tuple[str, ...]:
     if ninja := shutil.which("ninja", path=path):
         return (ninja,)
     if find_spec("ninja") is not None:
-        return (sys.executable, "-m", "ninja")
+        return tuple(module_command("ninja"))
     raise MissingTool(device_type, "no ninja", remedy="pip install ninja")
 
 

@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from ggdr.torch_utils.pictures.fonts import PILLOWS_OWN, dejavu, escape_missing
 from ggdr.torch_utils.untrusted.text import printable
 
@@ -16,6 +19,21 @@ STYLE = {
     "axes.grid": True, "grid.color": "#E3E3E3", "grid.linewidth": 0.7, "axes.axisbelow": True,
     "xtick.color": "#444444", "ytick.color": "#444444", "legend.frameon": False, "svg.fonttype": "none",
 }  # fmt: skip
+
+
+@contextmanager
+def plot_style() -> Iterator[None]:
+    """Within, matplotlib draws as it comes, and with `STYLE`.
+
+    What a matplotlibrc asks for does not count: matplotlib takes that of the current folder, anyone's, which may start
+    LaTeX.
+    """
+    from matplotlib import rc_context, rcdefaults, rcParams
+
+    with rc_context():
+        rcdefaults()
+        rcParams.update(STYLE)
+        yield
 
 
 def plain_text(text: str) -> str:

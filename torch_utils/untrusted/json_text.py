@@ -9,14 +9,23 @@ import sys
 from typing import Any
 
 MAX_DEPTH = 64
+MAX_BYTES = 2**22  # of a file of settings
+MAX_NESTED = 2**16  # lists and objects: an empty one takes 3 characters, and 64 bytes of memory
 
 
-def parse_json(text: str | bytes) -> Any:
-    """The value that JSON text stands for.
+def parse_json(text: str | bytes, *, most_nested: int = MAX_NESTED) -> Any:
+    """The value that JSON text stands for, in memory of some ten times the text.
+
+    Args:
+        most_nested: lists and objects that there may be.
 
     Raises:
-        ValueError: no JSON, in no encoding of it, nested more than 64 deep, or with a number of thousands of digits.
+        ValueError: no JSON, in no encoding of it, nested more than 64 deep, of more lists and objects, or with a number
+            of thousands of digits.
     """
+    openings = ("[", "{") if isinstance(text, str) else (b"[", b"{")
+    if sum(map(text.count, openings)) > most_nested:
+        raise ValueError(f"more than {most_nested:,} lists and objects")
     try:
         value = json.loads(text)
     except RecursionError:

@@ -23,7 +23,8 @@ from pathlib import Path
 import numpy as np
 from numpy.lib import format as npy
 
-from ggdr.torch_utils.untrusted.text import printable
+from ggdr.torch_utils.untrusted.regular_files import check_regular
+from ggdr.torch_utils.untrusted.text import error_text, printable
 
 FREE = 2**28  # bytes that an array may have however small it is on disk, ...
 RATIO = 64  # ... and how often its size on disk beyond that; pictures compress to a half
@@ -78,11 +79,12 @@ def open_npz(path: str | os.PathLike) -> Iterator[Npz]:
     """
     path = Path(path)
     try:
+        check_regular(path)
         archive = zipfile.ZipFile(path)
     except FileNotFoundError as error:
         raise NpzError(f"{path}: no such file") from error
     except _ERRORS as error:
-        raise NpzError(f"{path}: no .npz file, or a damaged one ({printable(error)})") from error
+        raise NpzError(f"{path}: no .npz file, or a damaged one ({error_text(error)})") from error
     with archive:
         yield Npz(path, archive)
 

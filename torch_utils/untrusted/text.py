@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 MOST = 200  # characters
 
 
@@ -26,4 +28,22 @@ def printable(text: object, most: int = MOST) -> str:
     text = str(text)
     if len(text) > most:
         text = f"{text[: most // 2]}...{text[-most // 2 :]}"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+    return "".join(c if c.isprintable() else _escape(c) for c in text)
+
+
+def error_text(error: Exception, most: int = MOST) -> str:
+    """What an exception says, in one line, without the number and the file's name of an OSError."""
+    return printable(getattr(error, "strerror", None) or error, most)
+
+
+def visible(text: str) -> str:
+    """A message as a terminal may get it: control characters as escapes; line ends and spaces of all kinds stay.
+
+    >>> visible("a\\x1b[2Jb\\nc")
+    'a\\\\x1b[2Jb\\nc'
+    """
+    return "".join(c if c.isprintable() or c == "\n" or unicodedata.category(c) == "Zs" else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape", "backslashreplace").decode()

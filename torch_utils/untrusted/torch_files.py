@@ -19,7 +19,6 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
@@ -27,6 +26,7 @@ from torch import Tensor
 
 from ggdr.torch_utils.untrusted.pickle_names import PLAIN
 from ggdr.torch_utils.untrusted.pickle_reader import Name, Vocabulary, read_pickle
+from ggdr.torch_utils.untrusted.regular_files import open_regular
 from ggdr.torch_utils.untrusted.text import printable
 
 MAX_DIMS = 25
@@ -70,7 +70,7 @@ def read_tensor_file(source: str | os.PathLike | bytes, *, records: Collection[s
         OSError:         the file cannot be opened.
     """
     name = "tensor data" if isinstance(source, bytes) else os.fspath(source)
-    with io.BytesIO(source) if isinstance(source, bytes) else open(Path(source), "rb") as file:
+    with io.BytesIO(source) if isinstance(source, bytes) else open_regular(source) as file:
         length = file.seek(0, os.SEEK_END)
         file.seek(0)
         start = file.read(len(LEGACY))
