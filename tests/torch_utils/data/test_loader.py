@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from ggdr.torch_utils.data import workers
 from ggdr.torch_utils.data.loader import DataError, ImageDataset, ImageLoader, batch_indices
 from tests.conftest import python
 from tests.torch_utils.data.conftest import IMAGES, name_of, our_files, png, write
@@ -92,6 +93,14 @@ def test_number_of_workers_does_not_matter(path):
 def test_workers_are_used_only_where_images_are_not_kept(path):
     assert ImageLoader(ImageDataset(path), 4).num_workers == 0
     assert 1 <= ImageLoader(ImageDataset(path, cache_mb=0), 4).num_workers <= 4
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="this system blocks no signals")
+def test_workers_and_their_tracker_are_started_with_ctrl_c_and_a_lost_connection_held_back():
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    with workers._signals_blocked():
+        assert {signal.SIGINT, signal.SIGHUP} <= signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
