@@ -15,9 +15,11 @@ from ggdr.scripts.errors import CliError, first_process_speaks, metric_errors
 from ggdr.scripts.options.detectors import detector_options, given_files
 from ggdr.scripts.options.network import SNAPSHOT_FILE
 from ggdr.scripts.options.parameters import (
+    MAX_WORKERS,
     FiniteFloat,
     bad_parameter,
     device_option,
+    dist_timeout_option,
     join_processes,
     ops_option,
     prepare_ops,
@@ -39,9 +41,9 @@ Examples:
 @click.command(no_args_is_help=True, epilog=EXAMPLES, context_settings={"show_default": True})
 @click.option(
     "--network",
-    metavar="FILE",
+    metavar="FILE|RUN_DIR",
     type=SNAPSHOT_FILE,
-    help="Network snapshot that makes the fakes.",
+    help="Network snapshot that makes the fakes; of a run folder the best one, else the last one.",
 )
 @click.option(
     "--fakes",
@@ -99,10 +101,11 @@ Examples:
 )
 @device_option
 @ops_option
+@dist_timeout_option
 @click.option(
     "--workers",
     metavar="N",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, MAX_WORKERS),
     show_default="0 for few images, else up to 4",
     help="Processes that decode images.",
 )
@@ -136,7 +139,7 @@ def main(**command: Any) -> None:
     if command["num_fakes"] is not None:
         specs = list(dict.fromkeys(spec.with_num(command["num_fakes"]) for spec in specs))
     _check_sources(command, specs)
-    group = join_processes(command["device"])
+    group = join_processes(command["device"], command["dist_timeout"])
     with first_process_speaks(), metric_errors():
         prepare_ops(command["ops"], group.device)
         results = _measure(command, specs, group)
