@@ -147,7 +147,8 @@ def _exchange() -> Iterator[None]:
 def _describe_loss(text: str) -> str:
     """What an error of the communication library means."""
     lines = text.strip().splitlines() or [""]
-    cause = re.sub(r"^\[[^\]]*\]\s*", "", lines[0])[:160]  # without the place in the library's source
+    # Its first sentence, without the place in the library's source.
+    cause = re.sub(r"^\[[^\]]*\]\s*", "", lines[0]).split(". ")[0][:160]
     if "timed out" in cause.lower() or "timeout" in cause.lower():
         return f"another process did not answer in time ({cause}; see --dist-timeout)"
     return f"another process ended, or cannot be reached any more ({cause})"
