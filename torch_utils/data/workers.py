@@ -45,7 +45,8 @@ def map_in_order(function: Callable[[T], R], items: Iterable[T], num_workers: in
         Whatever function raises.
     """
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(num_workers, context, initializer=_start, initargs=[function])
+    with _signals_blocked():
+        pool = ProcessPoolExecutor(num_workers, context, initializer=_start, initargs=[function])
     pending: deque[Future[R]] = deque()
     try:
         for item in items:

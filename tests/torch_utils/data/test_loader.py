@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 
-from ggdr.torch_utils.data import workers
 from ggdr.torch_utils.data.loader import DataError, ImageDataset, ImageLoader, batch_indices
 from tests.conftest import python
 from tests.torch_utils.data.conftest import IMAGES, name_of, our_files, png, write
@@ -96,11 +95,22 @@ def test_workers_are_used_only_where_images_are_not_kept(path):
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="this system blocks no signals")
-def test_workers_and_their_tracker_are_started_with_ctrl_c_and_a_lost_connection_held_back():
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    with workers._signals_blocked():
-        assert {signal.SIGINT, signal.SIGHUP} <= signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+def test_a_lost_connection_reaches_the_main_process_and_ends_no_helper():
+    process = python(
+        "-c",
+        "import signal, time\n"
+        "from ggdr.torch_utils.data.workers import map_in_order\n"
+        "if __name__ == '__main__':\n"
+        "    lost = []\n"
+        "    signal.signal(signal.SIGHUP, lambda *args: lost.append(args))\n"
+        "    results = map_in_order(abs, range(-9, 0), 2)\n"
+        "    print(next(results), flush=True)\n"
+        "    while not lost: time.sleep(0.01)\n"
+        "    print(*results)\n",
+    )
+    assert process.stdout.readline() == "9\n"
+    os.killpg(process.pid, signal.SIGHUP)  # as the system does for all that began in a terminal that is gone
+    assert process.communicate()[0] == "8 7 6 5 4 3 2 1\n" and process.returncode == 0
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
