@@ -16,7 +16,7 @@ from torch import Tensor
 from ggdr.metrics.compute import Compared, Values, compute
 from ggdr.metrics.detector import Detector
 from ggdr.metrics.detectors import DetectorFiles
-from ggdr.metrics.extract import Extracted, FeatureRequest, MetricError, Progress, extract, together
+from ggdr.metrics.extract import Extracted, FeatureRequest, IsStopped, MetricError, Progress, extract, together
 from ggdr.metrics.feature_cache import FeatureCache
 from ggdr.metrics.image_sets import ImageSource
 from ggdr.metrics.names import MetricSpec
@@ -53,6 +53,7 @@ class Job:
         batch:         images at once in one process.
         seed:          of KID's and FID-infinity's subsets.
         warnings:      for every result.
+        is_stopped:    asked between batches, on every process; once it says so the work ends in MetricsStopped.
     """
 
     detectors: DetectorFiles
@@ -65,6 +66,7 @@ class Job:
     seed: int = 0
     progress: Progress | None = None
     warnings: tuple[str, ...] = ()
+    is_stopped: IsStopped | None = None
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,7 @@ def evaluate(specs: Sequence[MetricSpec], job: Job) -> list[MetricResult]:
     Raises:
         MetricError, WeightsError: as `check`; too few images, features that are not finite.
         DataError: an image cannot be read.
+        PeerFailed, MetricsStopped: as `extract.together`.
     """
     check(specs, job)
     sampled = [spec for spec in specs if spec.kind != "ppl"]
@@ -194,14 +197,16 @@ def real_features(specs: Sequence[MetricSpec], job: Job) -> dict[str, Extracted 
         keep = min(spec.max_reals or job.reals.num, job.reals.num) if spec.takes_rows else 0
         wants[spec.detector] = wants.get(spec.detector, FeatureRequest()) | FeatureRequest(keep)
     found: dict[str, Extracted | Gaussian] = {}
-    if job.group.is_main:
-        loaded = {name: job.cache.load(job.reals, job.detectors.get(name), want) for name, want in wants.items()}
-        found |= {name: entry for name, entry in loaded.items() if entry is not None}
+    with together(job.group):
+        if job.group.is_main:
+            loaded = {name: job.cache.load(job.reals, job.detectors.get(name), want) for name, want in wants.items()}
+            found |= {name: entry for name, entry in loaded.items() if entry is not None}
     wants = {name: want for name, want in wants.items() if not job.group.any(name in found)}
     if wants:
         made = _extract("reals", job.reals, job.reals.num, wants, job)
-        for name, entry in made.items():
-            job.cache.save(job.reals, job.detectors.get(name), entry)
+        with together(job.group):
+            for name, entry in made.items():
+                job.cache.save(job.reals, job.detectors.get(name), entry)
         found |= made
     return found
 
@@ -232,6 +237,7 @@ def _extract(
         group=job.group,
         progress=job.progress,
         what=what,
+        is_stopped=job.is_stopped,
     )
 
 
@@ -243,7 +249,7 @@ def _all_lengths(spec: MetricSpec, job: Job) -> Tensor:
     for start in range(0, spec.num, step):
         numbers = range(start, min(start + step, spec.num))
         mine = numbers[group.rank :: group.world]
-        with together(group):
+        with together(group, job.is_stopped):
             share = job.measure_paths(spec, mine or numbers[:1], distance)[: len(mine)]
         lengths.append(group.gather_rows(share, len(numbers)).cpu())
         if job.progress is not None and group.is_main:

@@ -19,10 +19,19 @@ from ggdr.torch_utils.data.dataset import random_state
 from ggdr.torch_utils.distributed import ProcessGroup
 
 Progress = Callable[[str, int, int], None]  # what, done, total
+IsStopped = Callable[[], bool]  # whether the work is to be given up
 
 
 class MetricError(RuntimeError):
     """A metric cannot be computed from these images; the message says why."""
+
+
+class PeerFailed(MetricError):
+    """Another process could not do its share."""
+
+
+class MetricsStopped(Exception):
+    """The metrics were given up, as the caller asked."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +101,7 @@ def extract(
     group: ProcessGroup,
     progress: Progress | None = None,
     what: str = "images",
+    is_stopped: IsStopped | None = None,
 ) -> dict[str, Extracted]:
     """Features of `num` images by every detector, each image made or read once.
 
@@ -99,13 +109,15 @@ def extract(
     what the detector's own sums do.
 
     Args:
-        batch: images at once in one process; fewer are taken where the source says so.
+        batch:      images at once in one process; fewer are taken where the source says so.
+        is_stopped: asked on every process before each batch.
 
     Returns:
         By detector; on other ranks than 0 nothing is kept, and the dict is empty.
 
     Raises:
-        MetricError: an image is too small, features are not finite, or another process failed.
+        MetricError: an image is too small, features are not finite.
+        PeerFailed, MetricsStopped: as `together`.
         WeightsError: a detector of the user's gives no features [N, D].
         DataError: an image cannot be read.
     """
@@ -127,22 +139,23 @@ def extract(
     done = 0
     with closing(source.batches(mine)) as batches:
         for part, share in zip(parts, shares, strict=True):
-            with together(group):
+            with together(group, is_stopped):
                 images_u8 = to_device(next(batches), device)
                 outs = {name: _features(detector, images_u8, name) for name, (detector, _) in detectors.items()}
             for name, (_, want) in detectors.items():
                 rows = group.gather_rows(outs[name]["features"][: len(share)], len(part))
                 if want.logits:
                     logit_rows = group.gather_rows(outs[name]["logits"][: len(share)], len(part))
-                if not group.is_main:
-                    continue
-                if name not in kept:
-                    kept[name] = Extracted(num, FeatureStats(rows.shape[1]), total=source.num)
-                kept[name].stats.update(rows)
-                if want.keep:
-                    features[name].append(rows.float().cpu()[keeps_row[name][done : done + len(part)]])
-                if want.logits:
-                    logits[name].append(logit_rows.float().cpu()[keeps_logits[name][done : done + len(part)]])
+                with together(group):
+                    if not group.is_main:
+                        continue
+                    if name not in kept:
+                        kept[name] = Extracted(num, FeatureStats(rows.shape[1]), total=source.num)
+                    kept[name].stats.update(rows)
+                    if want.keep:
+                        features[name].append(rows.float().cpu()[keeps_row[name][done : done + len(part)]])
+                    if want.logits:
+                        logits[name].append(logit_rows.float().cpu()[keeps_logits[name][done : done + len(part)]])
             done += len(part)
             if progress is not None and group.is_main:
                 progress(what, done, num)
@@ -180,16 +193,19 @@ def _features(detector: Detector, images_u8: Images, name: str) -> Mapping[str, 
 
 
 @contextmanager
-def together(group: ProcessGroup) -> Iterator[None]:
-    """Where one process fails inside, all of them end with an error instead of waiting for it.
+def together(group: ProcessGroup, is_stopped: IsStopped | None = None) -> Iterator[None]:
+    """Where one process fails or is stopped inside, all of them end with an error instead of waiting for it.
 
     Raises:
-        MetricError: another process failed.
+        PeerFailed: another process failed or was stopped.
+        MetricsStopped: `is_stopped` said so on this one.
     """
     failure = None
     try:
+        if is_stopped is not None and is_stopped():
+            raise MetricsStopped
         yield
     except Exception as error:  # whatever it is, the others must hear of it
         failure = error
     if group.any(failure is not None):
-        raise failure or MetricError("another process failed; its own message says why")
+        raise failure or PeerFailed("another process failed; its own message says why")

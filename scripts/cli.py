@@ -4,12 +4,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
+import sys
 from typing import Any
 
 import click
 
-from ggdr.scripts.errors import nearest
+from ggdr.scripts.errors import CliError, nearest, os_error_text
+from ggdr.scripts.terminal import say
 from ggdr.torch_utils.untrusted.text import visible
 
 COMMANDS = {
@@ -35,7 +39,18 @@ COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """Finds the command NAME as `main` in the module ggdr.scripts.NAME, with _ for -."""
+    """Finds the command NAME as `main` in the module ggdr.scripts.NAME, with _ for -.
+
+    What the system refuses ends in a message everywhere, also while options are read and help is printed.
+    """
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            say(f"Error: {os_error_text(error)}", err=True)
+            _drop_output()
+            sys.exit(CliError.exit_code)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -64,6 +79,15 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+
+def _drop_output() -> None:
+    """Lets go of what standard output could not take, so that Python does not fail with it again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 EXAMPLES = """\b

@@ -57,10 +57,10 @@ Examples:
 @click.option(
     "--network",
     "networks",
-    metavar="FILE",
+    metavar="FILE|RUN_DIR",
     multiple=True,
     type=SNAPSHOT_FILE,
-    help="Network snapshot; several are shown below each other.",
+    help="Network snapshot, or a run folder: its best one, else the last; several are shown below each other.",
 )
 @click.option(
     "--run",

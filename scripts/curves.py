@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from ggdr.scripts.errors import write_error_text
 from ggdr.scripts.options.parameters import bad_parameter
 from ggdr.scripts.options.runs import label_option, open_runs, run_dirs_argument, show_notes
 from ggdr.scripts.terminal import say
@@ -49,6 +50,6 @@ def main(run_dirs: tuple[Path, ...], out: Path, labels: tuple[str, ...], smooth:
     except ValueError as error:
         raise bad_parameter(str(error), "RUN_DIR...") from error
     except OSError as error:
-        raise bad_parameter(f"cannot write {out}: {error.strerror or error}", "--out") from error
+        raise bad_parameter(write_error_text(out, error), "--out") from error
     show_notes(note for run in runs for note in run.notes)
     say(f"curves of {printable(', '.join(run.name for run in runs))} written to {out}")

@@ -16,8 +16,8 @@ from types import FrameType
 
 import click
 
-from ggdr.scripts.errors import CliError
-from ggdr.scripts.options.parameters import bad_parameter
+from ggdr.scripts.errors import CliError, write_error_text
+from ggdr.scripts.options.parameters import MAX_WORKERS, bad_parameter
 from ggdr.scripts.options.progress import progress_bars
 from ggdr.scripts.terminal import say
 from ggdr.torch_utils.data.convert import FILTERS, SMALL_POLICIES, TRANSFORMS
@@ -101,7 +101,7 @@ Examples:
 )
 @click.option(
     "--workers",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, MAX_WORKERS),
     metavar="N",
     help="Processes that convert. The result does not depend on it.  [default: number of CPUs]",
 )
@@ -157,7 +157,7 @@ def main(
     except (DataError, WorkerDied) as error:
         raise CliError(f"{error}\n{dest} was not written.") from error
     except OSError as error:
-        raise CliError(f"{dest}: cannot be written ({error.strerror or error})") from error
+        raise CliError(write_error_text(dest, error)) from error
     for note in _notes(converted):
         say(f"note: {note}", err=True)
     say(_summary(dest, converted, time.monotonic() - started))

@@ -8,6 +8,7 @@ import difflib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import click
 
@@ -42,10 +43,11 @@ def cli_errors() -> Iterator[None]:
     from ggdr.torch_utils.checkpoint import SnapshotError
     from ggdr.torch_utils.data.image_files import DataError
     from ggdr.torch_utils.data.workers import WorkerDied
+    from ggdr.torch_utils.distributed import LostPeer
 
     try:
         yield
-    except (DataError, SnapshotError, WorkerDied) as error:
+    except (DataError, LostPeer, SnapshotError, WorkerDied) as error:
         raise CliError(str(error)) from error
     except OptionError as error:
         raise click.BadParameter(error.message, param_hint=f"'{error.option}'") from error
@@ -70,6 +72,21 @@ def os_error_text(error: OSError) -> str:
     """The file's name and what is wrong with it."""
     where = "" if error.filename is None else f"{error.filename}: "
     return f"{where}{error.strerror or error}"
+
+
+def write_error_text(out: Path, error: OSError) -> str:
+    """That a file or folder cannot be written; or what is wrong with the other one that the error names.
+
+    What is written is often read from elsewhere in the same step.
+    """
+    if isinstance(error.filename, (str, bytes)):
+        named, place = Path(os.fsdecode(error.filename)).absolute(), out.absolute()
+        above = (named, *named.parents)
+        # Files are written under a hidden name beside their own.
+        is_partial = any(x.parent == place.parent and x.name.startswith(f".{place.name}.") for x in above)
+        if not (is_partial or place in above or named in place.parents):
+            return os_error_text(error)
+    return f"cannot write to {out}: {error.strerror or error}"
 
 
 @contextmanager

@@ -15,9 +15,11 @@ from ggdr.scripts.errors import CliError, first_process_speaks, metric_errors, o
 from ggdr.scripts.options.detectors import detector_options, given_files
 from ggdr.scripts.options.network import SNAPSHOT_FILE
 from ggdr.scripts.options.parameters import (
+    MAX_WORKERS,
     FiniteFloat,
     bad_parameter,
     device_option,
+    dist_timeout_option,
     join_processes,
     ops_option,
     prepare_ops,
@@ -40,9 +42,9 @@ Examples:
 @click.command(no_args_is_help=True, epilog=EXAMPLES, context_settings={"show_default": True})
 @click.option(
     "--network",
-    metavar="FILE",
+    metavar="FILE|RUN_DIR",
     type=SNAPSHOT_FILE,
-    help="Network snapshot that makes the fakes.",
+    help="Network snapshot that makes the fakes; of a run folder the best one, else the last one.",
 )
 @click.option(
     "--fakes",
@@ -100,10 +102,11 @@ Examples:
 )
 @device_option
 @ops_option
+@dist_timeout_option
 @click.option(
     "--workers",
     metavar="N",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, MAX_WORKERS),
     show_default="0 for few images, else up to 4",
     help="Processes that decode images.",
 )
@@ -135,7 +138,7 @@ def main(**command: Any) -> None:
     except ValueError as error:
         raise bad_parameter(str(error), "--metrics") from error
     _check_sources(command, named)
-    group = join_processes(command["device"])
+    group = join_processes(command["device"], command["dist_timeout"])
     with first_process_speaks(), metric_errors():
         specs = _default_specs(command, group) if named is None else named
         if command["num_fakes"] is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from ggdr.scripts.errors import write_error_text
 from ggdr.scripts.options.parameters import bad_parameter
 from ggdr.scripts.options.progress import progress_bars
 from ggdr.scripts.options.runs import label_option, open_runs, run_dirs_argument, show_notes
@@ -60,7 +61,7 @@ def main(run_dirs: tuple[Path, ...], out: Path | None, labels: tuple[str, ...], 
         with atomic_write(out) as file:
             file.write(page)
     except OSError as error:
-        raise bad_parameter(f"cannot write {out}: {error.strerror or error}", "--out") from error
+        raise bad_parameter(write_error_text(out, error), "--out") from error
     show_notes([*data["notes"], *data["hints"]])
     names = printable(", ".join(run.name for run in runs))
     shown = f"{len(pictures.uris)} pictures of {pictures.num_bytes / 2**20:.1f} MB"

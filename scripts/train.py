@@ -12,8 +12,11 @@ from click.core import ParameterSource
 
 from ggdr.scripts.errors import EXIT_STOPPED, cli_errors, first_process_speaks
 from ggdr.scripts.options.parameters import (
+    KIMG,
+    MAX_WORKERS,
     FiniteFloat,
     device_option,
+    dist_timeout_option,
     join_processes,
     ops_option,
     prepare_ops,
@@ -76,7 +79,7 @@ SECTIONS = {
 @cfg_option
 @click.option(
     "--kimg",
-    type=FiniteFloat(min=0, min_open=True),
+    type=KIMG,
     metavar="KIMG",
     help="Length of training in thousands of real images shown to D.  [default: from --cfg]",
 )
@@ -126,9 +129,10 @@ SECTIONS = {
 @precision_option
 @device_option
 @ops_option
+@dist_timeout_option
 @click.option(
     "--tick",
-    type=FiniteFloat(min=0, min_open=True),
+    type=KIMG,
     metavar="KIMG",
     help="Report every so many thousand images.  [default: from --cfg]",
 )
@@ -147,7 +151,7 @@ SECTIONS = {
 @seed_option
 @click.option(
     "--workers",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, MAX_WORKERS),
     metavar="N",
     help="Processes that decode images.  [default: 0 if they fit in memory, else up to 4]",
 )
@@ -163,7 +167,7 @@ def main(ctx: click.Context, **command: Any) -> None:
         from ggdr.scripts.training.plan import resolve_run
         from ggdr.scripts.training.run import start_run
 
-        group = join_processes(command["device"])
+        group = join_processes(command["device"], command["dist_timeout"])
         given = {name for name in command if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT}
         plan = resolve_run("stylegan2", command, given, group)
     if command["dry_run"]:
@@ -173,7 +177,7 @@ def main(ctx: click.Context, **command: Any) -> None:
         return
     with first_process_speaks():
         prepare_ops(command["ops"], group.device)
-    with cli_errors():
+    with first_process_speaks(), cli_errors():
         finished = start_run(plan, group, typed_words(ctx.command, plan.command, leave_out=("dry_run", "resume")))
     exit_code = 0 if finished else EXIT_STOPPED
     group.leave(exit_code)

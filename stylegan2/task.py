@@ -270,6 +270,7 @@ class StyleGAN2Task:
                 for old, new in zip(saved["param_groups"], optimizer.param_groups, strict=True)
             ]
             optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
+            _check_moments(optimizer)
         if self.ada is not None and state["ada"] is not None:
             self.ada.load_state(state["ada"])
             self.augment.p = self.ada.p
@@ -289,6 +290,14 @@ class StyleGAN2Task:
 
     def _optimizers(self) -> list[torch.optim.Optimizer]:
         return list({id(phase.optimizer): phase.optimizer for phase in self.phases}.values())
+
+
+def _check_moments(optimizer: torch.optim.Optimizer) -> None:
+    """ValueError where moments are not as large as their parameters, which loading does not look at."""
+    for p, state in optimizer.state.items():
+        for name in ("exp_avg", "exp_avg_sq"):
+            if not isinstance(state[name], Tensor) or state[name].shape != p.shape:
+                raise ValueError(f"{name} of an optimiser is not of the shape {list(p.shape)}")
 
 
 def freezable_layers(D: Discriminator) -> list[torch.nn.Module]:

@@ -10,17 +10,31 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import Tensor
 
+from ggdr.torch_utils.parent_process import stop_with_parent
+
+
+class LostPeer(RuntimeError):
+    """Another process ended, or did not answer in time."""
+
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process' place among those that train together; a single process by default."""
+    """This process' place among those that train together; a single process by default.
+
+    Raises:
+        LostPeer: in all methods in which processes exchange something, on a CPU: another one ended, or did not answer.
+            On GPUs nccl ends the process by itself then.
+    """
 
     rank: int = 0
     world: int = 1
@@ -34,7 +48,8 @@ class ProcessGroup:
     def sum_(self, tensor: Tensor) -> Tensor:
         """Sums a tensor over all ranks, in place."""
         if self.world > 1:
-            torch.distributed.all_reduce(tensor)
+            with _exchange():
+                torch.distributed.all_reduce(tensor)
         return tensor
 
     def any(self, flag: bool) -> bool:
@@ -76,7 +91,8 @@ class ProcessGroup:
         padded = rows.new_zeros([most, *rows.shape[1:]])
         padded[: len(rows)] = rows
         shares = [torch.empty_like(padded) for _ in range(self.world)]
-        torch.distributed.all_gather(shares, padded)
+        with _exchange():
+            torch.distributed.all_gather(shares, padded)
         return torch.stack(shares, dim=1).flatten(0, 1)[:num]
 
     def agrees(self, text: str) -> bool:
@@ -84,13 +100,14 @@ class ProcessGroup:
         number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
         extremes = torch.tensor([number, -number], device=self.device)
         if self.world > 1:
-            torch.distributed.all_reduce(extremes, op=torch.distributed.ReduceOp.MAX)
+            with _exchange():
+                torch.distributed.all_reduce(extremes, op=torch.distributed.ReduceOp.MAX)
         return int(extremes[0]) == -int(extremes[1])
 
     def broadcast_(self, tensors: Iterable[Tensor]) -> None:
         """Gives every rank the tensors of rank 0, in place."""
         if self.world > 1:
-            with torch.no_grad():
+            with torch.no_grad(), _exchange():
                 for tensor in tensors:
                     torch.distributed.broadcast(tensor, src=0)
 
@@ -116,14 +133,39 @@ class ProcessGroup:
             grad.copy_(mean.reshape(grad.shape))
 
 
-def init_process_group(device: str) -> ProcessGroup:
+@contextmanager
+def _exchange() -> Iterator[None]:
+    """Turns the errors of communication inside into LostPeer."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not (isinstance(error, torch.distributed.DistError) or "gloo" in str(error)):
+            raise
+        raise LostPeer(_describe_loss(str(error))) from error
+
+
+def _describe_loss(text: str) -> str:
+    """What an error of the communication library means."""
+    lines = text.strip().splitlines() or [""]
+    # Its first sentence, without the place in the library's source.
+    cause = re.sub(r"^\[[^\]]*\]\s*", "", lines[0]).split(". ")[0][:160]
+    if "timed out" in cause.lower() or "timeout" in cause.lower():
+        return f"another process did not answer in time ({cause}; see --dist-timeout)"
+    return f"another process ended, or cannot be reached any more ({cause})"
+
+
+def init_process_group(device: str, timeout_min: float | None = None) -> ProcessGroup:
     """Joins the processes that torchrun started; a single process where it did not.
 
+    On Linux SIGTERM comes if torchrun itself is killed.
+
     Args:
-        device: "cpu", "cuda", or "cuda:N" (a single process); with torchrun "cuda" takes GPU LOCAL_RANK.
+        device:      "cpu", "cuda", or "cuda:N" (a single process); with torchrun "cuda" takes GPU LOCAL_RANK.
+        timeout_min: how long to wait for the others, here and later, in minutes; None: 10 (nccl) or 30 (gloo).
 
     Raises:
         ValueError: the device is not there.
+        LostPeer: the others did not come.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     kind = torch.device(device)
@@ -142,5 +184,10 @@ def init_process_group(device: str) -> ProcessGroup:
             raise ValueError(f"process {local_rank} of this machine has no GPU; it has {torch.cuda.device_count()}")
         kind = torch.device("cuda", local_rank)
         torch.cuda.set_device(kind)
-    torch.distributed.init_process_group("nccl" if kind.type == "cuda" else "gloo")
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        stop_with_parent()
+    backend = "nccl" if kind.type == "cuda" else "gloo"
+    with _exchange():
+        timeout = None if timeout_min is None else timedelta(minutes=timeout_min)
+        torch.distributed.init_process_group(backend, timeout=timeout)
     return ProcessGroup(rank, world, kind)

@@ -29,6 +29,7 @@ import torch
 from ggdr.torch_utils.atomic_write import atomic_write
 from ggdr.torch_utils.cache import cache_folder
 from ggdr.torch_utils.process_lock import process_lock
+from ggdr.torch_utils.terminal import can_redraw
 from ggdr.torch_utils.untrusted.regular_files import open_regular
 from ggdr.torch_utils.untrusted.text import visible
 
@@ -276,7 +277,7 @@ def _network_errors() -> Iterator[None]:
 @contextmanager
 def _progress(name: str, size: int | None) -> Iterator[Callable[[int], None]]:
     """A bar on standard error if that is a terminal; yields what moves it by some bytes."""
-    if not sys.stderr.isatty():
+    if not can_redraw(sys.stderr):
         yield lambda num_bytes: None
         return
     from rich.console import Console

@@ -5,11 +5,8 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -20,6 +17,7 @@ from torch.optim import Optimizer
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.gan import Batch, GANTask, Panel, Phase, batch_size, part
 from ggdr.torch_utils.runlog import SPEED_KEY
+from ggdr.torch_utils.stop_signals import stop_signals
 from ggdr.torch_utils.timing.memory import memory_gib
 
 DEVICE_CHECK_STEPS = 4  # iterations between looks at numbers that are still on a GPU
@@ -278,9 +276,10 @@ def train(
     log: TrainLog,
     save_state: Callable[[dict[str, Any]], None],
     on_snapshot: Callable[[int], None],
+    on_saved: Callable[[int, Callable[[], bool]], bool] = lambda nimg, is_stopped: True,
     group: ProcessGroup | None = None,
     resume: Mapping[str, Any] | None = None,
-) -> int:
+) -> bool:
     """Trains until `config.total_nimg` images, or until SIGINT, SIGTERM or SIGHUP.
 
     Args:
@@ -291,10 +290,13 @@ def train(
         save_state:  called with the loop's and the task's state, to be given back as `resume`.
         on_snapshot: called with nimg at the start of a new run (not of a resumed one), every `snap_ticks` ticks, and
                      at the end.
+        on_saved:    called with nimg when the state of a snapshot is saved, and at the start of a resumed run, for what
+                     may take long. It gives up soon after the function that it is given says so; returns whether it
+                     came to its end, the same on every rank.
         resume:      a state that `save_state` was given; the task has to be given its part by the caller.
 
     Returns:
-        The number of images trained on in all, below `total_nimg` if a signal ended the run.
+        Whether the run came to its end; False if a signal stopped it.
 
     Raises:
         NonFiniteError: a loss or gradient is NaN or infinite; nothing is saved then.
@@ -314,10 +316,12 @@ def train(
     def save() -> None:
         save_state({"counters": asdict(at), "stats": stats.state(group), "task": task.state()})
 
-    saved_time = tick_time = time.monotonic()
-    timed_from = at.nimg
-    with _stop_signals() as stop:
-        while at.nimg < config.total_nimg:
+    with stop_signals() as stop:
+        is_saved = is_complete = True
+        is_stopped = resume is not None and not on_saved(at.nimg, stop.is_set)
+        saved_time = tick_time = time.monotonic()
+        timed_from = at.nimg
+        while not is_stopped and at.nimg < config.total_nimg:
             report = runner.iteration(next(batches), at)
 
             # A look at the device makes it wait, so on a GPU it is taken only now and then.
@@ -325,7 +329,7 @@ def train(
             is_whole = _crossed(at.nimg, config.batch, config.tick_nimg)
             tick_ends = done or is_whole
             looks = group.device.type == "cpu" or at.step % DEVICE_CHECK_STEPS == 0
-            if not (tick_ends or looks or (group.world == 1 and stop.signal)):
+            if not (tick_ends or looks or (group.world == 1 and stop.is_set())):
                 continue
             runner.check_finite()
             is_saved = False
@@ -342,17 +346,20 @@ def train(
                 if snap or group.any(now - saved_time > STATE_SECONDS):
                     save()
                     is_saved, saved_time = True, time.monotonic()
+                if snap:
+                    is_complete = on_saved(at.nimg, stop.is_set)
                 tick_time, timed_from = time.monotonic(), at.nimg
             else:
                 log.progress(at.nimg, **_headline(headline, stats, report))
 
-            if group.any(stop.signal is not None) and not done:
-                reason = stop.signal or "a signal to another process"
-                log.info(f"stopped by {reason} at {at.nimg / 1000:.1f} kimg; saving the training state")
-                if not is_saved:
-                    save()
-                break
-    return at.nimg
+            is_stopped = group.any(stop.is_set()) and not (done and is_complete)
+        if is_stopped:
+            reason = stop.signal or "a signal to another process"
+            saving = "" if is_saved else "; saving the training state"
+            log.info(f"stopped by {reason} at {at.nimg / 1000:.1f} kimg{saving}")
+            if not is_saved:
+                save()
+    return not is_stopped
 
 
 def _crossed(nimg: int, batch: int, every: int) -> bool:
@@ -364,37 +371,3 @@ def _headline(panels: Sequence[Panel], stats: StatsSum, report: Mapping[str, flo
     """The values of the progress line by their labels; those that there are no numbers of yet are left out."""
     values = {panel.label: report.get(panel.name, stats.latest(panel.name)) for panel in panels}
     return {label: value for label, value in values.items() if not math.isnan(value)}
-
-
-@dataclass
-class _Stop:
-    """The name of the signal that asked to stop, if one did."""
-
-    signal: str | None = None
-
-
-@contextmanager
-def _stop_signals() -> Iterator[_Stop]:
-    """Notes the first SIGINT, SIGTERM or SIGHUP instead of ending the process; the second one acts as usual.
-
-    A signal that is ignored (SIGHUP under nohup) stays so.
-    """
-    stop = _Stop()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    previous = {number: signal.getsignal(number) for number in numbers}
-    previous = {number: handler for number, handler in previous.items() if handler is not signal.SIG_IGN}
-
-    def handle(number: int, frame: object) -> None:
-        stop.signal = signal.Signals(number).name
-        signal.signal(number, previous[number])
-
-    for number in previous:
-        signal.signal(number, handle)
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -8,11 +8,11 @@ import contextlib
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console, Group
@@ -21,15 +21,14 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ggdr.torch_utils.appended_file import AppendedFile
 from ggdr.torch_utils.atomic_write import atomic_write
-from ggdr.torch_utils.line_file import LineFile, named_write_error
+from ggdr.torch_utils.event_file import EventFile
+from ggdr.torch_utils.terminal import can_redraw
 from ggdr.torch_utils.timing.memory import memory_gib
 from ggdr.torch_utils.untrusted.json_text import is_finite, parse_json
 from ggdr.torch_utils.untrusted.regular_files import read_lines
 from ggdr.torch_utils.untrusted.text import printable, visible
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 REFRESH_SECONDS = 0.5  # least time between two drawings of the progress bar
 STATS_FILE = "stats.jsonl"  # in a run folder
@@ -73,13 +72,14 @@ class RunLog:
         self._is_main = is_main
         self._run_dir = run_dir if is_main else None
         self._total_nimg = total_nimg
-        self._console = console or _Console()
+        # Plain lines where a bar cannot be drawn in place, whatever rich takes the output for.
+        self._console = console or _Console(force_terminal=can_redraw(sys.stdout), force_jupyter=False)
         self._has_bar = self._console.is_terminal and not self._console.is_dumb_terminal
         self._prints = is_main
         self._live: Live | None = None
-        self._log: LineFile | None = None
-        self._stats: LineFile | None = None
-        self._events: SummaryWriter | None = None
+        self._log: AppendedFile | None = None
+        self._stats: AppendedFile | None = None
+        self._events: EventFile | None = None
         self._events_wanted = self._run_dir is not None
         self._purge_step = start_nimg + 1 if start_nimg > 0 else None
 
@@ -91,8 +91,8 @@ class RunLog:
 
         if self._run_dir is not None:
             self._run_dir.mkdir(parents=True, exist_ok=True)
-            self._log = LineFile(self._run_dir / "log.txt")
-            self._stats = LineFile(self._run_dir / STATS_FILE)
+            self._log = AppendedFile.of_lines(self._run_dir / "log.txt")
+            self._stats = AppendedFile.of_lines(self._run_dir / STATS_FILE)
 
     def __enter__(self) -> RunLog:
         return self
@@ -117,8 +117,7 @@ class RunLog:
                     file.close()
             events, self._events, self._events_wanted = self._events, None, False
             if events is not None:
-                with self._naming_events():
-                    events.close()
+                events.close()
 
     def truncate_after(self, nimg: int) -> None:
         """Drop what an earlier process logged beyond the state that it saved.
@@ -138,7 +137,7 @@ class RunLog:
         self._stats.close()
         with atomic_write(path) as file:
             file.write(b"".join(kept))
-        self._stats = LineFile(path)
+        self._stats = AppendedFile.of_lines(path)
 
     def info(self, msg: str) -> None:
         """Write a message to log.txt (each line with date and time) and to the terminal, control characters escaped."""
@@ -164,19 +163,17 @@ class RunLog:
         numbers = {key: float(value) for key, value in values.items()}
         record = {"nimg": nimg, "kimg": nimg / 1000, "time": round(time.time(), 3)}
         record |= {key: number if math.isfinite(number) else None for key, number in numbers.items()}
-        self._stats.write(json.dumps(record, allow_nan=False))
-        with self._event_writer() as events:
-            if events is not None:
-                for key, number in numbers.items():
-                    events.add_scalar(key, number, global_step=nimg)
-                events.flush()
+        self._stats.append_line(json.dumps(record, allow_nan=False))
+        events = self._event_file()
+        if events is not None:
+            for key, number in numbers.items():
+                events.scalar(key, number, nimg)
 
     def image(self, name: str, grid: np.ndarray, nimg: int) -> None:
         """Show a picture in TensorBoard; `grid` is [H, W, C] uint8, C = 1, 3 or 4."""
-        with self._event_writer() as events:
-            if events is not None:
-                events.add_image(name, grid, global_step=nimg, dataformats="HWC")
-                events.flush()
+        events = self._event_file()
+        if events is not None:
+            events.image(name, grid, nimg)
 
     def progress(
         self,
@@ -188,9 +185,9 @@ class RunLog:
     ) -> None:
         """Move the progress bar; with `tick` also write a status line.
 
-        On a terminal the bar shows kimg done and to do, sec/kimg, the time left, memory and `fields`; it is
-        drawn twice a second at most, so calling this every step costs nothing. The status line goes to
-        log.txt and to standard output, above the bar if there is one:
+        On a terminal, though not below a notebook's cell, the bar shows kimg done and to do, sec/kimg, the time left,
+        memory and `fields`; it is drawn twice a second at most, so calling this every step costs nothing. The
+        status line goes to log.txt and to standard output, above the bar if there is one:
         `tick 3  kimg 12.0  time 5m 02s  sec/tick 100.1  sec/kimg 25.10  cpumem 1.2G  gpumem 0.0G  D 1.350`
 
         Args:
@@ -249,7 +246,8 @@ class RunLog:
         """Append to log.txt, each line with the time."""
         if self._log is not None:
             stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-            self._log.write("\n".join(f"{stamp}  {line}".rstrip() for line in (msg.splitlines() or [""])))
+            lines = (f"{stamp}  {line}".rstrip() for line in (msg.splitlines() or [""]))
+            self._log.append_line("\n".join(lines))
 
     def _print(self, msg: str) -> None:
         """Print as it is: no markup, no wrapping at the width of a pipe; above the bar where there is one."""
@@ -260,29 +258,15 @@ class RunLog:
             if not self._has_bar:
                 self._console.file.flush()
 
-    @contextlib.contextmanager
-    def _event_writer(self) -> Iterator[SummaryWriter | None]:
-        """TensorBoard's writer, opened on first use; None where there is none."""
+    def _event_file(self) -> EventFile | None:
+        """TensorBoard's file, made on first use; None where there is none."""
         if self._events_wanted and self._events is None:
             try:
-                from torch.utils.tensorboard import SummaryWriter
+                self._events = EventFile(self._run_dir, self._purge_step)
             except ImportError:
                 self._events_wanted = False
                 self.info("tensorboard is not installed: no event files (stats.jsonl has the same numbers)")
-            else:
-                with self._naming_events():
-                    self._events = SummaryWriter(str(self._run_dir), purge_step=self._purge_step)
-        with self._naming_events():
-            yield self._events
-
-    @contextlib.contextmanager
-    def _naming_events(self) -> Iterator[None]:
-        """Name the event file in an OSError. Its writer is dead then: the next event opens a new file."""
-        try:
-            yield
-        except OSError as err:
-            folder, self._events = self._run_dir, None
-            raise named_write_error(err, f"{folder}/events.out.tfevents.*") from err
+        return self._events
 
     @contextlib.contextmanager
     def _output(self) -> Iterator[None]:

@@ -15,9 +15,9 @@ from ggdr.metrics.extract import MetricError
 from ggdr.metrics.image_sets import save_statistics
 from ggdr.metrics.names import MetricSpec
 from ggdr.scripts.training.run_folder import RunFolder
+from ggdr.torch_utils.appended_file import append_line
 from ggdr.torch_utils.atomic_write import check_writable
 from ggdr.torch_utils.checkpoint import load_snapshot
-from ggdr.torch_utils.line_file import append_line
 from ggdr.torch_utils.untrusted.regular_files import open_no_link
 
 

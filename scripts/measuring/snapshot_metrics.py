@@ -16,12 +16,15 @@ from torch import Tensor
 
 from ggdr.metrics.detectors import DetectorFiles
 from ggdr.metrics.evaluate import Job, MetricResult, evaluate, load_detectors
-from ggdr.metrics.extract import MetricError
+from ggdr.metrics.extract import IsStopped, MetricError, MetricsStopped, PeerFailed, together
 from ggdr.metrics.feature_cache import FeatureCache
 from ggdr.metrics.image_sets import FileImages, GeneratedImages
 from ggdr.metrics.names import MetricSpec, parse_metric
 from ggdr.metrics.resize import MODES
+from ggdr.scripts.errors import os_error_text
 from ggdr.scripts.measuring.results import append_results
+from ggdr.scripts.terminal import say
+from ggdr.scripts.training.snapshot_files import BEST_FILE
 from ggdr.torch_utils.atomic_write import atomic_write
 from ggdr.torch_utils.cache import cache_folder
 from ggdr.torch_utils.checkpoint import SnapshotError, load_snapshot, save_snapshot
@@ -33,9 +36,10 @@ from ggdr.torch_utils.runlog import RunLog
 from ggdr.torch_utils.untrusted.json_text import is_finite, parse_json
 from ggdr.torch_utils.untrusted.regular_files import read_lines
 
-BEST_FILE = "network-best.safetensors"
 MODE = "stylegan"
 BATCH = 64
+# What a metric that fails may raise; training goes on.
+FAILURES = (MetricError, WeightsError, DataError, SnapshotError, OSError, torch.OutOfMemoryError)
 
 
 class SnapshotImages(Protocol):
@@ -96,34 +100,72 @@ class SnapshotMetrics:
             with atomic_write(path) as file:
                 file.write(b"".join(kept))
 
-    def __call__(self, snapshot: Path, nimg: int, log: RunLog) -> None:
-        """Computes all metrics of one snapshot; to be called on every process."""
+    def __call__(self, snapshot: Path, nimg: int, log: RunLog, is_stopped: IsStopped = lambda: False) -> bool:
+        """Computes the metrics of one snapshot that its run has not; to be called on every process.
+
+        Returns:
+            False if they were given up since `is_stopped` said so on a process; the same on all.
+
+        Raises:
+            OSError: the results cannot be written.
+        """
         start = time.monotonic()
-        self.group.barrier()  # the snapshot is written by then
+        specs = self._missing(snapshot, nimg)
+        if not specs:
+            return True
+        failure: BaseException | None = None
         try:
-            results = self._evaluate(snapshot)
-        except (MetricError, WeightsError, DataError, SnapshotError, OSError, torch.OutOfMemoryError) as error:
-            log.info(f"metrics of {snapshot.name} failed: {error}; training goes on")
-            return
-        if not self.group.is_main:
-            return
-        seconds = time.monotonic() - start
+            results = self._evaluate(specs, snapshot, is_stopped)
+        except (*FAILURES, MetricsStopped) as error:
+            failure = error
+        if self.group.any(isinstance(failure, MetricsStopped)):
+            log.info(f"metrics of {snapshot.name} given up; a resumed run computes them first")
+            return False
+        if self.group.any(failure is not None):
+            self._report_failure(snapshot, failure, log)
+        elif self.group.is_main:
+            self._store(snapshot, nimg, results, log, seconds=time.monotonic() - start)
+        return True
+
+    def _missing(self, snapshot: Path, nimg: int) -> list[MetricSpec]:
+        """Those that the first process finds no result of; the snapshot is written by then."""
+        names = missing_metrics([spec.name for spec in self.specs], snapshot, nimg) if self.group.is_main else []
+        is_missing = torch.tensor([float(spec.name in names) for spec in self.specs], device=self.group.device)
+        self.group.broadcast_([is_missing])
+        return [spec for spec, flag in zip(self.specs, is_missing.tolist(), strict=True) if flag]
+
+    def _evaluate(self, specs: Sequence[MetricSpec], snapshot: Path, is_stopped: IsStopped) -> list[MetricResult]:
+        with together(self.group):
+            made = self.open_images(snapshot, self.group.device, self.reals.label_table)
+            fakes = made.images(max(spec.num for spec in specs))
+        job = replace(self.job, fakes=fakes, measure_paths=made.measure_paths, is_stopped=is_stopped)
+        return evaluate(specs, job)
+
+    def _report_failure(self, snapshot: Path, failure: BaseException | None, log: RunLog) -> None:
+        """Says why in the log; the cause on another process, which has no log, on its standard error."""
+        failure = failure or PeerFailed("another process failed; its own message says why")
+        reason = os_error_text(failure) if isinstance(failure, OSError) else failure
+        text = f"metrics of {snapshot.name} failed: {reason}; training goes on"
+        log.info(text)
+        if not self.group.is_main and not isinstance(failure, PeerFailed):
+            say(f"process {self.group.rank}: {text}", err=True)
+
+    def _store(
+        self, snapshot: Path, nimg: int, results: Sequence[MetricResult], log: RunLog, *, seconds: float
+    ) -> None:
+        """Keeps the best snapshot, and then writes results: with these the metrics of a snapshot are done."""
+        first = [result for result in results if result.name == self.specs[0].name]
         about = {"snapshot": snapshot.name, "nimg": nimg, "kimg": nimg / 1000, "time": round(time.time(), 3)}
         values = {name: value for result in results for name, value in result.values.items()}
         log.scalars(nimg, {f"metric/{name}": value for name, value in values.items()} | {"time/metrics_sec": seconds})
         shown = ", ".join(f"{name} {value:.5g}" for name, value in values.items())
         try:
+            is_best = any([self._keep_best(snapshot, nimg, result) for result in first])
             append_results(self.folder, results, about)
-            note = " (the best so far)" if self._keep_best(snapshot, nimg, results[0]) else ""
+            note = " (the best so far)" if is_best else ""
         except (OSError, SnapshotError) as error:
             note = f" (not kept: {error}; training goes on)"
         log.info(f"{shown}{note} in {seconds:.1f} s")
-
-    def _evaluate(self, snapshot: Path) -> list[MetricResult]:
-        made = self.open_images(snapshot, self.group.device, self.reals.label_table)
-        num = max(spec.num for spec in self.specs)
-        job = replace(self.job, fakes=made.images(num), measure_paths=made.measure_paths)
-        return evaluate(self.specs, job)
 
     def _keep_best(self, snapshot: Path, nimg: int, result: MetricResult) -> bool:
         """Whether this is the best snapshot so far by its first metric; then it is copied."""
@@ -137,6 +179,18 @@ class SnapshotMetrics:
         config = network.config | {"best": {"metric": name, "value": result.value, "nimg": nimg}}
         save_snapshot(path, network.networks, config)
         return True
+
+
+def missing_metrics(names: Sequence[str], snapshot: Path, nimg: int) -> list[str]:
+    """Those of `names` of which a snapshot of a run, made after `nimg` images, has no result; none if it is not there.
+
+    Raises:
+        OSError: a file of results cannot be read.
+    """
+    if not snapshot.exists():
+        return []
+    files = {name: snapshot.parent / f"metric-{name}.jsonl" for name in names}
+    return [name for name, path in files.items() if not path.exists() or nimg not in map(_nimg, read_lines(path))]
 
 
 def _nimg(line: bytes) -> float:

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ggdr.scripts.errors import cli_errors
+from ggdr.scripts.errors import cli_errors, os_error_text, write_error_text
 from ggdr.scripts.importing.published import network_name
 from ggdr.scripts.options.parameters import FiniteFloat, bad_parameter
+from ggdr.scripts.terminal import say
+from ggdr.scripts.training.snapshot_files import BEST_FILE, PATTERN, network_of_run
 
 if TYPE_CHECKING:
     import torch
@@ -42,27 +46,39 @@ class ReadBy(click.ParamType):
 
 
 class SnapshotFile(click.Path):
-    """A file that is there; says what to give instead of the files and names that are taken for snapshots."""
+    """A snapshot that is there, or a run folder, of which it takes one and says which.
+
+    Says what to give instead of the files and names that are taken for snapshots.
+    """
 
     def __init__(self) -> None:
         super().__init__(path_type=Path, exists=True, dir_okay=False)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        path = Path(value)
+        try:
+            return super().convert(self._find(Path(value), param, ctx), param, ctx)
+        except OSError as error:
+            self.fail(os_error_text(error), param, ctx)
+
+    def _find(self, path: Path, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The file that is meant."""
         if path.is_dir():
-            snapshots = path.glob("network-snapshot-*.safetensors")
-            newest = max(snapshots, key=lambda path: path.stem, default="a network-snapshot-*.safetensors")
-            self.fail(f"{path}: a folder; expected a snapshot, such as {newest}", param, ctx)
-        name = network_name(str(value))
+            found = network_of_run(path)
+            if found is None:
+                self.fail(f"{path}: a folder that holds no {BEST_FILE} and no {PATTERN}", param, ctx)
+            if os.environ.get("RANK", "0") == "0":
+                say(f"note: {path}: taking {found.name}", err=True)
+            return found
+        name = network_name(str(path))
         if not path.exists() and name is not None:
-            command = f"ggdr import-weights {name} {name}.safetensors"
-            self.fail(f"{value}: no such file; a published network is imported first: {command}", param, ctx)
+            command = shlex.join(["ggdr", "import-weights", name, f"{name}.safetensors"])
+            self.fail(f"{path}: no such file; a published network is imported first: {command}", param, ctx)
         if path.name == "training-state.pt":
             self.fail(f"{path}: no snapshot; expected a network-snapshot-*.safetensors of that run", param, ctx)
         if path.exists() and path.suffix in FOREIGN_SUFFIXES:
-            command = f"ggdr import-weights {path} {path.stem}.safetensors"
+            command = shlex.join(["ggdr", "import-weights", str(path), f"{path.stem}.safetensors"])
             self.fail(f"{path}: no snapshot; networks of others are imported first: {command}", param, ctx)
-        return super().convert(value, param, ctx)
+        return path
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -102,10 +118,10 @@ SNAPSHOT_FILE = SnapshotFile()
 
 network_option = click.option(
     "--network",
-    metavar="FILE",
+    metavar="FILE|RUN_DIR",
     required=True,
     type=SNAPSHOT_FILE,
-    help="Network snapshot, network-snapshot-KKKKKK.safetensors.",
+    help="Network snapshot, network-snapshot-KKKKKK.safetensors; of a run folder the best one, else the last one.",
 )
 outdir_option = click.option(
     "--outdir",
@@ -184,4 +200,4 @@ def writing_images(where: Path, batch_size: int, option: str = "--outdir") -> It
             text = f"{batch_size} images at once do not fit the GPU's memory: expected fewer"
             raise bad_parameter(text, "--batch") from error
         except OSError as error:
-            raise bad_parameter(f"cannot write to {where}: {error.strerror or error}", option) from error
+            raise bad_parameter(write_error_text(where, error), option) from error

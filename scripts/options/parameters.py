@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from ggdr.torch_utils.distributed import ProcessGroup
 
 
+DIST_TIMEOUT_MIN = 15.0
+
+
 class FiniteFloat(click.FloatRange):
     """A number in a range; NaN and infinity, which Python reads as numbers too, are refused."""
 
@@ -53,6 +56,18 @@ ops_option = click.option(
     help="Compiled operations, or their reference in plain PyTorch; auto: compiled where they can be built."
     "  [default: $GGDR_OPS, or auto]",
 )
+
+
+dist_timeout_option = click.option(
+    "--dist-timeout",
+    type=FiniteFloat(min=0.01, max=60 * 24),
+    default=DIST_TIMEOUT_MIN,
+    metavar="MINUTES",
+    help="With torchrun: how long a process waits for another one. What the first does alone must fit: writing a "
+    "snapshot, a metric's last step.",
+)
+KIMG = FiniteFloat(min=0.001, max=1e12)  # from one image on; larger numbers of images are not exact in all formats
+MAX_WORKERS = 1024
 
 
 def bad_parameter(message: str, option: str) -> click.BadParameter:
@@ -94,12 +109,21 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def join_processes(device: str) -> ProcessGroup:
-    """The processes that torchrun started, or this one alone; ClickException if the device is not there."""
-    from ggdr.torch_utils.distributed import init_process_group
+def join_processes(device: str, timeout_min: float = DIST_TIMEOUT_MIN) -> ProcessGroup:
+    """The processes that torchrun started, or this one alone.
+
+    Args:
+        timeout_min: how long to wait for the others, in minutes.
+
+    Raises:
+        ClickException: the device is not there, or the others are not.
+    """
+    from ggdr.torch_utils.distributed import LostPeer, init_process_group
 
     try:
-        return init_process_group(str(choose_device(device)))
+        return init_process_group(str(choose_device(device)), timeout_min)
+    except LostPeer as error:
+        raise CliError(str(error)) from error
     except (ValueError, RuntimeError) as error:
         raise CliError(f"--device: {error}") from error
 

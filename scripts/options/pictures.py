@@ -62,7 +62,7 @@ cutoff_option = click.option(
 fps_option = click.option(
     "--fps",
     metavar="N",
-    type=FiniteFloat(min=0, min_open=True),
+    type=FiniteFloat(0.01, 1000),
     default=30.0,
     help="Frames a second; GIF and WebP show 50 at most.",
 )

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from ggdr.torch_utils.terminal import can_redraw
+
 Progress = Callable[[str, int, int], None]  # what, done, total
 
 
@@ -15,9 +17,9 @@ Progress = Callable[[str, int, int], None]  # what, done, total
 def progress_bars(shown: bool = True) -> Iterator[Progress]:
     """Yields `progress(what, done, total)`, which keeps a bar for each `what` on standard error.
 
-    It does nothing where standard error is no terminal, or `shown` is False.
+    It does nothing where nothing can be drawn over on standard error, or `shown` is False.
     """
-    if not (shown and sys.stderr.isatty()):
+    if not (shown and can_redraw(sys.stderr)):
         yield lambda what, done, total: None
         return
     from rich.console import Console
@@ -37,8 +39,8 @@ def progress_bars(shown: bool = True) -> Iterator[Progress]:
 
 @contextmanager
 def busy_with(what: str) -> Iterator[None]:
-    """Shows what takes its time inside, where nothing can be counted; nothing where standard error is no terminal."""
-    if not sys.stderr.isatty():
+    """Shows what takes its time inside, where nothing can be counted; nothing where it could not be drawn over."""
+    if not can_redraw(sys.stderr):
         yield
         return
     from rich.console import Console

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -42,7 +43,8 @@ def report_data(
         found, run_notes = clusters(run.path, run.name, pictures, max_images, link=link)
         sheets, sheet_notes = sheets + found, sheet_notes + run_notes
         if not found and any(run.path.glob("network-snapshot-*.safetensors")):
-            hints.append(f"{run.path}: no cluster sheets yet; ggdr clusters --run {run.path} makes them")
+            command = shlex.join(["ggdr", "clusters", "--run", str(run.path)])
+            hints.append(f"{run.path}: no cluster sheets yet; {command} makes them")
     shown = []
     for run in runs:
         files, metrics = snapshots(run)

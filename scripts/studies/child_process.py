@@ -8,21 +8,18 @@ goes on by itself, and the lock of its folder keeps others out.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import runpy
-import signal
 import sys
 
-PR_SET_PDEATHSIG = 1  # of prctl
+from ggdr.torch_utils.parent_process import stop_with_parent
 
 
 def end_with(parent: int) -> None:
     """Has this process stopped when its parent ends; at once if that is not the parent any more."""
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:
-            sys.exit(1)
+    stop_with_parent()
+    if sys.platform.startswith("linux") and os.getppid() != parent:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

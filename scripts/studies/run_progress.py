@@ -17,6 +17,7 @@ from ggdr.scripts.terminal import say
 from ggdr.scripts.training.run_folder import RunFolder
 from ggdr.torch_utils.checkpoint import SnapshotError
 from ggdr.torch_utils.runlog import SPEED_KEY, STATS_FILE, format_time
+from ggdr.torch_utils.terminal import can_redraw
 from ggdr.torch_utils.untrusted.json_text import is_finite, parse_json
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class RunProgress:
         self._num_started, self._missing, self._refreshed = 0, 0, 0.0
 
     def __enter__(self) -> RunProgress:
-        if sys.stderr.isatty():
+        if can_redraw(sys.stderr):
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn
 

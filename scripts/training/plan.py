@@ -14,18 +14,20 @@ import click
 
 from ggdr.scripts.errors import CliError
 from ggdr.scripts.importing.published import network_name
+from ggdr.scripts.options.parameters import typed_words
 from ggdr.scripts.training import regularizers
 from ggdr.scripts.training.host import Host
 from ggdr.scripts.training.hosts import HOSTS
-from ggdr.scripts.training.resume import find_origin, load_resumed
+from ggdr.scripts.training.resume import find_origin, load_resumed, new_run
 from ggdr.scripts.training.run_folder import RunFolder
 from ggdr.scripts.training.settings import RunSettings
+from ggdr.scripts.training.stored import checked_options
 from ggdr.torch_utils.checkpoint import Snapshot
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.untrusted.text import printable
 
 # Options that say where a run lives and how this process runs it, not what it computes.
-PER_PROCESS = ("outdir", "resume", "dry_run", "device", "ops")
+PER_PROCESS = ("outdir", "resume", "dry_run", "device", "ops", "dist_timeout")
 
 
 @dataclass
@@ -36,7 +38,7 @@ class RunPlan:
         version:  of the run folder, when it was looked at.
         command:  the options by parameter name, with those of a resumed run where none are given.
         data:     the training set, as the host opened it.
-        resume:   the state to go on from, or None.
+        resume:   the state to go on from, or None; `state_path` is where it is from.
         snapshot: whose weights a new run starts from, or None.
         history:  what was told of earlier starts of this run.
         notes:    what to tell now.
@@ -49,6 +51,7 @@ class RunPlan:
     settings: RunSettings
     data: Any
     resume: dict[str, Any] | None
+    state_path: Path | None
     snapshot: Snapshot | None
     history: list[str]
     notes: list[str]
@@ -76,15 +79,16 @@ def resolve_run(host_name: str, command: Mapping[str, Any], given: Collection[st
     _check_data(command["data"], command["resume"])
     folder = RunFolder(command["outdir"])
     version = folder.version()  # before anything in it is read
-    origin = find_origin(command["outdir"], command["resume"])
-    stored = {k: v for k, v in origin.stored.get("command", {}).items() if k in command and k not in PER_PROCESS}
     host = HOSTS[host_name]
+    origin = find_origin(command["outdir"], command["resume"], host.command)
+    stored = {k: v for k, v in origin.stored.get("command", {}).items() if k in command and k not in PER_PROCESS}
     if origin.stored.get("host", host.name) != host.name:
         other = printable(origin.stored["host"])
         raise CliError(f"--resume: the run is one of {other}, and this command trains {host.name}")
     replaced = {name for option in given for name in host.replaces.get(option, ())}
-    stored = {k: v for k, v in stored.items() if k not in replaced}
-    command = {**command, **stored, **{name: command[name] for name in given}}
+    stored = {k: v for k, v in stored.items() if k not in {*replaced, *given}}
+    stored = checked_options(stored, command, origin.options_path)
+    command = {**command, **stored}
     if command["data"] is None:
         raise _missing_data()
     command["data"] = Path(command["data"]).absolute()
@@ -99,6 +103,7 @@ def resolve_run(host_name: str, command: Mapping[str, Any], given: Collection[st
             prepared.settings,
             group.device.type,
             lambda name: host.is_fixed(name) or regularizers.is_fixed(name),
+            lambda snapshot: new_run(host.command, _typed_anew(command), command["outdir"], snapshot),
         )
         notes += resume_notes
     plan = RunPlan(
@@ -109,6 +114,7 @@ def resolve_run(host_name: str, command: Mapping[str, Any], given: Collection[st
         settings=prepared.settings,
         data=prepared.data,
         resume=resume,
+        state_path=origin.state_path,
         snapshot=None if resume is not None else prepared.snapshot,
         history=list(origin.stored.get("history", [])),
         notes=notes,
@@ -117,6 +123,12 @@ def resolve_run(host_name: str, command: Mapping[str, Any], given: Collection[st
     if not group.agrees(f"{plan.settings_text()} {plan.start_nimg}"):
         raise CliError("--outdir, --data: processes found different things there; all need the same files")
     return plan
+
+
+def _typed_anew(command: Mapping[str, Any]) -> list[str]:
+    """The words that give a command these options, without those of where it runs."""
+    context = click.get_current_context(silent=True)
+    return [] if context is None else typed_words(context.command, command, leave_out=("outdir", "resume", "dry_run"))
 
 
 def _check_data(data: Path | None, resume: str | None) -> None:

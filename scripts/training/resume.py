@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,10 @@ from ggdr.scripts.importing.published import NETWORKS, network_name, snapshot_of
 from ggdr.scripts.options.network import FOREIGN_SUFFIXES
 from ggdr.scripts.training.run_folder import STATE_FILE, RunFolder
 from ggdr.scripts.training.settings import RunSettings, differences
+from ggdr.scripts.training.snapshot_files import PATTERN, snapshots_in
+from ggdr.scripts.training.stored import check_state
 from ggdr.torch_utils.checkpoint import load_state
 from ggdr.torch_utils.untrusted.text import printable
-
-_IMPORT = "Networks of others are read first: ggdr import-weights {path} NEW.safetensors, then --resume NEW.safetensors"
 
 # By a setting's name, its option and how many of its unit the option counts in.
 _LOOP_OPTIONS = {
@@ -36,11 +38,15 @@ class Origin:
     state_path: Path | None = None  # exact continuation
     init_snapshot: str | None = None  # transfer learning: where this run's weights came from, at its start
     stored: dict[str, Any] = field(default_factory=dict)  # training_options.json of the resumed run
+    options_path: Path | None = None  # where these are from
     note: str | None = None
 
 
-def find_origin(outdir: Path, resume: str | None) -> Origin:
+def find_origin(outdir: Path, resume: str | None, command: str) -> Origin:
     """Looks at --outdir and --resume, without writing anything.
+
+    Args:
+        command: what to type to train the host.
 
     Raises:
         CliError: --outdir holds a run already, or --resume names nothing to resume from.
@@ -48,63 +54,104 @@ def find_origin(outdir: Path, resume: str | None) -> Origin:
     """
     own = RunFolder(outdir)
     if resume == "latest":
-        if own.state_path.exists():
-            return _continuation(own.state_path, None)
-        if own.has_results():
-            raise CliError(f"--resume: {outdir} holds snapshots, but no {STATE_FILE} to resume from")
-        if not own.has_options():
-            return Origin(note=f"no run in {outdir} to resume; starting from scratch")
-        stored = own.read_options()
-        note = f"the run in {outdir} saved no state yet; starting it again"
-        return Origin(init_snapshot=stored.get("init_snapshot"), stored=stored, note=note)
+        return _latest(own, command)
     if own.has_results():
-        raise CliError(f"--outdir: {outdir} already holds a run; go on with --resume latest, or name another folder")
+        go_on = shlex.join([*command.split(), "--outdir", str(outdir), "--resume", "latest"])
+        raise CliError(f"--outdir: {outdir} already holds a run; go on with it: {go_on}; or name another folder")
     if resume is None:
         return Origin()
     path = Path(resume)
     if not path.exists():
         name = network_name(resume)
         if name is None:
-            expected = f"latest, a run folder, a network-snapshot-*.safetensors, or one of {', '.join(NETWORKS)}"
+            expected = f"latest, a run folder, a {PATTERN}, or one of {', '.join(NETWORKS)}"
             raise CliError(f"--resume: {resume}: no such file; expected {expected}")
         path = snapshot_of(name)
     if path.is_dir() or path.suffix == ".pt":
         state = path / STATE_FILE if path.is_dir() else path
         if not state.exists():
             raise CliError(f"--resume: {path} holds no {STATE_FILE} to resume from")
-        if not RunFolder(state.parent).has_options():
-            raise CliError(f"--resume: {path} is no {STATE_FILE} in the folder of a run. {_IMPORT.format(path=path)}")
+        if not RunFolder(state.parent).has_options() and state.name != STATE_FILE:
+            raise CliError(f"--resume: {path} is no {STATE_FILE} in the folder of a run. {_import_first(path)}")
         return _continuation(state, f"going on from {state}")
     if path.suffix in FOREIGN_SUFFIXES:
-        raise CliError(f"--resume: {path} is no snapshot. {_IMPORT.format(path=path)}")
+        raise CliError(f"--resume: {path} is no snapshot. {_import_first(path)}")
     return Origin(init_snapshot=str(path.absolute()), note=f"starting from the weights of {path}")
 
 
+def _latest(own: RunFolder, command: str) -> Origin:
+    """What --resume latest means in a folder."""
+    if own.state_path.exists():
+        return _continuation(own.state_path, None)
+    snapshots = snapshots_in(own.path)
+    if not own.has_options() and not snapshots:
+        return Origin(note=f"no run in {own.path} to resume; starting from scratch")
+    # The first state follows the first snapshot at once: where there are more, the state was removed.
+    if len(snapshots) > 1 or not own.has_options():
+        stored = own.read_options() if own.has_options() else {}
+        anew = new_run(command, _words(stored), own.path, snapshots[-1])
+        text = f"{own.path} holds snapshots, but no {STATE_FILE} to resume from"
+        raise CliError(f"--resume: {text}; start another run from their weights: {anew}")
+    stored = own.read_options()
+    note = f"the run in {own.path} saved no state yet; starting it again"
+    return Origin(init_snapshot=stored.get("init_snapshot"), stored=stored, options_path=own.options_path, note=note)
+
+
 def _continuation(state_path: Path, note: str | None) -> Origin:
-    stored = RunFolder(state_path.parent).read_options()
-    return Origin(state_path, stored.get("init_snapshot"), stored, note)
+    folder = RunFolder(state_path.parent)
+    stored = folder.read_options()
+    return Origin(state_path, stored.get("init_snapshot"), stored, folder.options_path, note)
+
+
+def new_run(command: str, words: Sequence[str], outdir: Path, snapshot: Path) -> str:
+    """What to type to start another run with these options from a snapshot of the one in `outdir`, beside it."""
+    names = (Path(f"{outdir}-{number}") for number in itertools.count(2))
+    free = next(name for name in names if not name.exists())
+    return shlex.join([*command.split(), *words, "--outdir", str(free), "--resume", str(snapshot)])
+
+
+def _words(stored: Mapping[str, Any]) -> list[str]:
+    """The words of the stored command line, but where it writes to; a dataset to name, if they are damaged."""
+    argv = stored.get("argv")
+    if not isinstance(argv, list) or not all(isinstance(word, str) for word in argv):
+        return ["--data", "DATASET"]
+    words = iter(argv)
+    return [word for word in words if word != "--outdir" or not next(words, "")]
+
+
+def _import_first(path: Path) -> str:
+    command = shlex.join(["ggdr", "import-weights", str(path), "NEW.safetensors"])
+    return f"Networks of others are read first: {command}, then --resume NEW.safetensors"
 
 
 def load_resumed(
-    state_path: Path, settings: RunSettings, device_type: str, is_fixed: Callable[[str], bool]
+    state_path: Path,
+    settings: RunSettings,
+    device_type: str,
+    is_fixed: Callable[[str], bool],
+    start_from: Callable[[Path], str],
 ) -> tuple[dict[str, Any], list[str]]:
     """The training state, and what to tell about it.
 
     Args:
-        is_fixed: whether a setting, as "G.z_dim", may not change, since the state would not fit.
+        is_fixed:   whether a setting, as "G.z_dim", may not change, since the state would not fit.
+        start_from: what to type to start another run with these settings from a snapshot.
 
     Raises:
-        CliError: these settings cannot go on from it; says which.
+        CliError: these settings cannot go on from it; says which, and what can.
         SnapshotError: the state cannot be read.
     """
     state = load_state(state_path)
+    check_state(state, state_path)
     changes = differences(state["options"], settings.to_json())
     fixed = {name: change for name, change in changes.items() if is_fixed(name)}
     if fixed:
-        raise CliError(
-            f"--resume: a run cannot go on with another {_table(fixed)}; to start from its weights give a snapshot "
-            "(--resume network-snapshot-*.safetensors) and another --outdir"
-        )
+        snapshots = snapshots_in(state_path.parent)
+        remedy = "leave out what asks for it"
+        # A run that starts from a snapshot takes its networks as they are.
+        if snapshots and not any(name.partition(".")[0] in state["task"].get("networks", ()) for name in fixed):
+            remedy += f", or start another run from its weights: {start_from(snapshots[-1])}"
+        raise CliError(f"--resume: a run cannot go on with another {_table(fixed)}; {remedy}")
     notes = [f"resuming {state_path} at {state['counters']['nimg'] / 1000:.1f} kimg"]
     if changes:
         notes.append(f"settings that differ from the resumed run: {_table(changes)}")

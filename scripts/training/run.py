@@ -4,21 +4,25 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from ggdr.scripts.errors import CliError, metric_errors, os_error_text
-from ggdr.scripts.measuring.snapshot_metrics import SnapshotMetrics
+from ggdr.scripts.measuring.snapshot_metrics import SnapshotMetrics, missing_metrics
 from ggdr.scripts.terminal import say
 from ggdr.scripts.training.plan import RunPlan
-from ggdr.scripts.training.run_folder import RunFolder
+from ggdr.scripts.training.stored import load_task
 from ggdr.torch_utils.checkpoint import SnapshotError, save_snapshot, save_state
 from ggdr.torch_utils.data.image_files import DataError
 from ggdr.torch_utils.data.workers import WorkerDied
-from ggdr.torch_utils.distributed import ProcessGroup
+from ggdr.torch_utils.distributed import LostPeer, ProcessGroup
 from ggdr.torch_utils.gan import GANTask
 from ggdr.torch_utils.loop import LoopConfig, NonFiniteError, run_panels, train
 from ggdr.torch_utils.ops import uses_native
@@ -37,7 +41,7 @@ def start_run(plan: RunPlan, group: ProcessGroup, argv: list[str]) -> bool:
         CliError: training cannot go on; names the last good state.
     """
     settings, folder = plan.settings, plan.folder
-    if plan.resume is not None and plan.start_nimg >= settings.loop.total_nimg:
+    if plan.resume is not None and plan.start_nimg >= settings.loop.total_nimg and not _lacks_metrics(plan, group):
         if group.is_main:
             say(f"already finished at {plan.start_nimg / 1000:g} kimg; a larger --kimg goes on")
         return True
@@ -48,7 +52,7 @@ def start_run(plan: RunPlan, group: ProcessGroup, argv: list[str]) -> bool:
             metrics = SnapshotMetrics(settings.metrics, data, folder.path, group, plan.host.snapshot_images)
     task = plan.host.build(settings, plan.data, group)
     if plan.resume is not None:
-        task.load_state(plan.resume["task"])
+        load_task(task, plan.resume["task"], plan.state_path)
     notes = list(plan.notes)
     if plan.snapshot is not None:
         notes += plan.host.load_weights(task, plan.snapshot)
@@ -69,15 +73,25 @@ def start_run(plan: RunPlan, group: ProcessGroup, argv: list[str]) -> bool:
             where = f"{settings.precision} on {on['processes']} x {on['type']} with {on['operations']} operations"
             notes.append(f"{plan.host.summary(settings, plan.data)}, {where}")
         try:
-            nimg = _train(plan, task, group=group, metrics=metrics, notes=notes)
+            finished = _train(plan, task, group=group, metrics=metrics, notes=notes)
         except NonFiniteError as error:
             advice = f"If it happens again: {plan.host.advice(settings)}"
-            raise CliError(f"{error}; {_last_state(folder)}. {advice}") from error
-        except (DataError, WorkerDied) as error:
-            raise CliError(f"{error}; {_last_state(folder)}") from error
+            raise CliError(f"{error}; {_last_state(plan, group)}. {advice}") from error
+        except (DataError, LostPeer, WorkerDied) as error:
+            raise CliError(f"{error}; {_last_state(plan, group)}") from error
         except OSError as error:
-            raise CliError(f"{os_error_text(error)}; {_last_state(folder)}") from error
-    return nimg >= settings.loop.total_nimg
+            raise CliError(f"{os_error_text(error)}; {_last_state(plan, group)}") from error
+    return finished
+
+
+def _lacks_metrics(plan: RunPlan, group: ProcessGroup) -> bool:
+    """Whether the snapshot that the resumed run ended at has not all its metrics, as if killed meanwhile."""
+    names = plan.settings.metrics if group.is_main else ()
+    return group.any(bool(missing_metrics(names, _snapshot_path(plan, plan.start_nimg), plan.start_nimg)))
+
+
+def _snapshot_path(plan: RunPlan, nimg: int) -> Path:
+    return plan.folder.path / f"network-snapshot-{kimg_name(nimg, plan.settings.loop)}.safetensors"
 
 
 def _declared(task: GANTask, group: ProcessGroup) -> dict[str, Any]:
@@ -93,17 +107,29 @@ def _declared(task: GANTask, group: ProcessGroup) -> dict[str, Any]:
     }
 
 
-def _last_state(folder: RunFolder) -> str:
-    """Where to go on from after an error."""
+def _last_state(plan: RunPlan, group: ProcessGroup) -> str:
+    """Where to go on from after an error, and how."""
+    folder = plan.folder
     if folder.state_path.exists():
-        return f"the last good state is {folder.state_path}; go on from it with --resume latest"
-    return "no state was saved before"
+        return f"the last good state is {folder.state_path}; go on from it with: {_resume_command(plan, group)}"
+    return f"no state was saved before; start it again with: {_resume_command(plan, group)}"
+
+
+def _resume_command(plan: RunPlan, group: ProcessGroup) -> str:
+    """What to type to go on with a run, on as many processes; on several machines, on each one."""
+    words = [*plan.host.command.split(), "--outdir", str(plan.folder.path), "--resume", "latest"]
+    if group.world == 1:
+        return shlex.join(words)
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", group.world))
+    if local == group.world:
+        return shlex.join(["torchrun", "--nproc-per-node", str(local), "--no-python", *words])
+    return f"{shlex.join(words)} (under torchrun as before, on each machine)"
 
 
 def _train(
     plan: RunPlan, task: GANTask, *, group: ProcessGroup, metrics: SnapshotMetrics | None, notes: list[str]
-) -> int:
-    """Trains, writing into the run folder; returns the images trained on in all.
+) -> bool:
+    """Trains, writing into the run folder; whether the run came to its end.
 
     Raises what `torch_utils.loop.train` raises, DataError for a damaged image, and OSError where a file cannot be
     written; the last saved state stays as it was.
@@ -128,7 +154,6 @@ def _train(
 
         def on_snapshot(nimg: int) -> None:
             name = kimg_name(nimg, loop)
-            snapshot = folder.path / f"network-snapshot-{name}.safetensors"
             if group.is_main:
                 for picture in task.pictures:
                     if not picture.once:
@@ -137,9 +162,11 @@ def _train(
                         log.image(picture.name, pixels, nimg)
                 if nimg > 0:
                     networks, config = task.snapshot()
-                    save_snapshot(snapshot, networks, config | {"nimg": nimg, "training": settings.to_json()})
-            if metrics is not None and nimg > 0:
-                metrics(snapshot, nimg, log)
+                    about = {"nimg": nimg, "training": settings.to_json()}
+                    save_snapshot(_snapshot_path(plan, nimg), networks, config | about)
+
+        def on_saved(nimg: int, is_stopped: Callable[[], bool]) -> bool:
+            return metrics is None or metrics(_snapshot_path(plan, nimg), nimg, log, is_stopped)
 
         def save(state: dict[str, Any]) -> None:
             if group.is_main:
@@ -148,21 +175,22 @@ def _train(
             group.barrier()
 
         with closing(plan.host.batches(settings, plan.data, group, plan.start_nimg)) as batches:
-            nimg = train(
+            finished = train(
                 task,
                 batches,
                 loop,
                 log=log,
                 save_state=save,
                 on_snapshot=on_snapshot,
+                on_saved=on_saved,
                 group=group,
                 resume=plan.resume,
             )
-        if nimg >= loop.total_nimg:
-            log.info(f"done: {nimg / 1000:.1f} kimg; results in {folder.path}")
+        if finished:
+            log.info(f"done: {loop.total_nimg / 1000:.1f} kimg; results in {folder.path}")
         else:
-            log.info(f"saved; go on with: {plan.host.command} --outdir {folder.path} --resume latest")
-        return nimg
+            log.info(f"saved; go on with: {_resume_command(plan, group)}")
+        return finished
 
 
 def kimg_name(nimg: int, loop: LoopConfig) -> str:

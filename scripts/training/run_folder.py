@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ggdr.scripts.errors import CliError
+from ggdr.scripts.training.snapshot_files import snapshots_in
 from ggdr.torch_utils.atomic_write import atomic_write
 from ggdr.torch_utils.checkpoint import SnapshotError
 from ggdr.torch_utils.process_lock import is_locked, process_lock
@@ -36,7 +37,7 @@ class RunFolder:
 
     def has_results(self) -> bool:
         """Whether something would be lost if another run started here; a start that failed leaves nothing."""
-        return self.state_path.exists() or any(self.path.glob("network-snapshot-*.safetensors"))
+        return self.state_path.exists() or bool(snapshots_in(self.path))
 
     def version(self) -> tuple[Any, ...]:
         """Changes as soon as a process has trained in it: which file the state is, and whether there are results."""
@@ -46,18 +47,28 @@ class RunFolder:
             return (self.has_results(),)
         return (True, state.st_ino, state.st_mtime_ns, state.st_size)
 
+    @property
+    def options_path(self) -> Path:
+        return self.path / OPTIONS_FILE
+
     def has_options(self) -> bool:
-        return (self.path / OPTIONS_FILE).is_file()
+        return self.options_path.is_file()
 
     def read_options(self) -> dict[str, Any]:
         """What `write_options` wrote; raises SnapshotError if it is missing or damaged."""
-        path = self.path / OPTIONS_FILE
+        path = self.options_path
         try:
             options = parse_json(read_regular(path, MAX_BYTES))
+        except FileNotFoundError as error:
+            raise SnapshotError(f"{path}: no such file; copy it from the folder that {STATE_FILE} is from") from error
         except (OSError, ValueError) as error:
             raise SnapshotError(f"{path}: not readable: {error_text(error)}") from error
         if not isinstance(options, dict) or not isinstance(options.get("command"), dict):
             raise SnapshotError(f"{path}: not the settings of a training run")
+        history = options.get("history", [])
+        texts = [options.get("host"), options.get("init_snapshot")]
+        if not isinstance(history, list) or not all(isinstance(x, str | None) for x in (*history, *texts)):
+            raise SnapshotError(f"{path}: host, init_snapshot or history is damaged there")
         return options
 
     def write_options(self, options: Mapping[str, Any], command: Mapping[str, Any], history: list[str]) -> None:
@@ -68,7 +79,7 @@ class RunFolder:
         command = {name: str(value) if isinstance(value, Path) else value for name, value in command.items()}
         record = {**options, "command": command, "history": history, "versions": installed_versions()}
         record["hardware"] = describe_hardware()
-        with atomic_write(self.path / OPTIONS_FILE) as file:
+        with atomic_write(self.options_path) as file:
             file.write((json.dumps(record, indent=2) + "\n").encode())
 
     def in_use(self) -> bool | None:

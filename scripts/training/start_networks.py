@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -93,12 +94,13 @@ def check_fits(start: StartNetworks, command: Mapping[str, Any], *, resolution: 
     """
     G, origin = start.G, start.origin
     if (resolution, channels) != (G.img_resolution, G.img_channels):
-        mended = f"--resolution {G.img_resolution}" + ("" if G.img_channels == 3 else f" --channels {G.img_channels}")
+        convert = ["ggdr", "dataset", str(command["data"]), "NEW.zip", "--resolution", str(G.img_resolution)]
+        convert += [] if G.img_channels == 3 else ["--channels", str(G.img_channels)]
+        convert += ["--small", "upscale"] if resolution < G.img_resolution else []
         raise OptionError(
             "--data",
             f"its images are {resolution}x{resolution}x{channels}, and {origin} is for "
-            f"{G.img_resolution}x{G.img_resolution}x{G.img_channels}; convert them: "
-            f"ggdr dataset {command['data']} NEW.zip {mended}",
+            f"{G.img_resolution}x{G.img_resolution}x{G.img_channels}; convert them: {shlex.join(convert)}",
         )
     if c_dim != G.c_dim:
         if G.c_dim == 0:

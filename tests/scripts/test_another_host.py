@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from dataclasses import dataclass
 
 import pytest
@@ -158,3 +160,71 @@ def test_its_snapshots_are_measured_with_its_own_images(toy_train, tmp_path):
     assert [line["nimg"] for line in lines] == [16, 32, 48]
     best = load_snapshot(run / "network-best.safetensors").config["best"]
     assert best["value"] == min(line["results"]["fd_offline0.1k_full"] for line in lines)
+
+
+METRIC = "fd_offline0.1k_full"  # two batches of fakes
+
+
+def measured(run, metric=METRIC):
+    """The image counts that a run has results for."""
+    path = run / f"metric-{metric}.jsonl"
+    return [json.loads(line)["nimg"] for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.fixture
+def stopped_in_metrics(monkeypatch):
+    """A function: from now on SIGTERM arrives while images of snapshots are made; or not any more."""
+    make = ToySnapshot.images
+
+    def images(self, num):
+        def stopped(numbers):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return made.draw(numbers)
+
+        made = make(self, num)
+        return GeneratedImages(stopped)
+
+    return lambda is_on=True: monkeypatch.setattr(ToySnapshot, "images", images if is_on else make)
+
+
+def test_a_signal_during_metrics_is_answered_and_the_resumed_run_computes_them(toy_train, tmp_path, stopped_in_metrics):
+    run = tmp_path / "run"
+    stopped_in_metrics()
+    assert not toy_train(run, metrics=METRIC)
+    # The state is that of the snapshot, not of a later one; of the metrics there is nothing.
+    assert load_state(run / "training-state.pt")["counters"]["nimg"] == 16 and measured(run) == []
+    stopped_in_metrics(False)
+    assert toy_train(run, resume="latest", metrics=METRIC)
+    assert measured(run) == [16, 32, 48]
+    toy_train(tmp_path / "whole", metrics=METRIC)
+    assert_same(networks(run), networks(tmp_path / "whole"))
+
+
+def test_a_run_that_ended_without_its_last_metrics_computes_them_and_no_others(
+    toy_train, tmp_path, stopped_in_metrics, capsys
+):
+    run, other = tmp_path / "run", "fd_offline0.2k_full"
+    toy_train(run, nimg=16, metrics=METRIC)
+    state = (run / "training-state.pt").read_bytes()
+    stopped_in_metrics()
+    assert not toy_train(run, resume="latest", nimg=16, metrics=f"{METRIC},{other}")
+    stopped_in_metrics(False)
+    assert toy_train(run, resume="latest", nimg=16, metrics=f"{METRIC},{other}")
+    assert measured(run) == [16] and measured(run, other) == [16]
+    capsys.readouterr()
+    assert toy_train(run, resume="latest", nimg=16, metrics=f"{METRIC},{other}")
+    assert "already finished" in capsys.readouterr().out
+    assert (run / "training-state.pt").read_bytes() == state
+
+
+def test_the_state_is_saved_before_the_metrics(toy_train, tmp_path, monkeypatch):
+    def killed(self, num):
+        raise KeyboardInterrupt  # nothing that a run could answer to
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(ToySnapshot, "images", killed)
+        with pytest.raises(KeyboardInterrupt):
+            toy_train(run, metrics=METRIC)
+    assert toy_train(run, resume="latest", metrics=METRIC)
+    assert measured(run) == [16, 32, 48]

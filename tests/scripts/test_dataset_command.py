@@ -308,7 +308,7 @@ def test_bad_options_are_refused(tmp_path, options):
 def test_dest_below_a_file_cannot_be_written(tmp_path):
     source = write(tmp_path / "in", class_files())
     (tmp_path / "file").write_text("")
-    assert "cannot be written" in run(source, tmp_path / "file" / "out.zip", expect=2)
+    assert "cannot write to" in run(source, tmp_path / "file" / "out.zip", expect=2)
 
 
 @pytest.mark.parametrize("dest", ["out.zip", "out"])

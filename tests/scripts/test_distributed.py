@@ -58,6 +58,68 @@ def test_an_error_on_one_rank_ends_all(dataset_zip, tmp_path):
     assert not (tmp_path / "run" / "training-state.pt").exists()
 
 
+@pytest.mark.parametrize(
+    ("ending", "message"),
+    [("os._exit(0)", "another process ended"), ("time.sleep(60)", "did not answer in time (Timed out waiting 3000ms")],
+)
+def test_a_process_that_is_lost_is_an_error_that_says_so(tmp_path, ending, message):
+    script = tmp_path / "lost.py"
+    script.write_text(
+        "import os, time\n"
+        "from ggdr.torch_utils.distributed import LostPeer, init_process_group\n"
+        "group = init_process_group('cpu', 0.05)\n"
+        "group.barrier()\n"
+        f"if group.rank == 1: {ending}\n"
+        "try: group.barrier()\n"
+        "except LostPeer as error: print('lost:', error, flush=True)\n"
+        "os._exit(2)\n"
+    )
+    code, output = torchrun(script)
+    assert code != 0 and "lost: " in output and message in output, output
+
+
+def test_a_lost_process_ends_the_run_with_what_to_type(dataset_zip, tmp_path):
+    script = tmp_path / "lost.py"
+    script.write_text(
+        "import os, ggdr.torch_utils.loop as loop\n"
+        "iteration = loop.PhaseRunner.iteration\n"
+        "def dying(self, batch, at):\n"
+        "    if os.environ['RANK'] == '1' and at.nimg == 16: os._exit(0)\n"
+        "    return iteration(self, batch, at)\n"
+        "loop.PhaseRunner.iteration = dying\n"
+        "from ggdr.scripts.train import main\n"
+        "main()\n"
+    )
+    run = tmp_path / "a run"
+    code, output = torchrun(script, *train_args(dataset_zip, run))
+    output = " ".join(output.split())
+    command = f"torchrun --nproc-per-node 2 --no-python ggdr train --outdir '{run}' --resume latest"
+    assert code != 0 and "Traceback" not in output.split("Error: ")[0], output  # after it torchrun's own follows
+    assert "Error: another process ended" in output and f"training-state.pt; go on from it with: {command}" in output
+
+
+def test_a_metric_that_fails_on_one_process_fails_on_all_and_training_goes_on(dataset_zip, tmp_path):
+    script = tmp_path / "fail.py"
+    script.write_text(
+        "import os\n"
+        "from ggdr.scripts.training.hosts import HOSTS\n"
+        "host = HOSTS['stylegan2']\n"
+        "open_images = type(host).snapshot_images\n"
+        "def failing(self, snapshot, device, labels):\n"
+        "    if os.environ['RANK'] == '1': raise OSError(5, 'Input/output error', str(snapshot))\n"
+        "    return open_images(self, snapshot, device, labels)\n"
+        "type(host).snapshot_images = failing\n"
+        "from ggdr.scripts.train import main\n"
+        "main()\n"
+    )
+    run = tmp_path / "run"
+    code, output = torchrun(script, *train_args(dataset_zip, run, "--metrics", "fd_offline0.1k_full"))
+    assert code == 0 and "done: 0.0 kimg" in output, output
+    assert output.count("process 1: metrics of network-snapshot") == output.count("Input/output error") == 4
+    assert output.count("failed: another process failed; its own message says why; training goes on") == 4
+    assert load_state(run / "training-state.pt")["counters"]["nimg"] == 32
+
+
 def test_collectives_and_the_check_of_gradients(tmp_path):
     script = tmp_path / "collectives.py"
     script.write_text(

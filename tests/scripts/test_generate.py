@@ -267,14 +267,15 @@ def test_file_that_is_no_snapshot_is_refused_with_its_name(run, tmp_path, kind: 
         ("theirs.pkl", "no snapshot; networks of others are imported first: ggdr import-weights theirs.pkl"),
         ("theirs.pt", "ggdr import-weights theirs.pt theirs.safetensors"),
         ("ffhq256", "a published network is imported first: ggdr import-weights ffhq256 ffhq256.safetensors"),
-        ("run", "run: a folder; expected a snapshot, such as run/network-snapshot-000008.safetensors"),
+        ("empty", "empty: a folder that holds no network-best.safetensors and no network-snapshot-*.safetensors"),
         ("run/training-state.pt", "expected a network-snapshot-*.safetensors of that run"),
         ("typo.safetensors", "'typo.safetensors' does not exist"),
     ],
 )
 def test_what_is_taken_for_a_snapshot_is_told_what_to_do(run, tmp_path, monkeypatch, given: str, message: str):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "run").mkdir()
+    for folder in ("run", "empty"):
+        (tmp_path / folder).mkdir()
     for name in ("theirs.pkl", "theirs.pt", "run/training-state.pt", *(f"run/{s}" for s in SNAPSHOTS)):
         (tmp_path / name).write_bytes(b"PK")
     result = run("--seeds", "0", "--network", given)

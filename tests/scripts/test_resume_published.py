@@ -120,7 +120,8 @@ def test_what_does_not_fit_is_refused_with_the_option_that_mends_it(imported, da
         (
             small,
             [],
-            f"its images are 8x8x3, and NET is for 16x16x3; convert them: ggdr dataset {small} NEW.zip --resol",
+            f"its images are 8x8x3, and NET is for 16x16x3; convert them: ggdr dataset {small} NEW.zip --resolution 16 "
+            "--small upscale",
         ),
         (grey, [], f"ggdr dataset {grey} NEW.zip --resolution 16"),
         (dataset_zip, ["--cond"], "'--cond': NET has no classes; leave --cond out"),

@@ -198,7 +198,7 @@ def test_full_disk_names_the_file(tmp_path, no_tensorboard):
         with RunLog(tmp_path / name.replace(".", "-"), total_nimg=10_000, console=pipe()) as log:
             try:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
-                with pytest.raises(OSError, match=f"cannot write the log.*{name}"):
+                with pytest.raises(OSError, match=f"cannot be written.*{name}"):
                     log.info("x")
                     log.scalars(1, {"x": 1.0})
             finally:
@@ -221,8 +221,8 @@ def test_line_that_did_not_fit_is_taken_back(tmp_path, no_tensorboard):
     assert [line["nimg"] for line in read_stats(tmp_path)] == [1, 3]
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_full_disk_names_the_event_file_and_later_events_go_to_a_new_one(tmp_path):
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_full_disk_names_the_event_file_and_only_what_did_not_fit_is_lost(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     with RunLog(tmp_path, total_nimg=10_000, console=pipe()) as log:
         log.scalars(1, {"x": 1.0})
@@ -401,6 +401,20 @@ def test_dumb_terminal_gets_plain_lines():
     with RunLog(None, total_nimg=25_000, console=console) as log:
         log.progress(1000, tick=0)
     assert text_of(console).startswith("tick 0") and HIDE_CURSOR not in text_of(console)
+
+
+@pytest.mark.parametrize("environment", [{"FORCE_COLOR": "1"}, {"JPY_PARENT_PID": "7", "TERM": "xterm-color"}])
+def test_output_that_cannot_be_drawn_over_gets_plain_lines(monkeypatch, environment):
+    stdout = io.StringIO()
+    stdout.isatty = lambda: "JPY_PARENT_PID" in environment  # a cell's command has a terminal, a pipe has none
+    monkeypatch.setattr(sys, "stdout", stdout)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with RunLog(None, total_nimg=25_000) as log:
+        log.progress(500)
+        log.progress(1000, tick=0)
+    assert stdout.getvalue().startswith("tick 0") and stdout.getvalue().count("\n") == 1
+    assert "\x1b" not in stdout.getvalue()
 
 
 def test_closing_twice_is_harmless(tmp_path):

@@ -88,6 +88,27 @@ def test_resume_is_exact_with_pool_schedule_and_momentum():
     assert len(whole.pool["A"]) == 10 and rest.optimizers["D_A"].param_groups[0]["lr"] == 0
 
 
+def test_what_takes_long_comes_after_the_state_and_again_when_a_run_is_resumed():
+    order = []
+    last = {}
+
+    def save(state):
+        order.append(("state", state["counters"]["nimg"]))
+        last.update(copy.deepcopy(state))
+
+    def on_saved(nimg, is_stopped):
+        order.append(("saved", nimg))
+        return True
+
+    how = {"log": Log(), "save_state": save, "on_snapshot": lambda nimg: order.append(("snapshot", nimg))}
+    assert train(ToyTask(), batches(0, BATCH), config(8), **how, on_saved=on_saved)
+    assert order == [("snapshot", 0), ("snapshot", 8), ("state", 8), ("saved", 8)]
+    order.clear()
+    assert not train(ToyTask(), batches(8, BATCH), config(8), **how, on_saved=lambda *_: False, resume=last)
+    assert train(ToyTask(), batches(8, BATCH), config(8), **how, on_saved=on_saved, resume=last)
+    assert order == [("saved", 8)]
+
+
 def test_accumulation_gives_the_same():
     whole, parts = ToyTask(), ToyTask()
     run(whole)

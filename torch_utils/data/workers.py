@@ -45,7 +45,8 @@ def map_in_order(function: Callable[[T], R], items: Iterable[T], num_workers: in
         Whatever function raises.
     """
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(num_workers, context, initializer=_start, initargs=[function])
+    with _signals_blocked():
+        pool = ProcessPoolExecutor(num_workers, context, initializer=_start, initargs=[function])
     pending: deque[Future[R]] = deque()
     try:
         for item in items:
@@ -66,11 +67,14 @@ def map_in_order(function: Callable[[T], R], items: Iterable[T], num_workers: in
 
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Processes started inside hold Ctrl-C back until they ignore it; here it arrives afterwards."""
+    """Processes started inside hold Ctrl-C and SIGHUP back until they ignore them; here they arrive afterwards.
+
+    SIGHUP, of a lost connection, would also end multiprocessing's resource tracker, which always holds it back then.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    previous = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGHUP])
     try:
         yield
     finally:
@@ -81,7 +85,9 @@ def _start(function: Callable[[Any], Any]) -> None:
     """In a worker, before its first item."""
     global _function
     _function = function
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     # A group of its own keeps away a SIGTERM to the main process and its group: saving comes first.
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)

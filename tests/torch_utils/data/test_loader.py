@@ -94,6 +94,25 @@ def test_workers_are_used_only_where_images_are_not_kept(path):
     assert 1 <= ImageLoader(ImageDataset(path, cache_mb=0), 4).num_workers <= 4
 
 
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="this system blocks no signals")
+def test_a_lost_connection_reaches_the_main_process_and_ends_no_helper():
+    process = python(
+        "-c",
+        "import signal, time\n"
+        "from ggdr.torch_utils.data.workers import map_in_order\n"
+        "if __name__ == '__main__':\n"
+        "    lost = []\n"
+        "    signal.signal(signal.SIGHUP, lambda *args: lost.append(args))\n"
+        "    results = map_in_order(abs, range(-9, 0), 2)\n"
+        "    print(next(results), flush=True)\n"
+        "    while not lost: time.sleep(0.01)\n"
+        "    print(*results)\n",
+    )
+    assert process.stdout.readline() == "9\n"
+    os.killpg(process.pid, signal.SIGHUP)  # as the system does for all that began in a terminal that is gone
+    assert process.communicate()[0] == "8 7 6 5 4 3 2 1\n" and process.returncode == 0
+
+
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_bad_image_met_in_training_is_named_without_a_traceback(tmp_path, num_workers):
     path = write(tmp_path / "set", our_files())
