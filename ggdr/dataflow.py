@@ -113,7 +113,8 @@ class Dataflow(TorchFunctionMode):
         before = _ancestors(stage.step)
         sources = [other for other in wide if other.step in before]
         small = [other for other in sources if other.area <= stage.area]
-        ways, ways_from_small = (self._around(stage.step, some, numbers) for some in (sources, small))
+        ways = self._around(stage.step, sources, numbers)
+        ways_from_small = self._around(stage.step, small, numbers) if len(small) < len(sources) else ways
         for end in wide:
             way = ways.get(end.step, NO_WAY)
             if way.source and way.after == VECTOR:

@@ -63,6 +63,26 @@ def test_gradients_reach_all_that_comes_before_the_encoder(name):
     assert first in reached
 
 
+class HiddenConvolution(torch.autograd.Function):
+    """Its result comes from nowhere, for torch: so do those of compiled extensions."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, stride, padding):
+        out = nn.functional.conv2d(x, weight, bias, stride, padding)
+        return torch.from_numpy(out.detach().numpy().copy())
+
+
+@pytest.mark.parametrize("name", ["StyleGAN2", "SNGAN", "FastGAN"])
+def test_operations_that_torch_does_not_show_change_nothing(name, monkeypatch):
+    expected = suggest(*with_discriminator(name)).encoder
+    monkeypatch.setattr(
+        nn.Conv2d,
+        "_conv_forward",
+        lambda self, x, weight, bias: HiddenConvolution.apply(x, weight, bias, self.stride, self.padding),
+    )
+    assert suggest(*with_discriminator(name)).encoder == expected
+
+
 def test_tokens_by_heads_are_not_taken_for_maps_that_bring_a_guide_within_reach():
     G = nn.Sequential(nn.ConvTranspose2d(32, 8, 4))
     for channels in (8, 8, 3):  # 16x16, 64x64, 256x256

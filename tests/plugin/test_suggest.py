@@ -17,9 +17,11 @@ from tests.sketches import with_discriminator
 from tests.toy_gan import ToyD, ToyG
 
 
-def test_stylegan2_gets_the_papers_layers():
-    G = Generator(GeneratorConfig(64, channel_base=512, channel_max=16, z_dim=8, w_dim=8, mapping_num_layers=1))
-    D = Discriminator(DiscriminatorConfig(64, channel_base=512, channel_max=16))
+@pytest.mark.parametrize("architecture", ["orig", "skip", "resnet"])
+def test_stylegan2_gets_the_papers_layers(architecture):
+    sizes = dict(architecture=architecture, channel_base=1024, channel_max=16)
+    G = Generator(GeneratorConfig(64, z_dim=8, w_dim=8, mapping_num_layers=1, **sizes))
+    D = Discriminator(DiscriminatorConfig(64, **sizes))
     found = suggest(G, D, lambda: D(G(torch.randn(1, 8))))
     assert found.guide == "synthesis.b16"
     assert found.encoder == ["b16", "b8"]  # blocks halve: these return 8x8 and 4x4
