@@ -79,7 +79,6 @@ class Recorder:
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self._called: set[str] = set()
         self._convolved = False
-        self._last_weights = 0  # outputs before that of the last layer with parameters
         self._others: list[tuple[int, tuple[int, ...], Step]] = []  # maps before, shape and step of outputs not 4-D
         self.image: torch.Size | None = None  # N, C, H, W of what the network itself returned
         self.input: torch.Size | None = None  # and of what it was given
@@ -96,8 +95,6 @@ class Recorder:
     def _hook(self, name: str):
         def hook(module: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
             self._called.add(name)
-            if next(module.parameters(recurse=False), None) is not None:
-                self._last_weights = len(self._outputs)
             self._convolved = self._convolved or any(p.ndim >= 4 for p in module.parameters())
             self._flow.join((args, kwargs), output)
             feat = first_map(output)
@@ -123,13 +120,15 @@ class Recorder:
         for order, output in enumerate(self._outputs):
             if output.feat.shape[2:].numel() > 1:
                 found.setdefault(output.layer, (order, output))
+        values = image[1:].numel() if image else 0
+        last = max((i for i, output in enumerate(self._outputs) if output.feat[0].numel() != values), default=-1)
         problems: dict[str, str | None] = {}
         for name, (order, output) in found.items():
             if calls[name] > 1:
                 problems[name] = f"runs {calls[name]} times"
             elif trained and not output.feat.requires_grad:
                 problems[name] = FROZEN
-            elif image and order >= self._last_weights and _is_rearranged(output.feat, image):
+            elif image and order > last and output.feat.shape[1] > image[1]:  # wavelets, or what a pixel shuffle takes
                 problems[name] = "the image in another shape"
             else:
                 problems[name] = _misfit(output.feat, image, tokens)
@@ -198,11 +197,6 @@ def _misfit(feat: Tensor, image: torch.Size | None, tokens: set[tuple[int, ...]]
     if _of_tokens(channels, height, width, tokens):
         return "tokens by attention heads"
     return None
-
-
-def _is_rearranged(feat: Tensor, image: torch.Size) -> bool:
-    """Whether a map has as many values as the image, but more channels: wavelets, or what a pixel shuffle takes."""
-    return feat.shape[1] > image[1] and feat.shape[1:].numel() == image[1:].numel()
 
 
 def _of_tokens(channels: int, height: int, width: int, tokens: set[tuple[int, ...]]) -> bool:

@@ -63,6 +63,15 @@ def test_gradients_reach_all_that_comes_before_the_encoder(name):
     assert first in reached
 
 
+def test_the_image_in_another_shape_is_no_guide():
+    G = nn.Sequential(nn.ConvTranspose2d(32, 32, 4), nn.Upsample(scale_factor=4), nn.Conv2d(32, 16, 3, padding=1))
+    G.extend([nn.ReLU(), nn.Conv2d(16, 48, 3, padding=1), nn.PixelShuffle(4)])
+    D = with_generator("DCGAN")[1]
+    found = suggest(G, D, lambda: D(G(torch.randn(2, 32, 1, 1))))
+    assert found.guide == "3"
+    assert [c.name for c in found.generator if c.problem] == ["4"]
+
+
 class HiddenConvolution(torch.autograd.Function):
     """Its result comes from nowhere, for torch: so do those of compiled extensions."""
 
