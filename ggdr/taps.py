@@ -95,7 +95,7 @@ class Features(Mapping[str, Tensor]):
         return [
             name
             for name in self
-            if any(not (output.grad_enabled or output.feat.requires_grad) for output in self._all(name))
+            if any(not (output.grad_enabled or output.as_returned().requires_grad) for output in self._all(name))
         ]
 
     def _all(self, name: str) -> list[_Output]:
