@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -69,8 +70,8 @@ class FeatureDecoder(nn.Module):
     """Predicts the generator's feature maps from the discriminator's.
 
     It starts from the smallest encoder map. Each level doubles the size; from the second level on its input is
-    the previous level's output beside the encoder map of that size, if there is one. Where the next map is less
-    than twice as large (7x7 after 4x4, say), the doubled map is resized to it bilinearly. Layers are named
+    the previous level's output beside the encoder map of that size, if there is one. Where the next map is not quite
+    twice as large (7x7 after 4x4, or 64x64 after 31x31), the doubled map is resized to it bilinearly. Layers are named
     `b{height}_dec` after the size that they produce (`b{height}x{width}_dec` if not square).
 
     Source: Lee et al. 2022, arXiv:2207.13320, Section 3; the resizing is this project's.
@@ -100,13 +101,11 @@ class FeatureDecoder(nn.Module):
         sizes = sorted({*by_size, *guide_at}, key=math.prod)
         _check_nested(sizes, {**by_size, **guide_at})
 
-        size = sizes[0]
-        self.start, self._start_size = by_size[size], size
+        self.start, self._start_size = by_size[sizes[0]], sizes[0]
         self.levels: list[Level] = []
         channels, skip = encoder[self.start][0], None
-        for next_size in sizes[1:]:
-            while size != next_size:
-                size = (min(2 * size[0], next_size[0]), min(2 * size[1], next_size[1]))
+        for before, next_size in itertools.pairwise(sizes):
+            for size in _doublings(before, next_size):
                 in_channels = channels + (encoder[skip][0] if skip else 0)
                 guide, skip = guide_at.get(size), by_size.get(size)
                 channels = guides[guide][0] if guide else encoder[skip][0] if skip else channels
@@ -144,6 +143,15 @@ class FeatureDecoder(nn.Module):
             if skip is not None:
                 x = torch.cat([x, skip], dim=3)
         return pred
+
+
+def _doublings(size: Size, last: Size) -> Iterator[Size]:
+    """Sizes from the next after `size` up to `last`: doubled each time, and at last up to twice and a half as large."""
+    while size != last:
+        doubled = tuple(2 * length for length in size)
+        near = all(4 * end <= 5 * length for end, length in zip(last, doubled, strict=True))
+        size = last if near else tuple(map(min, doubled, last))
+        yield size
 
 
 def _by_size(shapes: Mapping[str, Shape], what: str) -> dict[Size, str]:

@@ -86,7 +86,7 @@ class GGDR:
             raise ValueError(f"weight must not be negative, got {weight}")
         self.weight = float(weight)
         if guide is None or encoder is None:
-            choice = suggest(G, D, probe)
+            choice = suggest(G, D, probe, guide=guide)
             guide, encoder = guide or choice.guide, encoder or choice.encoder
         self._guide_tap = FeatureTap(G, [guide] if isinstance(guide, str) else list(guide), detach=True)
         self._encoder_tap = FeatureTap(D, [encoder] if isinstance(encoder, str) else list(encoder))
@@ -165,7 +165,7 @@ class GGDR:
                    D(torch.cat([fake, real])); None if it ran on G's images alone.
 
         Raises:
-            RuntimeError: a tapped layer did not run, or its output was changed in place; D ran before G.
+            RuntimeError: a tapped layer did not run; D ran before G.
             ValueError: G and D ran on batches of different size; features of another GGDR; wrong number of warps.
             TypeError: `feats` is not from a `with` block.
         """

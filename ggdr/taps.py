@@ -24,12 +24,18 @@ _clock = itertools.count()
 
 
 class _Output(NamedTuple):
-    """One output, what `version_of` said of it, when it came, and whether gradients were on."""
+    """One output of a layer, and a copy for where a later layer overwrites it."""
 
     feat: Tensor
-    version: int | None
+    copy: Tensor
+    version: int | None  # of `feat`, how often it had been written to; PyTorch does not count that in inference mode
     time: int
     grad_enabled: bool
+
+    def as_returned(self) -> Tensor:
+        """The output as the layer returned it."""
+        # What a reentrant checkpoint returns is given its place in the graph afterwards, which the copy lacks.
+        return self.copy if self.version is None or self.feat._version != self.version else self.feat
 
 
 @dataclass(frozen=True)
@@ -46,8 +52,8 @@ class _Outputs:
 class Features(Mapping[str, Tensor]):
     """Feature maps by layer name, filled while a FeatureTap is open.
 
-    Reading one raises RuntimeError if its layer did not run, or if the tensor was overwritten in place
-    (by an in-place activation, say) after the layer returned it.
+    They are what the layers returned, also where an in-place operation has overwritten that since. Reading one raises
+    RuntimeError if its layer did not run.
     """
 
     def __init__(self, names: Sequence[str], calls: int = 1) -> None:
@@ -77,7 +83,8 @@ class Features(Mapping[str, Tensor]):
                 "fake images; call G and D once inside the block, and everything else (reals, R1, logging) outside; "
                 "if D runs once a crop, say how often: watch(calls=...)"
             )
-        outputs.append(_Output(feat, version_of(feat), next(_clock), torch.is_grad_enabled()))
+        version = None if feat.is_inference() else feat._version
+        outputs.append(_Output(feat, feat.clone(), version, next(_clock), torch.is_grad_enabled()))
 
     def times(self) -> list[int]:
         """When layers ran, on a clock that all Features share."""
@@ -85,11 +92,10 @@ class Features(Mapping[str, Tensor]):
 
     def without_gradients(self) -> list[str]:
         """Layers that ran while gradients were off, as in torch.no_grad or a reentrant checkpoint."""
-        # What a reentrant checkpoint itself returns is given its place in the graph afterwards.
         return [
             name
             for name in self
-            if any(not (output.grad_enabled or output.feat.requires_grad) for output in self._all(name))
+            if any(not (output.grad_enabled or output.as_returned().requires_grad) for output in self._all(name))
         ]
 
     def _all(self, name: str) -> list[_Output]:
@@ -109,13 +115,7 @@ class Features(Mapping[str, Tensor]):
         for _, outputs in sorted(layer.by_replica.items(), key=lambda item: item[0] and item[0].index or 0):
             if len(outputs) <= self._call:
                 continue  # a batch too small for all devices
-            feat, version, *_ = outputs[self._call]
-            if version_of(feat) != version:
-                raise RuntimeError(
-                    f"the output of layer {name!r} was changed in place after the layer returned it; tap the layer "
-                    "that makes the change, or make that operation out of place (inplace=False)"
-                )
-            parts.append(feat)
+            parts.append(outputs[self._call].as_returned())
         return parts[0] if len(parts) == 1 else torch.cat([part.to(parts[0].device) for part in parts])
 
     def __iter__(self) -> Iterator[str]:
@@ -250,11 +250,6 @@ def maps_in(output: object) -> Iterator[Tensor]:
     elif isinstance(output, Sequence) and not isinstance(output, str):
         for item in output:
             yield from maps_in(item)
-
-
-def version_of(feat: Tensor) -> int | None:
-    """How often a tensor was written to; PyTorch does not count that in inference mode."""
-    return None if feat.is_inference() else feat._version
 
 
 def _listed(modules: Mapping[str, nn.Module], most: int = 40) -> str:

@@ -20,11 +20,11 @@ def maps(shapes: dict, n: int = 2) -> dict[str, torch.Tensor]:
     [
         ([(4, 4), (8, 8)], (16, 16), ["b8_dec", "b16_dec"]),
         ([(4, 4)], (16, 16), ["b8_dec", "b16_dec"]),
-        ([(3, 3), (7, 7), (14, 14)], (28, 28), ["b6_dec", "b7_dec", "b14_dec", "b28_dec"]),
+        ([(3, 3), (7, 7), (14, 14)], (28, 28), ["b7_dec", "b14_dec", "b28_dec"]),
         ([(5, 7), (10, 14)], (20, 28), ["b10x14_dec", "b20x28_dec"]),
         ([(4, 4)], (6, 6), ["b6_dec"]),
         ([(4, 4)], (5, 16), ["b5x8_dec", "b5x16_dec"]),
-        ([(1, 1), (2, 2)], (3, 5), ["b2_dec", "b3x4_dec", "b3x5_dec"]),
+        ([(1, 1), (2, 2)], (3, 5), ["b2_dec", "b3x5_dec"]),
         ([(8, 8), (12, 12), (16, 16), (24, 24), (32, 32)], (24, 24), ["b12_dec", "b16_dec", "b24_dec"]),
     ],
 )
@@ -75,6 +75,13 @@ def test_several_guides_are_predicted_on_the_way_up():
     assert decoder.encoder_names == ["e4", "e8"]
     pred = decoder(maps(shapes))
     assert pred["low"].shape == (2, 6, 8, 8) and pred["high"].shape == (2, 2, 12, 12)
+
+
+@pytest.mark.parametrize(("small", "large", "levels"), [(31, 64, 1), (7, 16, 1), (6, 16, 2), (15, 60, 2), (15, 58, 2)])
+def test_no_level_is_spent_on_what_is_left_of_a_doubling(small, large, levels):
+    decoder = FeatureDecoder({"e": (3, small, small)}, {"g": (2, large, large)})
+    assert len(decoder.levels) == levels and decoder.levels[0].size[0] in (2 * small, large)
+    assert decoder(maps({"e": (3, small, small)}))["g"].shape == (2, 2, large, large)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])

@@ -198,6 +198,19 @@ def test_gradients_pass_checkpoints_or_are_missed(use_reentrant):
         assert D.e8[0].weight.grad.abs().sum() > 0
 
 
+def test_what_a_reentrant_checkpoint_itself_returns_keeps_its_gradient():
+    class Checkpointed(ToyD):
+        def forward(self, img):
+            return self.out(checkpoint(self.e4, self.act(self.e8(img)), use_reentrant=True).flatten(1))
+
+    G, D = ToyG(), Checkpointed()
+    ggdr = attach(G, D, encoder=["e4"])
+    with ggdr.watch() as feats:
+        D(G(torch.randn(2, 4)).detach())
+    ggdr.penalty(feats).mean().backward()
+    assert D.e8[0].weight.grad.abs().sum() > 0
+
+
 def test_state_round_trips():
     G, D = ToyG(), ToyD()
     one, two = attach(G, D), attach(G, D)
@@ -251,19 +264,37 @@ def test_mistakes_say_what_to_do():
         pass
 
 
-def test_an_in_place_activation_over_a_tapped_tensor_is_noticed():
-    G, D = ToyG(), ToyD(inplace=True)
-    ggdr = attach(G, D, guide="top", encoder=["e8", "e4"], probe=lambda: _without_inplace(G, D))
-    with ggdr.watch() as feats:
-        D(G(torch.zeros(2, 4)).detach())
-    with pytest.raises(RuntimeError, match="output of layer 'e8' was changed in place"):
-        ggdr.penalty(feats)
+def test_maps_that_in_place_operations_overwrite_are_what_their_layers_returned_with_their_gradients():
+    G, plain, inplace = ToyG(), ToyD().eval(), ToyD(inplace=True).eval()
+    inplace.load_state_dict(plain.state_dict())
+    distances, gradients = [], []
+    for D in (plain, inplace):
+        torch.manual_seed(0)
+        ggdr = attach(G, D, guide="top", encoder=["e8", "e4"])
+        with ggdr.watch() as feats:
+            D(G(torch.ones(2, 4)).detach())
+        distances.append(ggdr.distance(feats))
+        distances[-1].mean().backward()
+        gradients.append(D.e8[0].weight.grad)
+    assert torch.equal(*distances) and torch.equal(*gradients) and gradients[0].abs().sum() > 0
 
 
-def _without_inplace(G, D):
-    D.act.inplace = False
-    D(G(torch.zeros(2, 4)))
-    D.act.inplace = True
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("training", [False, True])
+def test_dropout_in_place_does_no_harm_in_any_mode(mode, training):
+    layers = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.Dropout(0.5, inplace=True)).train(training)
+    img = torch.rand(2, 3, 5, 5)
+    with mode(), FeatureTap(layers, ["0", "1"]) as feats:
+        out = layers(img)
+    assert torch.equal(feats["0"], layers[0](img)) and torch.equal(feats["1"], out)
+    assert torch.equal(feats["0"], feats["1"]) != training
+
+
+def test_maps_that_nothing_overwrites_are_the_tensors_themselves():
+    layers = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.ReLU())
+    with FeatureTap(layers, ["1"]) as feats:
+        out = layers(torch.rand(2, 3, 5, 5))
+    assert feats["1"] is out
 
 
 def test_features_can_be_looked_at_in_inference_mode():

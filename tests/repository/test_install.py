@@ -81,10 +81,12 @@ def full(wheel, tmp_path_factory):
 @pytest.fixture
 def foreign(tmp_path):
     """A project of others with packages, with and without `__init__.py`, and a file that are called as ours are."""
-    for name in ("torch_utils/__init__", "metrics/__init__", "scripts/cli", "stylegan2/config", "click"):
+    for name in ("torch_utils/__init__", "metrics/fid", "scripts/cli", "stylegan2/config", "click"):
         path = tmp_path / "project" / f"{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("OWNER = 'others'\n" if name.startswith("torch") else "raise SystemExit('a foreign file')\n")
+        path.write_text(
+            "OWNER = 'others'\n" if name.startswith(("torch", "metrics")) else "raise SystemExit('a foreign file')\n"
+        )
     shutil.copy(ROOT / "tests" / "toy_gan.py", tmp_path / "project")
     return tmp_path / "project"
 
@@ -135,7 +137,7 @@ def test_operations_include_headers_that_are_in_the_wheel(bare):
 
 TRAIN_TOYS = """
 import torch
-import torch_utils
+import metrics.fid, torch_utils
 from toy_gan import ToyD, ToyG, attach
 from ggdr import GGDR
 
@@ -154,7 +156,7 @@ for _ in range(20):
         for parameter, grad in zip(parameters, torch.autograd.grad(loss, parameters)):
             parameter -= 0.05 * grad
     penalties.append(penalty.item())
-print(penalties[-1] < 0.9 * penalties[0], torch_utils.OWNER)
+print(penalties[-1] < 0.9 * penalties[0], torch_utils.OWNER, metrics.fid.OWNER)
 """
 
 USE_LIBRARY = """
@@ -184,11 +186,12 @@ for name in ("ggdr.clusters", "ggdr.label_images", "ggdr.stylegan2.snapshot"):
 
 def test_the_plugin_trains_among_foreign_packages_with_the_names_of_ours(bare, foreign):
     (foreign / "train.py").write_text(TRAIN_TOYS)
-    assert bare.output("python", "train.py", cwd=foreign) == "True others\n"
+    assert bare.output("python", "train.py", cwd=foreign) == "True others others\n"
 
 
-def test_without_the_app_networks_work_and_the_rest_says_what_to_install(bare, tmp_path):
-    lines = bare.output("python", "-c", USE_LIBRARY.format(absent=ABSENT), cwd=tmp_path).splitlines()
+def test_without_the_app_networks_work_and_the_rest_says_what_to_install(bare, foreign):
+    (foreign / "click.py").unlink()
+    lines = bare.output("python", "-c", USE_LIBRARY.format(absent=ABSENT), cwd=foreign).splitlines()
     assert lines == [
         "bias_act.cpp conv3x3.cpp modulation.cpp upfirdn2d.cpp bias_act.cu upfirdn2d.cu",
         "4 1",
