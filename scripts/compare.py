@@ -56,6 +56,12 @@ Examples:
     metavar="N",
     help="Runs side by side.  [default: one a GPU; one a processor without GPUs]",
 )
+@click.option(
+    "--clusters/--no-clusters",
+    default=True,
+    show_default=True,
+    help="Make cluster maps of each run's last snapshot, for the page.",
+)
 @click.option("--dry-run", is_flag=True, help="Say how long it will take, from measured steps; write nothing.")
 @click.option("--page-only", is_flag=True, help="Write page and table of what there is; start no run.")
 @click.argument("words", metavar="[STUDY.yaml] [-- OPTIONS]", nargs=-1, type=click.UNPROCESSED)
@@ -65,6 +71,7 @@ def main(
     seeds: str | None,
     metrics: str | None,
     jobs: int | None,
+    clusters: bool,
     dry_run: bool,
     page_only: bool,
     words: tuple[str, ...],
@@ -98,7 +105,7 @@ def main(
             return
         with folder.locked():
             study = combine(folder.read(), request)  # anew: another start may have added to it
-            _run(study, folder, num_jobs, gpus)
+            _run(study, folder, num_jobs, gpus, clusters=clusters)
 
 
 def _request(words: tuple[str, ...], variants: tuple[str, ...], seeds: str | None, metrics: str | None) -> Request:
@@ -131,7 +138,7 @@ def _share_machine(study: Study, jobs: int | None) -> tuple[int, list[str]]:
     return jobs or default_jobs(len(runs_in_order(study)), gpus), gpus
 
 
-def _run(study: Study, folder: StudyFolder, jobs: int, gpus: list[str]) -> None:
+def _run(study: Study, folder: StudyFolder, jobs: int, gpus: list[str], *, clusters: bool) -> None:
     """Runs what is missing; ends with exit code 1 if a run failed, 130 if a signal stopped it."""
     from ggdr.scripts.studies.run_progress import RunProgress
     from ggdr.scripts.studies.runner import StudyRunner
@@ -139,7 +146,13 @@ def _run(study: Study, folder: StudyFolder, jobs: int, gpus: list[str]) -> None:
     folder.write(study)
     with RunProgress() as progress:
         runner = StudyRunner(
-            study, folder, jobs, gpus, on_end=partial(_write_results, study, folder), progress=progress
+            study,
+            folder,
+            jobs,
+            gpus,
+            clusters=clusters,
+            on_end=partial(_write_results, study, folder),
+            progress=progress,
         )
         outcome = runner.run()
     _write_results(study, folder)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\b
 Examples:
   ggdr metrics --network runs/cifar/network-snapshot-001000.safetensors --data cifar10.zip --metrics fid50k_full
-  ggdr metrics --fakes my-samples --reals photos.zip --metrics fd_lite5k_full,mind_lite5k_full --json
+  ggdr metrics --fakes my-samples --data photos.zip --metrics fd_lite5k_full,mind_lite5k_full --json
 """
 
 
@@ -53,8 +53,8 @@ Examples:
     help="Images in place of a network's.",
 )
 @click.option(
-    "--reals",
     "--data",
+    "--reals",
     "reals",
     metavar="DIR|ZIP|NPZ",
     type=click.Path(path_type=Path, exists=True),
@@ -115,7 +115,7 @@ Examples:
     "--save-stats",
     metavar="FILE.npz",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Store the reals' mean and covariance, for --reals; needs no fakes.",
+    help="Store the reals' mean and covariance, for --data; needs no fakes.",
 )
 @click.option(
     "--outdir",
@@ -168,7 +168,7 @@ def _check_sources(command: dict[str, Any], specs: list[MetricSpec] | None) -> N
         raise click.UsageError("Missing option '--network' or '--fakes': the images to judge.")
     needs_reals = specs is None or command["save_stats"] or any(spec.needs_reals for spec in specs)
     if command["reals"] is None and needs_reals:
-        raise click.UsageError("Missing option '--reals' (or '--data'): the real images to compare with.")
+        raise click.UsageError("Missing option '--data': the real images to compare with.")
 
 
 def _measure(command: dict[str, Any], specs: list[MetricSpec], group: ProcessGroup) -> list[MetricResult]:

@@ -19,10 +19,12 @@ from ggdr.scripts.studies.machine_shares import share_environment
 from ggdr.scripts.studies.run_progress import RunProgress
 from ggdr.scripts.studies.study_folder import StudyFolder, StudyRun, runs_in_order
 from ggdr.scripts.training.run_folder import RunFolder
+from ggdr.scripts.training.snapshot_files import snapshots_in
 from ggdr.torch_utils.child_python import module_command
 from ggdr.torch_utils.untrusted.regular_files import make_subfolder, open_no_link, refuse_link
 
 CHILD = "ggdr.scripts.studies.child_process"
+CLUSTERED = ("train",)  # commands whose snapshots `ggdr clusters` reads
 POLL_SECONDS = 0.1
 
 
@@ -40,6 +42,7 @@ class StudyRunner:
     Args:
         jobs:     runs side by side.
         gpus:     names of those that runs share, as in CUDA_VISIBLE_DEVICES; none: runs are not told which to take.
+        clusters: make cluster maps of each run's last snapshot when it has come to its end.
         on_end:   called after each run that ended but the last one.
         progress: told of all that happens.
     """
@@ -51,12 +54,14 @@ class StudyRunner:
         jobs: int,
         gpus: list[str],
         *,
+        clusters: bool,
         on_end: Callable[[], None],
         progress: RunProgress,
     ) -> None:
         self.study, self.folder, self.jobs, self.gpus = study, folder, jobs, gpus
-        self.on_end, self.progress = on_end, progress
+        self.clusters, self.on_end, self.progress = clusters, on_end, progress
         self._active: dict[int, tuple[StudyRun, subprocess.Popen]] = {}  # by slot
+        self._trained: set[StudyRun] = set()  # those whose process now makes cluster maps
         self._waiting: list[StudyRun] = []
         self._outcome = Outcome()
 
@@ -102,11 +107,17 @@ class StudyRunner:
         words = self.study.words(run.variant, run.seed, self.folder.run_folder(run))
         make_subfolder(self.folder.path, run.variant.name)
         refuse_link(self.folder.run_folder(run))
+        self._start_process(run, slot, [*words, "--resume", "latest"])
+        self.folder.ended.pop(run.name, None)
+        self.progress.start(run, self.folder.run_folder(run))
+
+    def _start_process(self, run: StudyRun, slot: int, words: list[str]) -> None:
+        """`ggdr WORDS`, whose output goes to the run's log."""
         with open_no_link(self.folder.log(run), "ab") as output:
-            output.write(f"$ {shlex.join(['ggdr', *words, '--resume', 'latest'])}\n".encode())
+            output.write(f"$ {shlex.join(['ggdr', *words])}\n".encode())
             output.flush()
             process = subprocess.Popen(
-                [*module_command(CHILD), str(os.getpid()), *words, "--resume", "latest"],
+                [*module_command(CHILD), str(os.getpid()), *words],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -114,8 +125,6 @@ class StudyRunner:
                 start_new_session=True,
             )
         self._active[slot] = run, process
-        self.folder.ended.pop(run.name, None)
-        self.progress.start(run, self.folder.run_folder(run))
         if self._outcome.signal is not None:  # it came while the process was being started
             process.terminate()
 
@@ -128,6 +137,12 @@ class StudyRunner:
             del self._active[slot]
             if code != 0 and self._outcome.signal is not None:
                 code = EXIT_STOPPED  # also where it had not come so far that it could save
+            elif run in self._trained:
+                code = 0  # also without maps, as of networks that need a class; the log says why
+            elif code == 0 and (words := self._cluster_words(run)):
+                self._trained.add(run)
+                self._start_process(run, slot, words)
+                continue
             self.folder.ended[run.name] = code
             self.folder.write(self.study)
             if code != 0 and self._outcome.signal is None:
@@ -135,6 +150,14 @@ class StudyRunner:
             self.progress.end(run, code, self.folder.last_line(run))
             if self._active or self._waiting:
                 self.on_end()
+
+    def _cluster_words(self, run: StudyRun) -> list[str]:
+        """The command that makes cluster maps of a run's last snapshot; empty if it is not to be run."""
+        folder = self.folder.run_folder(run)
+        snapshots = snapshots_in(folder)
+        if not (self.clusters and self.study.command in CLUSTERED and snapshots) or self._outcome.signal is not None:
+            return []
+        return ["clusters", "--network", str(snapshots[-1]), "--outdir", str(folder / "clusters")]
 
     def _stop_all(self) -> None:
         for _, process in self._active.values():

@@ -37,7 +37,9 @@ def one_thread_a_run(monkeypatch):
 def whole(tmp_path_factory, dataset_zip):
     """A study that nothing disturbed."""
     folder = tmp_path_factory.mktemp("studies") / "whole"
-    process = python("-m", "ggdr", "compare", *definition(folder, dataset_zip, "--jobs", 1, options=OPTIONS))
+    process = python(
+        "-m", "ggdr", "compare", *definition(folder, dataset_zip, "--jobs", 1, "--no-clusters", options=OPTIONS)
+    )
     output = process.communicate(timeout=4 * SECONDS)[0]
     assert process.returncode == 0, output
     return folder
@@ -71,7 +73,7 @@ def is_alive(pid: int) -> bool:
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="/proc")
 def test_a_study_killed_twice_gives_the_table_of_one_undisturbed(whole, dataset_zip, tmp_path):
     folder = tmp_path / "study"
-    words = definition(folder, dataset_zip, "--jobs", 1, options=OPTIONS)
+    words = definition(folder, dataset_zip, "--jobs", 1, "--no-clusters", options=OPTIONS)
 
     # All processes at once, in the middle of the second run.
     process = python("-m", "ggdr", "compare", *words)
@@ -84,7 +86,7 @@ def test_a_study_killed_twice_gives_the_table_of_one_undisturbed(whole, dataset_
     assert StudyFolder(folder).read() is not None and not (folder / "none" / "seed1").exists()
 
     # The study's alone, in the third: its run saves and ends by itself.
-    process = python("-m", "ggdr", "compare", "--outdir", folder, "--jobs", 1)
+    process = python("-m", "ggdr", "compare", "--outdir", folder, "--jobs", 1, "--no-clusters")
     log = folder / "none" / "seed1" / "log.txt"
     wait_for(lambda: log.exists() and "tick 1" in log.read_text(), process)
     (run,) = children(process.pid)

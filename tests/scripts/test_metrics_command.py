@@ -194,7 +194,7 @@ def test_a_disk_that_is_full_in_the_end_costs_no_value(network, reals, tmp_path,
     [
         (["--metrics", "fid50k"], "did you mean 'fid50k_full'"),
         (["--metrics", "is50k"], "Missing option '--network' or '--fakes'"),
-        (["--fakes", "{reals}", "--metrics", "fid50k_full"], "Missing option '--reals'"),
+        (["--fakes", "{reals}", "--metrics", "fid50k_full"], "Missing option '--data'"),
         (["--fakes", "{reals}", "--network", "{network}", "--metrics", "is50k"], "expected one of them, got both"),
         (["--fakes", "{reals}", "--reals", "{reals}", "--metrics", "fd_custom1k_full"], "needs 1000 fakes, got 40"),
         (["--network", "{reals}", "--metrics", "ppl2_wend"], "not a readable network snapshot"),

@@ -207,3 +207,29 @@ def test_by_default_each_gpu_or_each_processor_has_a_run(monkeypatch):
     assert machine_shares.default_jobs(6, []) == 2  # no more than memory allows
     monkeypatch.setattr(machine_shares, "_memory_gib", lambda: 1.0)
     assert machine_shares.default_jobs(6, []) == 1
+
+
+def test_the_last_snapshot_of_each_run_gets_cluster_maps(study, data):
+    output = compare(*definition(study, data, seeds="0", options=("--snap", 1)))
+    assert "finished none/seed0" in output and "finished ggdr/seed0" in output
+    for name in ("none/seed0", "ggdr/seed0"):
+        about = json.loads((study / name / "clusters" / "clusters.json").read_text())
+        assert about["of"] == "network-snapshot-000064.safetensors"
+    assert "$ ggdr clusters --network" in (study / "none" / "seed0.log").read_text()
+    before = names(study)
+    compare("--outdir", study)
+    assert names(study) == before  # finished runs are not looked at again
+
+
+def test_a_run_without_cluster_maps_is_finished_all_the_same(tmp_path, study, data):
+    (tmp_path / "no-clusters").touch()
+    compare(*definition(study, data, seeds="0", options=("--snap", 1)))
+    assert len(names(study)) == 2 and not list(study.glob("*/*/clusters"))
+    compare("--outdir", study)
+    assert len(names(study)) == 2
+    assert "Error: no clusters" in (study / "none" / "seed0.log").read_text()
+
+
+def test_cluster_maps_can_be_left_out(study, data):
+    compare(*definition(study, data, "--no-clusters", seeds="0", options=("--snap", 1)))
+    assert "ggdr clusters" not in (study / "none" / "seed0.log").read_text()
