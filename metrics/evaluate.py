@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -197,18 +198,27 @@ def real_features(specs: Sequence[MetricSpec], job: Job) -> dict[str, Extracted 
         keep = min(spec.max_reals or job.reals.num, job.reals.num) if spec.takes_rows else 0
         wants[spec.detector] = wants.get(spec.detector, FeatureRequest()) | FeatureRequest(keep)
     found: dict[str, Extracted | Gaussian] = {}
-    with together(job.group):
-        if job.group.is_main:
-            loaded = {name: job.cache.load(job.reals, job.detectors.get(name), want) for name, want in wants.items()}
-            found |= {name: entry for name, entry in loaded.items() if entry is not None}
-    wants = {name: want for name, want in wants.items() if not job.group.any(name in found)}
-    if wants:
-        made = _extract("reals", job.reals, job.reals.num, wants, job)
+    with ExitStack() as stack:
         with together(job.group):
-            for name, entry in made.items():
-                job.cache.save(job.reals, job.detectors.get(name), entry)
-        found |= made
+            if job.group.is_main:
+                found |= _stored_features(wants, job)
+                if len(found) < len(wants):
+                    stack.enter_context(job.cache.alone(job.reals, job.is_stopped))
+                    found |= _stored_features(wants, job)  # another process may have made them meanwhile
+        wants = {name: want for name, want in wants.items() if not job.group.any(name in found)}
+        if wants:
+            made = _extract("reals", job.reals, job.reals.num, wants, job)
+            with together(job.group):
+                for name, entry in made.items():
+                    job.cache.save(job.reals, job.detectors.get(name), entry)
+            found |= made
     return found
+
+
+def _stored_features(wants: Mapping[str, FeatureRequest], job: Job) -> dict[str, Extracted]:
+    """Those that the cache holds, by detector."""
+    loaded = {name: job.cache.load(job.reals, job.detectors.get(name), want) for name, want in wants.items()}
+    return {name: entry for name, entry in loaded.items() if entry is not None}
 
 
 def _fake_features(specs: Sequence[MetricSpec], job: Job) -> dict[str, Extracted]:

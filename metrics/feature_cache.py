@@ -7,6 +7,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +21,11 @@ from ggdr.metrics.extract import Extracted, FeatureRequest
 from ggdr.metrics.image_sets import ImageSource
 from ggdr.metrics.stats import FeatureStats
 from ggdr.torch_utils.atomic_write import atomic_write
+from ggdr.torch_utils.process_lock import process_lock
 from ggdr.torch_utils.untrusted.regular_files import check_regular
 
 FORMAT = "ggdr-features-1"
+POLL_SECONDS = 0.2
 
 logger = logging.getLogger(__name__)
 
@@ -69,9 +74,46 @@ class FeatureCache:
         except OSError as error:
             logger.warning("features of real images are not kept: %s: %s", path.parent, error.strerror or error)
 
+    @contextmanager
+    def alone(self, source: ImageSource, is_stopped: Callable[[], bool] | None = None) -> Iterator[None]:
+        """Inside, this process alone makes features of these images; others that want to wait, and then find them.
+
+        Nobody is kept out where the folder cannot be written to, and once `is_stopped` says so nobody waits.
+        """
+        fingerprint = source.fingerprint()
+        if self.folder is None or fingerprint is None:
+            yield
+            return
+        with ExitStack() as stack:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                lock = self.folder / f"{hashlib.sha256(fingerprint.encode()).hexdigest()[:24]}.lock"
+                while not _locked(stack, lock) and not (is_stopped is not None and is_stopped()):
+                    time.sleep(POLL_SECONDS)
+            except OSError:
+                pass
+            yield
+
     def _path(self, source: ImageSource, detector: Detector) -> Path | None:
         fingerprint = source.fingerprint()
         if self.folder is None or fingerprint is None:
             return None
         key = json.dumps([fingerprint, detector.name, detector.hash, detector.resize])
         return self.folder / f"{detector.name}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"
+
+
+def _locked(stack: ExitStack, path: Path) -> bool:
+    """Holds a lock as long as the stack is open; whether nobody else does."""
+    try:
+        stack.enter_context(process_lock(path, _refuse))
+    except _Busy:
+        return False
+    return True
+
+
+class _Busy(Exception):
+    """Another process holds a lock."""
+
+
+def _refuse(holder: str) -> None:
+    raise _Busy

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
 from dataclasses import replace
 
 import click
@@ -17,7 +19,7 @@ from ggdr.metrics.custom import custom_features, state_hash
 from ggdr.metrics.detector import Detector
 from ggdr.metrics.detectors import DETECTORS, DetectorEntry, DetectorFiles, FileOption, named_after
 from ggdr.metrics.evaluate import Job, StoredReals, evaluate
-from ggdr.metrics.extract import Extracted, FeatureRequest, MetricError, chosen_numbers, extract
+from ggdr.metrics.extract import Extracted, FeatureRequest, MetricError, MetricsStopped, chosen_numbers, extract
 from ggdr.metrics.feature_cache import FeatureCache
 from ggdr.metrics.fid import frechet_distance
 from ggdr.metrics.image_sets import FileImages, GeneratedImages, load_statistics, save_statistics
@@ -83,7 +85,7 @@ def test_batch_size_workers_and_caching_change_no_metric(reals, fakes, tmp_path)
     with_workers = FileImages(reals.container.path, workers=2)
     cache = FeatureCache(tmp_path)
     assert values(ALL, job(with_workers, fakes, cache=cache)) == expected
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(tmp_path.glob("*.safetensors"))) == 1
     # From the cache: no image is read again.
     reals_unreadable = FileImages(reals.container.path)
     reals_unreadable.batches = None
@@ -93,10 +95,32 @@ def test_batch_size_workers_and_caching_change_no_metric(reals, fakes, tmp_path)
 def test_a_damaged_cache_is_made_again(reals, fakes, tmp_path):
     cache = FeatureCache(tmp_path)
     expected = values(ALL, job(reals, fakes, cache=cache))
-    (file,) = tmp_path.iterdir()
+    (file,) = tmp_path.glob("*.safetensors")
     file.write_bytes(file.read_bytes()[:100])
     assert values(ALL, job(reals, fakes, cache=cache)) == expected
     assert file.stat().st_size > 1000
+
+
+def test_features_that_another_process_makes_are_waited_for(reals, fakes, tmp_path):
+    expected = values(ALL, job(reals, fakes, cache=FeatureCache(tmp_path / "made")))
+    cache = FeatureCache(tmp_path / "cache")
+    unreadable = FileImages(reals.container.path)
+    unreadable.batches = None
+    found = []
+    waiting = threading.Thread(target=lambda: found.append(values(ALL, job(unreadable, fakes, cache=cache))))
+    with cache.alone(reals):
+        waiting.start()
+        waiting.join(0.3)
+        for file in (tmp_path / "made").glob("*.safetensors"):
+            shutil.copy(file, tmp_path / "cache")
+    waiting.join()
+    assert found == [expected]
+
+
+def test_who_is_stopped_does_not_wait_for_features(reals, fakes, tmp_path):
+    cache = FeatureCache(tmp_path)
+    with cache.alone(reals), pytest.raises(MetricsStopped):
+        evaluate(parse_metrics(ALL), replace(job(reals, fakes, cache=cache), is_stopped=lambda: True))
 
 
 def test_a_cache_that_cannot_be_written_costs_no_result(reals, fakes, tmp_path, caplog):
@@ -110,7 +134,7 @@ def test_the_cache_tells_images_and_detectors_apart(reals, fakes, tmp_path):
     cache = FeatureCache(tmp_path)
     for mirror in (False, True):
         values("fd_custom0.08k_full", job(FileImages(reals.container.path, mirror=mirror), fakes, cache=cache))
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2
     # Statistics alone were kept; a metric that compares images one by one needs more.
     assert "kd_custom0.08k_full_mean" in values("kd_custom0.08k_full", job(reals, fakes, cache=cache))
 
