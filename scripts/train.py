@@ -53,7 +53,7 @@ SECTIONS = {
     "Networks and optimisation": ("batch", "batch_gpu", "gamma", "lr", "channel_base", "channel_max", "freezed"),
     "Augmentation": ("aug", "p", "target", "augpipe"),
     "Reports and snapshots": ("tick", "snap", "metrics"),
-    "Machine": ("device", "precision", "ops"),
+    "Machine": ("device", "precision", "ops", "dist_timeout"),
 }
 
 

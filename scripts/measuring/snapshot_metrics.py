@@ -96,9 +96,10 @@ class SnapshotMetrics:
     def forget_after(self, nimg: int) -> None:
         """Drops results beyond the state that a resumed run goes on from: they come again; and damaged lines."""
         for path in self.folder.glob("metric-*.jsonl") if self.group.is_main else ():
-            kept = [line for line in read_lines(path) if _nimg(line) <= nimg]
-            with atomic_write(path) as file:
-                file.write(b"".join(kept))
+            if path.is_file():
+                kept = [line for line in read_lines(path) if _nimg(line) <= nimg]
+                with atomic_write(path) as file:
+                    file.write(b"".join(kept))
 
     def __call__(self, snapshot: Path, nimg: int, log: RunLog, is_stopped: IsStopped = lambda: False) -> bool:
         """Computes the metrics of one snapshot that its run has not; to be called on every process.
@@ -182,15 +183,18 @@ class SnapshotMetrics:
 
 
 def missing_metrics(names: Sequence[str], snapshot: Path, nimg: int) -> list[str]:
-    """Those of `names` of which a snapshot of a run, made after `nimg` images, has no result; none if it is not there.
-
-    Raises:
-        OSError: a file of results cannot be read.
-    """
+    """Those that a snapshot of a run, made after `nimg` images, has no result of; none if it is not there."""
     if not snapshot.exists():
         return []
-    files = {name: snapshot.parent / f"metric-{name}.jsonl" for name in names}
-    return [name for name, path in files.items() if not path.exists() or nimg not in map(_nimg, read_lines(path))]
+    return [name for name in names if not _has_result(snapshot.parent / f"metric-{name}.jsonl", nimg)]
+
+
+def _has_result(path: Path, nimg: int) -> bool:
+    """Whether a file of results has one of a snapshot; one that cannot be read has none."""
+    try:
+        return nimg in map(_nimg, read_lines(path))
+    except OSError:
+        return False
 
 
 def _nimg(line: bytes) -> float:

@@ -109,10 +109,11 @@ def test_settings_in_a_training_state(tmp_path, is_fixed):
             return {"G": {"z_dim": 8}, "regularizers": {}}
 
     options = {"G": {"z_dim": OSC, OSC: [OSC, {OSC: 1}]}, "regularizers": {OSC: {OSC: 1}}}
-    state = {"options": options, "counters": {"nimg": 1}, "device_type": "cpu"}
+    state = {"options": options, "counters": {"nimg": 1, "step": 1}, "device_type": "cpu"}
+    state |= {"stats": {}, "task": {"networks": {}}}
     save_state(tmp_path / "training-state.pt", state)
     try:
-        text = str(load_resumed(tmp_path / "training-state.pt", Settings(), "cpu", lambda name: is_fixed)[1])
+        text = str(load_resumed(tmp_path / "training-state.pt", Settings(), "cpu", lambda name: is_fixed, str)[1])
     except click.ClickException as error:
         text = error.message
     assert "\x1b" not in text and "\x07" not in text and "]0;OWNED" in text

@@ -118,7 +118,7 @@ def test_a_run_with_options_that_cannot_be_is_named_and_the_others_are_compared(
     folder = tmp_path / "study"
     shutil.copytree(whole, folder)
     written = {path: path.stat().st_mtime_ns for path in folder.rglob("seed*/*")}
-    output = compare("--outdir", folder, "--variant", "odd=--batch 6", code=1)
+    output = compare("--outdir", folder, "--variant", "odd=--batch 6", "--jobs", 1, code=1)
     assert "FAILED with exit code 2: odd/seed0" in output and "2 failed: odd/seed0, odd/seed1" in output
     assert "--batch" in StudyFolder(folder).path.joinpath("odd", "seed0.log").read_text()
     assert {path: path.stat().st_mtime_ns for path in written} == written
@@ -142,7 +142,7 @@ def test_the_page_alone_can_be_written_anew(whole, tmp_path):
 
 def test_dry_run_measures_and_writes_nothing(dataset_zip, tmp_path):
     folder = tmp_path / "study"
-    words = definition(folder, dataset_zip, "--dry-run", options=(*TINY_RUN, "--kimg", 100))
+    words = definition(folder, dataset_zip, "--dry-run", "--jobs", 1, options=(*TINY_RUN, "--kimg", 100))
     output = compare(*words)
     assert not folder.exists()
     found = re.findall(r"(none|ggdr) +([\d.]+) +100 +2 +([\d.]+)", output)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ggdr.metrics.image_sets import FileImages
+from ggdr.metrics.resize import MODES
 from ggdr.scripts.measuring.real_images import comparison_warnings
 from ggdr.scripts.viewing.photographs import read_targets, unread_files
 from ggdr.torch_utils.data.dataset import ImageDataset
@@ -38,7 +39,9 @@ def test_other_endings_of_what_is_read_are_images_and_other_files_are_counted(tm
         )
         told = f"{source}: 3 files left out, not read as images: 2 .heic, 1 without an ending"
         assert told.endswith(ImageDataset(source).left_out)
-        assert comparison_warnings(FileImages(source), None) == (told,) and unread_files([source]) == [told]
+        assert comparison_warnings(FileImages(source), None, MODES["stylegan"]) == [told] and unread_files(
+            [source]
+        ) == [told]
     assert ImageDataset(tmp_path / "out.zip").left_out == ""
 
 
