@@ -18,6 +18,7 @@ from PIL import Image
 
 from ggdr.scripts.cli import main
 from ggdr.scripts.studies import runner
+from ggdr.torch_utils import downloads
 from tests.conftest import ROOT
 from tests.dataset_files import cifar_tar
 from tests.published_files import pickled, small_networks, write_pickle
@@ -61,6 +62,8 @@ def home(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    monkeypatch.setattr(downloads, "PAUSES", ())
+    monkeypatch.setenv("GGDR_OPS", "reference")
     monkeypatch.setattr(webbrowser, "open", lambda *args, **kwargs: True)
     monkeypatch.setattr(runner, "CHILD", "tests.toy_run")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
