@@ -29,8 +29,8 @@ def train(*, outdir: str | os.PathLike, **options: Any) -> bool:
 
     Args:
         outdir:  run folder; made if missing.
-        options: those of `ggdr train` by name, with _ for -: numbers, text and paths; True and False for flags; a list
-                 for what may be given several times. None is the default.
+        options: those of `ggdr train` but --dry-run, by name, with _ for -: numbers, text and paths; True and False for
+                 flags; a list for what may be given several times; metrics as text with commas. None is the default.
 
     Returns:
         True once the run has come to its end; False where a signal, as of a notebook's stop button, ended it before,
@@ -42,9 +42,11 @@ def train(*, outdir: str | os.PathLike, **options: Any) -> bool:
     """
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise TrainError("train() is for one process; start several with torchrun and `ggdr train`")
-    given = {"outdir": outdir, **{name: value for name, value in options.items() if value is not None}}
+    options = {name.replace("-", "_"): value for name, value in options.items() if value is not None}
+    if "dry_run" in options:
+        raise TrainError("train() trains; `ggdr train --dry-run` prints the settings and writes nothing")
     try:
-        return _run(given)
+        return _run({"outdir": outdir, **options})
     except click.ClickException as error:
         raise TrainError(error.format_message()) from error
 

@@ -42,6 +42,7 @@ def test_a_call_goes_on_with_a_run(dataset_zip, tmp_path):
         ({"cfg": "cifra"}, "'cifra' is not one of"),
         ({"mirror": 1}, "mirror expects true or false, got 1"),
         ({}, "Missing option '--data'"),
+        ({"data": "x.zip", "dry_run": True}, "train.. trains; `ggdr train --dry-run` prints"),
     ],
 )
 def test_a_call_that_cannot_be_done_says_why(tmp_path, options, message):
