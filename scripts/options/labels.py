@@ -51,7 +51,9 @@ def choose_label(network: Path, G: Generator, text: str | None, *, needed: bool 
     label = _read_numbers(text or "", G.c_dim) if is_vector else _find_class(text or "", G.c_dim, labels)
     if label is None:
         expected = _expected_numbers(G.c_dim, labels) if is_vector else _expected_class(text, G.c_dim, labels)
-        raise bad_parameter(f"{network} {expected}, got {'none' if text is None else printable(text)}", "--class")
+        if text is None:
+            raise click.MissingParameter(f"{network} {expected}", param_hint="'--class'", param_type="option")
+        raise bad_parameter(f"{network} {expected}, got {printable(text)}", "--class")
     return label
 
 
@@ -76,6 +78,8 @@ def _read_numbers(text: str, c_dim: int) -> tuple[float, ...] | None:
 
 
 def _expected_class(text: str | None, c_dim: int, labels: NetworkLabels) -> str:
+    if list(labels.classes) == [str(i) for i in range(c_dim)]:  # as of digits: the number is the name
+        return f"has {c_dim} classes: expected one of 0 to {c_dim - 1}"
     some = get_close_matches(text or "", labels.classes, MOST_NAMED, cutoff=0.6) or labels.classes[:MOST_NAMED]
     more = ", ..." if len(labels.classes) > len(some) else ""
     names = f" or a name ({', '.join(printable(name, 40) for name in some)}{more})" if some else ""
