@@ -26,6 +26,7 @@ from ggdr.metrics.kid import kid
 from ggdr.metrics.mind import mind
 from ggdr.metrics.resize import MODES
 from ggdr.metrics.stats import FeatureStats
+from ggdr.scripts.training.snapshot_files import snapshots_in
 from ggdr.stylegan2 import load_generator
 from ggdr.torch_utils.data.dataset import ImageDataset
 from ggdr.torch_utils.pictures.images import to_u8
@@ -219,7 +220,7 @@ def main(train: str, test: str, run: Path | None, num: int, num_reals: int, out:
     report("Missing classes", columns["Missing classes"][0])
     if run is not None:
         training = []
-        for network in sorted(run.glob("network-snapshot-*.safetensors"), key=lambda path: path.stem):
+        for network in snapshots_in(run):
             fakes = fakes_of(network, len(held_out))
             kimg = float(re.findall(r"[\d.]+(?=\.safetensors)", network.name)[0])
             training.append(Point(kimg, judges.distances(judges.features(fakes)), mosaic(fakes)))

@@ -20,11 +20,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.cifar_classifier import Classifier, class_entropy, load_classifier
+from benchmarks.judges_order_images import moments
 from ggdr import GGDR
 from ggdr.metrics.fid import frechet_distance
 from ggdr.metrics.mind import mind
-from ggdr.metrics.stats import FeatureStats
 from ggdr.scripts.training.regularizer_ggdr import GGDRKind
+from ggdr.scripts.training.snapshot_files import PATTERN, snapshots_in
 from ggdr.stylegan2.attachment import attachment
 from ggdr.stylegan2.discriminator import Discriminator
 from ggdr.stylegan2.generator import Generator
@@ -146,12 +147,6 @@ class ClassJudge:
         }
 
 
-def moments(features: Tensor) -> tuple[Tensor, Tensor]:
-    stats = FeatureStats(features.shape[1])
-    stats.update(features)
-    return stats.gaussian()[:2]
-
-
 def last_metric(run: Path, metric: str) -> float:
     """Of the last snapshot; NaN if it was not computed."""
     lines = [json.loads(line) for path in run.glob(f"metric-{metric}*.jsonl") for line in path.read_text().splitlines()]
@@ -160,7 +155,7 @@ def last_metric(run: Path, metric: str) -> float:
 
 def look_at(run: Path, judge: ClassJudge, train_u8: Tensor, test_u8: Tensor) -> dict[str, Any]:
     """One row."""
-    path = max(run.glob("network-snapshot-*.safetensors"), key=lambda path: path.stem)
+    path = snapshots_in(run)[-1]
     nets = Networks(path)
     rng = torch.Generator().manual_seed(0)
     with torch.inference_mode():
@@ -224,7 +219,7 @@ def main(study: Sequence[Path], train: str, test: str, classifier: str, out: Pat
     test_u8 = torch.from_numpy(held_out.images_u8(range(len(held_out))))
     judge = ClassJudge(load_classifier(classifier), train_u8)
     rows = []
-    for run in sorted({path.parent for folder in study for path in folder.glob("*/seed*/network-snapshot-*")}):
+    for run in sorted({path.parent for folder in study for path in folder.glob(f"*/seed*/{PATTERN}")}):
         rows.append(look_at(run, judge, train_u8, test_u8))
         click.echo(table(rows[-1:]).splitlines()[-1])
     rows.sort(key=lambda row: (int(row["base"].split("/")[0]), row["weight"], row["seed"]))

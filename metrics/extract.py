@@ -29,6 +29,9 @@ class MetricError(RuntimeError):
 class PeerFailed(MetricError):
     """Another process could not do its share."""
 
+    def __init__(self) -> None:
+        super().__init__("another process failed; its own message says why")
+
 
 class MetricsStopped(Exception):
     """The metrics were given up, as the caller asked."""
@@ -208,4 +211,4 @@ def together(group: ProcessGroup, is_stopped: IsStopped | None = None) -> Iterat
     except Exception as error:  # whatever it is, the others must hear of it
         failure = error
     if group.any(failure is not None):
-        raise failure or PeerFailed("another process failed; its own message says why")
+        raise failure or PeerFailed()

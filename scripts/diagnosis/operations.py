@@ -5,13 +5,13 @@
 from __future__ import annotations
 
 import math
-import tempfile
 import time
 from typing import Any
 
 import torch
 
 from ggdr.scripts.diagnosis.problem import Problem
+from ggdr.torch_utils.atomic_write import check_writable
 from ggdr.torch_utils.cache import cache_folder
 from ggdr.torch_utils.ops import build, self_check
 from ggdr.torch_utils.ops.build import BuildError
@@ -32,8 +32,8 @@ def check_mode_and_cache() -> tuple[dict[str, Any], list[Problem]]:
     try:
         cache = cache_folder("ops")
         existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
-        with tempfile.TemporaryFile(dir=existing):  # permissions tell too little of read-only and of special folders
-            writable = True
+        check_writable(existing)  # permissions tell too little of read-only and of special folders
+        writable = True
     except RuntimeError:
         cache, writable = None, False
     except OSError:

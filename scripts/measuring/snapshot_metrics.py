@@ -144,7 +144,7 @@ class SnapshotMetrics:
 
     def _report_failure(self, snapshot: Path, failure: BaseException | None, log: RunLog) -> None:
         """Says why in the log; the cause on another process, which has no log, on its standard error."""
-        failure = failure or PeerFailed("another process failed; its own message says why")
+        failure = failure or PeerFailed()
         reason = os_error_text(failure) if isinstance(failure, OSError) else failure
         text = f"metrics of {snapshot.name} failed: {reason}; training goes on"
         log.info(text)

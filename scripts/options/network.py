@@ -178,12 +178,11 @@ def open_networks(network: Path, device: torch.device) -> tuple[Generator, Discr
 
 def make_folder(outdir: Path, option: str = "--outdir") -> None:
     """Makes the output folder and sees that files can be made in it, before any work is done."""
-    import tempfile
+    from ggdr.torch_utils.atomic_write import check_writable
 
     try:
         outdir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=outdir):
-            pass
+        check_writable(outdir)
     except OSError as error:
         raise bad_parameter(f"cannot write to {outdir}: {error.strerror or error}", option) from error
 

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from ggdr.scripts.reports.page_curves import MAX_POINTS, chart_plots
 from ggdr.scripts.reports.page_pictures import Pictures, clusters, samples
 from ggdr.scripts.reports.read_run import Run, command_line, machines, settings, snapshots, status
+from ggdr.scripts.training.snapshot_files import snapshots_in
 
 
 def report_data(
@@ -42,7 +43,7 @@ def report_data(
     for run in runs:
         found, run_notes = clusters(run.path, run.name, pictures, max_images, link=link)
         sheets, sheet_notes = sheets + found, sheet_notes + run_notes
-        if not found and any(run.path.glob("network-snapshot-*.safetensors")):
+        if not found and snapshots_in(run.path):
             command = shlex.join(["ggdr", "clusters", "--run", str(run.path)])
             hints.append(f"{run.path}: no cluster sheets yet; {command} makes them")
     shown = []

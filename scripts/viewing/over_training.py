@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ggdr.scripts.options.progress import Progress
+from ggdr.scripts.training.snapshot_files import PATTERN, snapshots_in
 from ggdr.scripts.viewing.cluster_files import ClusterFolder
 from ggdr.scripts.viewing.cluster_request import ClusterRequest, describe_clusters
 from ggdr.scripts.viewing.cluster_sheets import NetworkView, label_pictures, view_network
@@ -36,9 +37,9 @@ def snapshots_of(run_dir: Path, most: int) -> list[Path]:
     Raises:
         SnapshotError: there is none.
     """
-    paths = sorted(run_dir.glob("network-snapshot-*.safetensors"), key=lambda path: path.stem)
+    paths = snapshots_in(run_dir)
     if not paths:
-        raise SnapshotError(f"--run: {run_dir} holds no network-snapshot-*.safetensors yet")
+        raise SnapshotError(f"--run: {run_dir} holds no {PATTERN} yet")
     return paths[::-1][:: -(-len(paths) // most)][::-1]
 
 

@@ -166,6 +166,24 @@ def encode_png(pixels: np.ndarray, compress: int | None = None) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + _png_chunk(b"IHDR", header) + image + _png_chunk(b"IEND", b"")
 
 
+def convert_or_skip(
+    conversion: Conversion, raw: bytes | np.ndarray | DataError, where: str, *, skip_broken: bool
+) -> np.ndarray | UnreadableImage | None:
+    """What `conversion` makes of an image, or of why there is none; the error of one that is broken.
+
+    Raises:
+        DataError: it does not meet what is set there, or is broken and not to be skipped.
+    """
+    try:
+        if isinstance(raw, DataError):
+            raise UnreadableImage(str(raw)) from raw
+        return conversion(raw, where)
+    except UnreadableImage as error:
+        if not skip_broken:
+            raise DataError(f"{error}; --skip-broken leaves such files out") from error
+        return error
+
+
 def convert_batch(
     conversion: Conversion, batch: list[tuple[str, bytes | np.ndarray | DataError]], *, skip_broken: bool
 ) -> list[bytes | DataError | None]:
@@ -177,15 +195,8 @@ def convert_batch(
     """
     pngs: list[bytes | DataError | None] = []
     for where, raw in batch:
-        try:
-            if isinstance(raw, DataError):
-                raise UnreadableImage(str(raw)) from raw
-            pixels = conversion(raw, where)
-            pngs.append(None if pixels is None else encode_png(pixels, conversion.compress))
-        except UnreadableImage as error:
-            if not skip_broken:
-                raise DataError(f"{error}; --skip-broken leaves such files out") from error
-            pngs.append(error)
+        pixels = convert_or_skip(conversion, raw, where, skip_broken=skip_broken)
+        pngs.append(encode_png(pixels, conversion.compress) if isinstance(pixels, np.ndarray) else pixels)
     return pngs
 
 

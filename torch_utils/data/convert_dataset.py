@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from ggdr.torch_utils.data.archives import Raw, Source, open_source, spread
-from ggdr.torch_utils.data.convert import Conversion, check_resolution, convert_batch
-from ggdr.torch_utils.data.image_files import DataError, UnreadableImage
+from ggdr.torch_utils.data.convert import Conversion, check_resolution, convert_batch, convert_or_skip
+from ggdr.torch_utils.data.image_files import DataError
 from ggdr.torch_utils.data.labels import LabelTable
 from ggdr.torch_utils.data.workers import cpu_count, map_in_order
 from ggdr.torch_utils.data.writer import new_dataset
@@ -134,13 +134,8 @@ def _size_of_first(
 ) -> tuple[int, int]:
     """(width, height) of the first sound image after cropping, which all must share."""
     for where, raw in source.items(indices):
-        try:
-            if isinstance(raw, DataError):
-                raise UnreadableImage(str(raw)) from raw
-            pixels = conversion(raw, where)
-        except UnreadableImage as error:
-            if not skip_broken:
-                raise DataError(f"{error}; --skip-broken leaves such files out") from error
+        pixels = convert_or_skip(conversion, raw, where, skip_broken=skip_broken)
+        if isinstance(pixels, DataError):
             continue
         size = (pixels.shape[1], pixels.shape[0])
         try:

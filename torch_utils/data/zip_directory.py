@@ -82,12 +82,12 @@ def _directory_bytes(file: BinaryIO) -> tuple[bytes, int]:
 def _positions(data: bytes) -> np.ndarray:
     """[N] int64, where each entry begins."""
     positions, at, unpack = array("q"), 0, _LENGTHS.unpack_from
-    while at + 46 <= len(data):
+    while at + _ENTRY.itemsize <= len(data):
         signature, name_len, extra_len, comment_len = unpack(data, at)
         if signature != b"PK\1\2":
             raise zipfile.BadZipFile("its directory is damaged")
         positions.append(at)
-        at += 46 + name_len + extra_len + comment_len
+        at += _ENTRY.itemsize + name_len + extra_len + comment_len
     if at != len(data):
         raise zipfile.BadZipFile("its directory is cut off")
     return np.frombuffer(positions, np.int64)

@@ -147,7 +147,7 @@ def load_library(device_type: str) -> Path:
 
 def built_library(device_type: str) -> Path | None:
     """The library of "cpu" or "cuda" in a cache, if it is there; BuildError where it could not be built either."""
-    name = f"{device_type}-{library_key(device_toolchain(device_type), device_sources(device_type))}"
+    name = _folder_name(device_toolchain(device_type), device_sources(device_type))
     for cache in CACHES:
         with suppress(OSError, RuntimeError):
             if (path := find_library(cache("ops") / name)) is not None:
@@ -202,7 +202,7 @@ def find_or_build(toolchain: Toolchain, sources: Sequence[Path]) -> Path:
     Raises:
         BuildError: it cannot be compiled or loaded.
     """
-    name = f"{toolchain.device_type}-{library_key(toolchain, sources)}"
+    name = _folder_name(toolchain, sources)
     unwritable: Exception | None = None
     for cache in CACHES:
         try:
@@ -246,6 +246,11 @@ def _find_or_build_in(folder: Path, toolchain: Toolchain, sources: Sequence[Path
             _write_failure(failures, error)
             raise
         return _load(path, toolchain)
+
+
+def _folder_name(toolchain: Toolchain, sources: Sequence[Path]) -> str:
+    """Of a library's folder in a cache."""
+    return f"{toolchain.device_type}-{library_key(toolchain, sources)}"
 
 
 def _build(folder: Path, toolchain: Toolchain, sources: Sequence[Path]) -> Path:
