@@ -3,7 +3,7 @@
 """What GGDR does to discriminators of several sizes: gradients in their encoder, accuracy, and classes of the samples.
 
 It looks at the last snapshots of studies on CIFAR-10 (`ggdr compare`), whose variants are sizes of networks and weights
-of GGDR. Weight 0 stands for training without it, since the decoder is needed to look at gradients.
+of GGDR. Weight 0 trains the decoder alone; of runs without GGDR there is no gradient of it to look at.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ NUM_FAKES, NUM_REALS = 5000, 10000  # for the classifier's judgement
 
 COLUMNS = {
     "base": "{}",
+    "variant": "{}",
     "weight": "{:g}",
     "seed": "{}",
     "adversarial": "{:.3f}",  # RMS over batches of the norm of the gradient in the encoder
@@ -62,18 +63,25 @@ COLUMNS = {
 
 
 class Networks:
-    """G, its average, D and GGDR of a snapshot, ready for gradients in D."""
+    """G, its average, D and GGDR of a snapshot, ready for gradients in D.
+
+    Attributes:
+        ggdr, weight: None of a run without it.
+    """
 
     def __init__(self, path: Path) -> None:
         snapshot = load_snapshot(path)
         self.G_ema, self.G = generator_of(snapshot), generator_of(snapshot)
         self.G.load_state_dict(snapshot.networks["G"])
         self.D = discriminator_of(snapshot).requires_grad_(True)
-        kind = GGDRKind()
-        self.settings = kind.read(snapshot.config["training"]["regularizers"]["ggdr"])
-        self.ggdr: GGDR = kind.build(attachment(self.G, self.D), self.settings)
-        self.ggdr.load_state_dict(snapshot.networks["ggdr"])
-        self.ggdr.weight = 1.0  # also of a probe, whose penalty would not reach D
+        self.ggdr: GGDR | None = None
+        self.weight: float | None = None
+        if "ggdr" in snapshot.networks:
+            kind = GGDRKind()
+            settings = kind.read(snapshot.config["training"]["regularizers"]["ggdr"])
+            self.ggdr, self.weight = kind.build(attachment(self.G, self.D), settings), settings.weight
+            self.ggdr.load_state_dict(snapshot.networks["ggdr"])
+            self.ggdr.weight = 1.0  # also of a probe, whose penalty would not reach D
 
 
 def fakes_of(G: Generator, num: int, rng: torch.Generator, batch: int = 100) -> Tensor:
@@ -83,7 +91,12 @@ def fakes_of(G: Generator, num: int, rng: torch.Generator, batch: int = 100) -> 
 
 
 def encoder_gradients(nets: Networks, reals_u8: Tensor, rng: torch.Generator) -> dict[str, float]:
-    """Norms of what the adversarial loss and weight x distance send into the part of D that both train."""
+    """Norms of what the adversarial loss and weight x distance send into the part of D that both train.
+
+    Empty without GGDR.
+    """
+    if nets.ggdr is None:
+        return {}
     D, rows = nets.D, []
     params = list(D.parameters())
     for step in range(NUM_STEPS):
@@ -101,7 +114,7 @@ def encoder_gradients(nets: Networks, reals_u8: Tensor, rng: torch.Generator) ->
         a = flat(torch.autograd.grad(loss, [params[i] for i in shared]))
         rows.append((a.norm(), b.norm(), torch.dot(a, b) / (a.norm() * b.norm()), distance.detach()))
     a, b, cosine, distance = torch.tensor(rows).T
-    weight = nets.settings.weight
+    weight = nets.weight
     found = {"adversarial": rms(a), "ggdr": weight * rms(b), "ratio": weight * rms(b) / rms(a)}
     return {**found, "cosine": float(cosine.mean()), "distance": float(distance.mean())}
 
@@ -147,10 +160,10 @@ class ClassJudge:
         }
 
 
-def last_metric(run: Path, metric: str) -> float:
-    """Of the last snapshot; NaN if it was not computed."""
+def last_metric(run: Path, metric: str) -> float | None:
+    """Of the last snapshot; None if it was not computed."""
     lines = [json.loads(line) for path in run.glob(f"metric-{metric}*.jsonl") for line in path.read_text().splitlines()]
-    return float(next(iter(lines[-1]["results"].values()))) if lines else math.nan
+    return float(next(iter(lines[-1]["results"].values()))) if lines else None
 
 
 def look_at(run: Path, judge: ClassJudge, train_u8: Tensor, test_u8: Tensor) -> dict[str, Any]:
@@ -163,9 +176,10 @@ def look_at(run: Path, judge: ClassJudge, train_u8: Tensor, test_u8: Tensor) -> 
         fake = fakes_of(nets.G, NUM_IMAGES, rng)
     config = nets.D.config
     options = json.loads((run / "training_options.json").read_text())
-    return {
+    row = {
         "base": f"{config.channel_base}/{config.channel_max}",
-        "weight": nets.settings.weight,
+        "variant": run.parent.name,
+        "weight": nets.weight,
         "seed": options["seed"],
         **encoder_gradients(nets, train_u8, rng),
         **accuracies(nets.D, fake, train_u8[:NUM_IMAGES], test_u8[:NUM_IMAGES]),
@@ -173,31 +187,31 @@ def look_at(run: Path, judge: ClassJudge, train_u8: Tensor, test_u8: Tensor) -> 
         "mind_lite": last_metric(run, "mind_lite"),
         **judge(fakes_u8),
     }
+    return {name: value for name, value in row.items() if value is not None}
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Markdown."""
     lines = [" | ".join(COLUMNS), " | ".join(["---"] * len(COLUMNS))]
-    lines += [" | ".join(form.format(row[name]) for name, form in COLUMNS.items()) for row in rows]
+    for row in rows:
+        lines.append(" | ".join(form.format(row[name]) if name in row else "" for name, form in COLUMNS.items()))
     return "\n".join(f"| {line} |" for line in lines)
 
 
 def means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Over the seeds of one size and weight."""
-    groups: dict[tuple, list[dict[str, Any]]] = {}
+    """Over the seeds of one size and variant."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
-        groups.setdefault((row["base"], row["weight"]), []).append(row)
-    return [
-        {
-            name: f"{len(group)} seeds"
-            if name == "seed"
-            else group[0][name]
-            if name in ("base", "weight")
-            else statistics.fmean(row[name] for row in group)
-            for name in COLUMNS
-        }
-        for group in groups.values()
-    ]
+        groups.setdefault((row["base"], row["variant"]), []).append(row)
+    found = []
+    for group in groups.values():
+        numbers = {name: statistics.fmean(row[name] for row in group) for name in COLUMNS if is_number(group[0], name)}
+        found.append({**group[0], **numbers, "seed": f"{len(group)} seeds"})
+    return found
+
+
+def is_number(row: dict[str, Any], name: str) -> bool:
+    return isinstance(row.get(name), (int, float))
 
 
 @click.command()
@@ -222,7 +236,7 @@ def main(study: Sequence[Path], train: str, test: str, classifier: str, out: Pat
     for run in sorted({path.parent for folder in study for path in folder.glob(f"*/seed*/{PATTERN}")}):
         rows.append(look_at(run, judge, train_u8, test_u8))
         click.echo(table(rows[-1:]).splitlines()[-1])
-    rows.sort(key=lambda row: (int(row["base"].split("/")[0]), row["weight"], row["seed"]))
+    rows.sort(key=lambda row: (int(row["base"].split("/")[0]), row["variant"], row["seed"]))
     out.write_text(json.dumps(rows, indent=1) + "\n")
     click.echo(table(rows))
     click.echo(table(means(rows)))
