@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from ggdr.scripts.errors import cli_errors
-from ggdr.scripts.options.labels import choose_label, class_option
+from ggdr.scripts.options.labels import AskedLabel, choose_label, class_option
 from ggdr.scripts.options.network import (
     SNAPSHOT_FILE,
     ReadBy,
@@ -137,7 +137,7 @@ def main(
     distance: str,
     seeds: list[int],
     truncation_psi: float,
-    label_text: str | None,
+    asked_label: AskedLabel,
     photographs: Path | None,
     max_images: int,
     animation_format: str,
@@ -180,9 +180,9 @@ def main(
         paths = list(networks) if run_dir is None else snapshots_of(run_dir, max_snapshots)
         # Of a run, the last one; the others are opened one by one.
         opened = [SnapshotNetworks(path, torch_device) for path in (networks or paths[-1:])]
-        labels = {choose_label(net.path, net.G, label_text) for net in opened}
+        labels = {choose_label(net.path, net.G, asked_label) for net in opened}
         if len(labels) > 1:
-            raise bad_parameter(f"{label_text} is another label in each network: expected its number", "--class")
+            raise bad_parameter(f"{asked_label.text} is another label in each network: expected its number", "--class")
         request = ClusterRequest(seeds, layers, *labels, truncation_psi, batch_size, options, torch_device)
         request.layers_in(opened)
         photos = None if photographs is None else read_photographs(photographs, opened, max_images)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from ggdr.scripts.options.labels import choose_label, label_option
+from ggdr.scripts.options.labels import AskedLabel, choose_label, label_option
 from ggdr.scripts.options.latents import latents_option
 from ggdr.scripts.options.layer_sets import LAYERS, find_layers, spans
 from ggdr.scripts.options.network import (
@@ -106,7 +106,7 @@ def main(
     strength: float,
     steps: int,
     truncation_psi: float,
-    label_text: str | None,
+    asked_label: AskedLabel,
     noise_mode: str,
     size: int,
     batch_size: int,
@@ -121,7 +121,7 @@ def main(
     """
     torch_device = choose_device(device)
     G = open_generator(network, torch_device)
-    label = choose_label(network, G, label_text)
+    label = choose_label(network, G, asked_label)
     found = find_layers(network, G.synthesis, layer_sets or [])
     layers = sorted({layer for indices in found.values() for layer in indices})
     if directions_file is None:

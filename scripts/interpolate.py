@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from ggdr.scripts.options.labels import choose_label, label_option
+from ggdr.scripts.options.labels import AskedLabel, choose_label, label_option
 from ggdr.scripts.options.latents import HELP, LATENTS, has_seeds
 from ggdr.scripts.options.network import (
     GRID,
@@ -96,7 +96,7 @@ def main(
     curve: str,
     truncation_psi: float,
     truncation_cutoff: int | None,
-    label_text: str | None,
+    asked_label: AskedLabel,
     noise_mode: str,
     size: int,
     batch_size: int,
@@ -118,7 +118,7 @@ def main(
         check_fps(out, fps)
     torch_device = choose_device(device)
     G = open_generator(network, torch_device)
-    label = choose_label(network, G, label_text, needed=has_seeds(listed))
+    label = choose_label(network, G, asked_label, needed=has_seeds(listed))
     check_cutoff(network, G, truncation_cutoff)
 
     from ggdr.scripts.viewing.latents import read_latents

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from ggdr.scripts.errors import CliError, metric_errors
-from ggdr.scripts.options.labels import choose_label, label_option
+from ggdr.scripts.options.labels import AskedLabel, choose_label, label_option
 from ggdr.scripts.options.network import (
     batch_option,
     make_folder,
@@ -74,7 +74,7 @@ Examples:
 @batch_option(8)
 @device_option
 @ops_option
-def main(images: tuple[Path, ...], network: Path, outdir: Path, label_text: str | None, **command: Any) -> None:
+def main(images: tuple[Path, ...], network: Path, outdir: Path, asked_label: AskedLabel, **command: Any) -> None:
     """Find the latents of images: of files, folders and zips, of any size and kind.
 
     Their central square is resized to the network's resolution. Writes for photo.jpg photo-target.png,
@@ -86,7 +86,7 @@ def main(images: tuple[Path, ...], network: Path, outdir: Path, label_text: str 
         raise bad_parameter("LPIPS needs both --vgg FILE and --lpips FILE, got the other one only", missing)
     device = choose_device(command["device"])
     G, D = open_networks(network, device)
-    label = choose_label(network, G, label_text)
+    label = choose_label(network, G, asked_label)
 
     from ggdr.scripts.viewing.photographs import read_targets, unread_files
     from ggdr.scripts.viewing.projection_distance import choose_distance
