@@ -19,6 +19,7 @@ from ggdr.scripts.options.network import (
     trunc_option,
     writing_images,
 )
+from ggdr.scripts.options.numbers import WholeNumber
 from ggdr.scripts.options.parameters import bad_parameter, choose_device, device_option, ops_option, prepare_ops
 from ggdr.scripts.options.progress import progress_bars
 from ggdr.scripts.terminal import say
@@ -108,7 +109,7 @@ Examples:
     type=click.Path(path_type=Path, exists=True),
     help="Show what the discriminators see in these images; cropped and resized to the network's size.",
 )
-@click.option("--max-images", metavar="N", type=click.IntRange(min=1), default=16, help="Of --images, evenly spread.")
+@click.option("--max-images", metavar="N", type=WholeNumber(min=1), default=16, help="Of --images, evenly spread.")
 @click.option(
     "--animation",
     "animation_format",
@@ -119,11 +120,11 @@ Examples:
 @click.option(
     "--max-snapshots",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     default=60,
     help="With --run: snapshots to show, evenly spread, the last one among them.",
 )
-@click.option("--seed", metavar="N", type=click.IntRange(0, 2**32 - 1), default=0, help="Of k-means.")
+@click.option("--seed", metavar="N", type=WholeNumber(0, 2**32 - 1), default=0, help="Of k-means.")
 @batch_option(16)
 @device_option
 @ops_option

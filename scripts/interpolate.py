@@ -19,6 +19,7 @@ from ggdr.scripts.options.network import (
     trunc_option,
     writing_images,
 )
+from ggdr.scripts.options.numbers import WholeNumber
 from ggdr.scripts.options.parameters import bad_parameter, choose_device, device_option, ops_option, prepare_ops
 from ggdr.scripts.options.pictures import (
     check_cutoff,
@@ -58,7 +59,7 @@ Examples:
 @click.option(
     "--frames",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     show_default="60; of stills 8",
     help="Frames from one key to the next.",
 )

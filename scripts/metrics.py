@@ -14,9 +14,9 @@ import click
 from ggdr.scripts.errors import CliError, first_process_speaks, metric_errors, os_error_text
 from ggdr.scripts.options.detectors import detector_options, given_files
 from ggdr.scripts.options.network import SNAPSHOT_FILE
+from ggdr.scripts.options.numbers import FiniteFloat, WholeNumber
 from ggdr.scripts.options.parameters import (
     MAX_WORKERS,
-    FiniteFloat,
     bad_parameter,
     device_option,
     dist_timeout_option,
@@ -72,7 +72,7 @@ Examples:
 @click.option(
     "--num-fakes",
     metavar="N",
-    type=click.IntRange(min=2),
+    type=WholeNumber(min=2),
     help="Another number of fakes than the metrics' names say; they are renamed.",
 )
 @click.option(
@@ -92,13 +92,13 @@ Examples:
 @click.option(
     "--seed",
     metavar="N",
-    type=click.IntRange(0, 4095),
+    type=WholeNumber(0, 4095),
     default=0,
     help="Fake i is seed N * 2^20 + i of `ggdr generate --noise-mode random`; also of KID's subsets.",
 )
 @detector_options
 @click.option(
-    "--batch", "batch_size", metavar="N", type=click.IntRange(min=1), default=64, help="Images at once in a process."
+    "--batch", "batch_size", metavar="N", type=WholeNumber(min=1), default=64, help="Images at once in a process."
 )
 @device_option
 @ops_option
@@ -106,7 +106,7 @@ Examples:
 @click.option(
     "--workers",
     metavar="N",
-    type=click.IntRange(0, MAX_WORKERS),
+    type=WholeNumber(0, MAX_WORKERS),
     show_default="0 for few images, else up to 4",
     help="Processes that decode images.",
 )

@@ -20,8 +20,8 @@ from ggdr.scripts.options.network import (
     outdir_option,
     writing_images,
 )
+from ggdr.scripts.options.numbers import FiniteFloat, WholeNumber
 from ggdr.scripts.options.parameters import (
-    FiniteFloat,
     bad_parameter,
     choose_device,
     device_option,
@@ -49,7 +49,7 @@ Examples:
     help="w: one latent for all layers, which the network knows how to vary; w+: one for each layer, closer to the "
     "image.",
 )
-@click.option("--steps", metavar="N", type=click.IntRange(min=1), default=500, help="Steps of the optimisation.")
+@click.option("--steps", metavar="N", type=WholeNumber(min=1), default=500, help="Steps of the optimisation.")
 @click.option(
     "--lr",
     metavar="RATE",
@@ -64,7 +64,7 @@ Examples:
     help="Noise inputs: the network's own, none, or looked for too.",
 )
 @label_option
-@click.option("--seed", metavar="N", type=click.IntRange(0, 2**63 - 1), default=0, help="Of all that is random.")
+@click.option("--seed", metavar="N", type=WholeNumber(0, 2**63 - 1), default=0, help="Of all that is random.")
 @click.option("--vgg", metavar="FILE", type=click.Path(path_type=Path), help="vgg16-397923af.pth: compare by LPIPS.")
 @click.option("--lpips", metavar="FILE", type=click.Path(path_type=Path), help="LPIPS v0.1 vgg.pth, beside --vgg.")
 @click.option(

@@ -11,10 +11,10 @@ import click
 from click.core import ParameterSource
 
 from ggdr.scripts.errors import EXIT_STOPPED, cli_errors, first_process_speaks
+from ggdr.scripts.options.numbers import FiniteFloat, WholeNumber
 from ggdr.scripts.options.parameters import (
     KIMG,
     MAX_WORKERS,
-    FiniteFloat,
     device_option,
     dist_timeout_option,
     join_processes,
@@ -90,7 +90,7 @@ SECTIONS = {
 @click.option("--cond/--no-cond", default=False, help="Conditional model, on the dataset's labels.")
 @click.option(
     "--subset",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     metavar="N",
     help="Use N images, chosen by --seed.  [default: all]",
 )
@@ -121,7 +121,7 @@ SECTIONS = {
 )
 @click.option(
     "--freezed",
-    type=click.IntRange(min=0),
+    type=WholeNumber(min=0),
     default=0,
     metavar="N",
     help="Freeze the N highest-resolution layers of D (for transfer learning).",
@@ -144,14 +144,14 @@ SECTIONS = {
 )
 @click.option(
     "--snap",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     metavar="TICKS",
     help="Save samples, a snapshot and the state every so many ticks.  [default: from --cfg]",
 )
 @seed_option
 @click.option(
     "--workers",
-    type=click.IntRange(0, MAX_WORKERS),
+    type=WholeNumber(0, MAX_WORKERS),
     metavar="N",
     help="Processes that decode images.  [default: 0 if they fit in memory, else up to 4]",
 )

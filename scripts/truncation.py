@@ -19,6 +19,7 @@ from ggdr.scripts.options.network import (
     open_generator,
     writing_images,
 )
+from ggdr.scripts.options.numbers import WholeNumber
 from ggdr.scripts.options.parameters import bad_parameter, choose_device, device_option, ops_option, prepare_ops
 from ggdr.scripts.options.pictures import (
     check_cutoff,
@@ -76,7 +77,7 @@ Examples:
 )
 @cutoff_option
 @label_option
-@click.option("--frames", metavar="N", type=click.IntRange(min=2), default=180, help="Of a video: frames in all.")
+@click.option("--frames", metavar="N", type=WholeNumber(min=2), default=180, help="Of a video: frames in all.")
 @fps_option
 @noise_option
 @size_option(96)
