@@ -108,14 +108,21 @@ def test_a_stray_image_is_left_out_and_named(tmp_path):
     assert "note: cover.png left out, since it lies beside the class folders (--no-labels keeps all images)" in output
     assert (pixels_of(ImageDataset(tmp_path / "out.zip")) == RGB[0]).all()
     assert "5 images" in run(source, tmp_path / "all.zip", "--no-labels")
-    with pytest.raises(DataError, match=r"cover\.png lies beside the class folders"):
+    with pytest.raises(DataError) as failure:
         ImageDataset(source, use_labels=True)
+    assert str(failure.value) == (
+        f"{source}: has no labels, which a conditional model needs (cover.png lies beside the class folders); expected "
+        "images in class folders only; move it into one of them or away, or convert the set with ggdr dataset SOURCE "
+        "DEST, which leaves it out"
+    )
 
 
 def test_many_strays_are_no_strays(tmp_path):
     source = write(tmp_path / "in", folders("dog", "cat") | {"a.png": PNG, "b.png": PNG})
     output = run(source, tmp_path / "out.zip")
     assert "6 images" in output and "no labels: a.png and 1 more lie beside the class folders" in output
+    with pytest.raises(DataError, match="class folders only; move them into one of them or away$"):
+        ImageDataset(source, use_labels=True)
 
 
 def test_backslashes_in_a_zip_are_slashes_also_in_its_labels(tmp_path):
