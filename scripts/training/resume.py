@@ -152,7 +152,7 @@ def load_resumed(
         if snapshots and not any(name.partition(".")[0] in state["task"].get("networks", ()) for name in fixed):
             remedy += f", or start another run from its weights: {start_from(snapshots[-1])}"
         raise CliError(f"--resume: a run cannot go on with another {_table(fixed)}; {remedy}")
-    notes = [f"resuming {state_path} at {state['counters']['nimg'] / 1000:.1f} kimg"]
+    notes = [f"resuming {state_path} at {state['counters']['nimg'] / 1000:g} kimg"]
     if changes:
         notes.append(f"settings that differ from the resumed run: {_table(changes)}")
     if state["device_type"] != device_type:

@@ -136,7 +136,8 @@ def _train(
     """
     settings, folder, loop = plan.settings, plan.folder, plan.settings.loop
     tune_process(group.device, settings.precision)
-    with RunLog(folder.path, total_nimg=loop.total_nimg, start_nimg=plan.start_nimg, is_main=group.is_main) as log:
+    length = {"total_nimg": loop.total_nimg, "tick_nimg": loop.tick_nimg, "start_nimg": plan.start_nimg}
+    with RunLog(folder.path, **length, is_main=group.is_main) as log:
         # What an earlier process reported after the state that it saved, or without saving any, is void.
         try:
             log.truncate_after(plan.start_nimg)
@@ -187,7 +188,7 @@ def _train(
                 resume=plan.resume,
             )
         if finished:
-            log.info(f"done: {loop.total_nimg / 1000:.1f} kimg; results in {folder.path}")
+            log.info(f"done: {loop.total_nimg / 1000:g} kimg; results in {folder.path}")
         else:
             log.info(f"saved; go on with: {_resume_command(plan, group)}")
         return finished

@@ -115,7 +115,7 @@ def test_resuming_is_bit_for_bit_what_an_uninterrupted_run_gives(finished_run, d
     train(dataset_zip, tmp_path / "run", "--snap", 1, kimg=0.032)
     assert read_stats(tmp_path / "run")[-1]["nimg"] == 32
     output = ggdr_train("--outdir", tmp_path / "run", "--resume", "latest", "--kimg", 0.064)
-    assert "at 0.0 kimg" in output and "resumed run: kimg 0.032 -> 0.064" in output
+    assert "at 0.032 kimg" in output and "resumed run: kimg 0.032 -> 0.064" in output
     assert_same_weights(finished_run, tmp_path / "run")
     computed = [key for key in read_stats(finished_run)[0] if not key.startswith(("time", "memory/"))]
     for a, b in zip(read_stats(finished_run), read_stats(tmp_path / "run"), strict=True):
