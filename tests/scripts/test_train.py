@@ -342,6 +342,7 @@ def test_bad_input_is_named_without_traceback_and_nothing_is_written(dataset_zip
         (dataset_zip, ["--cfg", "ffhq"], "'ffhq' is not one of 'auto', 'stylegan2'"),
         (dataset_zip, ["--resume", notes], "not a readable network snapshot"),
         (dataset_zip, ["--resume", "ffhq-256"], "ffhq-256: no such file; expected latest, a run folder, a"),
+        (dataset_zip, ["--resume", "ffhq-256"], "cifar10, brecahad; did you mean 'ffhq256'?"),
         (dataset_zip, ["--resume", tmp_path / "no.pt"], "no.pt: no such file; expected latest, a run folder"),
         (dataset_zip, ["--resume", tmp_path], "holds no training-state.pt"),
         (dataset_zip, ["--resume", snapshot, "--channel-max", 4], "channel_max 8 (this run: 4)"),
