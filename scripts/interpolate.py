@@ -128,8 +128,10 @@ def main(
 
     keys = read_latents(listed, network, G)
     if len(keys) % cells or len(keys) < 2 * cells:
-        text = f"{columns}x{rows} walks need {2 * cells} seeds, or {3 * cells}, {4 * cells} ..., got {len(keys)}"
-        raise bad_parameter(text, "--seeds")
+        walks = "a walk needs" if cells == 1 else f"{columns}x{rows} walks need"
+        num = f"{2 * cells} latents or more" if cells == 1 else f"{2 * cells} latents, or {3 * cells}, {4 * cells} ..."
+        which = f", of {listed[0] if keys[0].seed is None else keys[0].caption}" if len(keys) == 1 else ""
+        raise bad_parameter(f"{walks} {num}, of seeds or files; got {len(keys)}{which}", "--seeds")
     make_folder(out.parent, "--out")
     prepare_ops(ops, torch_device)
     renderer = Renderer(G, label, truncation_psi, truncation_cutoff, noise_mode, batch_size)
