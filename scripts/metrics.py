@@ -81,7 +81,7 @@ Examples:
     "mode_name",
     type=click.Choice(["stylegan", "torch-fidelity", "pytorch-fid", "clean"]),
     default="stylegan",
-    help="The tool whose figures to reproduce: its resize, normalisation and covariance.",
+    help="The tool whose figures to reproduce: how it reads, resizes and scales images, and its covariance.",
 )
 @click.option("--mirror", is_flag=True, help="Add the x-flip of every real image.")
 @click.option(
