@@ -19,8 +19,6 @@ from ggdr.scripts.options.parameters import (
     dist_timeout_option,
     join_processes,
     ops_option,
-    prepare_ops,
-    typed_words,
 )
 from ggdr.scripts.options.sections import SectionedCommand
 from ggdr.scripts.options.training import (
@@ -165,7 +163,7 @@ def main(ctx: click.Context, **command: Any) -> None:
     """
     with first_process_speaks(), cli_errors():
         from ggdr.scripts.training.plan import resolve_run
-        from ggdr.scripts.training.run import start_run
+        from ggdr.scripts.training.run import start_as
 
         group = join_processes(command["device"], command["dist_timeout"])
         given = {name for name in command if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT}
@@ -175,10 +173,8 @@ def main(ctx: click.Context, **command: Any) -> None:
             say(plan.settings_text())
         group.leave()
         return
-    with first_process_speaks():
-        prepare_ops(command["ops"], group.device)
     with first_process_speaks(), cli_errors():
-        finished = start_run(plan, group, typed_words(ctx.command, plan.command, leave_out=("dry_run", "resume")))
+        finished = start_as(ctx.command, plan, group)
     exit_code = 0 if finished else EXIT_STOPPED
     group.leave(exit_code)
     ctx.exit(exit_code)

@@ -12,10 +12,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import click
 import torch
 
 from ggdr.scripts.errors import CliError, metric_errors, os_error_text
 from ggdr.scripts.measuring.snapshot_metrics import SnapshotMetrics, missing_metrics
+from ggdr.scripts.options.parameters import prepare_ops, typed_words
 from ggdr.scripts.terminal import say
 from ggdr.scripts.training.plan import RunPlan
 from ggdr.scripts.training.stored import load_task
@@ -29,6 +31,12 @@ from ggdr.torch_utils.ops import uses_native
 from ggdr.torch_utils.pictures.images import save_image
 from ggdr.torch_utils.runlog import RunLog
 from ggdr.torch_utils.timing.allocator import keep_freed_memory
+
+
+def start_as(command: click.Command, plan: RunPlan, group: ProcessGroup) -> bool:
+    """`start_run` with the operations that --ops of a training command means, and with its words on record."""
+    prepare_ops(plan.command["ops"], group.device)
+    return start_run(plan, group, typed_words(command, plan.command, leave_out=("dry_run", "resume")))
 
 
 def start_run(plan: RunPlan, group: ProcessGroup, argv: list[str]) -> bool:

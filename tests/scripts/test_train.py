@@ -16,7 +16,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from ggdr.scripts import train as train_command
+from ggdr.scripts.training import run as training_run
 from ggdr.scripts.training.hosts import HOSTS
 from ggdr.scripts.training.regularizers import is_fixed
 from ggdr.scripts.training.run import kimg_name
@@ -237,17 +237,17 @@ def test_a_second_process_is_kept_out_of_the_folder(dataset_zip, tmp_path):
 
 @pytest.mark.parametrize("is_new", [True, False])
 def test_a_run_that_went_on_since_it_was_read_is_not_overwritten(dataset_zip, tmp_path, monkeypatch, is_new):
-    run, prepare_ops = tmp_path / "run", train_command.prepare_ops
+    run, prepare_ops = tmp_path / "run", training_run.prepare_ops
     if not is_new:
         train(dataset_zip, run, kimg=0.032)
     resume = [] if is_new else ["--resume", "latest"]
 
     def train_meanwhile(*args):
-        monkeypatch.setattr(train_command, "prepare_ops", prepare_ops)
+        monkeypatch.setattr(training_run, "prepare_ops", prepare_ops)
         train(dataset_zip, run, *resume)
         return prepare_ops(*args)
 
-    monkeypatch.setattr(train_command, "prepare_ops", train_meanwhile)
+    monkeypatch.setattr(training_run, "prepare_ops", train_meanwhile)
     output = train(dataset_zip, run, *resume, kimg=0.048, code=2)
     assert f"another process trained in {run} meanwhile; start again" in " ".join(output.split())
     assert [line["nimg"] for line in read_stats(run)] == [32, 64]
