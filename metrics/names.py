@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 
 from ggdr.metrics.detectors import DETECTORS
 
@@ -107,7 +108,9 @@ def parse_metric(text: str) -> MetricSpec:
         if kind in DEFAULT_NEIGHBOURS and neighbours < 1:
             raise ValueError(f"{text!r}: expected at least 1 neighbour")
     else:
-        raise ValueError(f"{text!r} is no metric; expected names such as {EXAMPLES}")
+        found = get_close_matches(text.lower(), _names_like(text), n=1, cutoff=0.75)
+        remedy = f"did you mean {found[0]!r}?" if found else f"expected names such as {EXAMPLES}"
+        raise ValueError(f"{text!r} is no metric; {remedy}")
     if spec.num < 2:
         raise ValueError(f"{text!r}: expected at least 2 images, got {spec.num}")
     return spec
@@ -124,6 +127,22 @@ def parse_metrics(text: str) -> list[MetricSpec]:
 def thousands(num: int) -> str:
     """50000 as "50", 12800 as "12.8"."""
     return f"{num / 1000:.3f}".rstrip("0").rstrip(".")
+
+
+def _names_like(text: str) -> list[str]:
+    """Names of all kinds of metrics, with the number of images that the text names, if it does."""
+    number = re.search(r"(?<![\d.])(\d{1,9}(?:\.\d{1,3})?)k", text)
+    num = 50_000 if number is None else _count(number[1])
+    specs = [
+        MetricSpec(kind, detector, num, front, DEFAULT_NEIGHBOURS.get(kind, 0))
+        for front, (kind, detector) in _fronts().items()
+    ]
+    paths = [
+        MetricSpec("ppl", "lpips", DEFAULT_NUM_PATHS, "ppl2", space=space, sampling=sampling)
+        for space in "zw"
+        for sampling in ("end", "full")
+    ]
+    return [spec.name for spec in [*specs, *paths]]
 
 
 def _fronts() -> dict[str, tuple[str, str]]:

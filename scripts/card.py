@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import click
 
+from ggdr.scripts.errors import cli_errors
 from ggdr.scripts.options.network import make_folder, network_option, trunc_option, writing_images
 from ggdr.scripts.options.parameters import bad_parameter, choose_device, device_option, prepare_ops
 from ggdr.scripts.reports.card_options import card_options, check_place, check_seeds, read_card_facts
@@ -16,7 +18,7 @@ from ggdr.scripts.terminal import say
 
 EXAMPLES = """\b
 Examples:
-  ggdr card --network runs/cifar/network-snapshot-000200.safetensors --out card/README.md
+  ggdr card --network runs/cifar
   ggdr card --network net.safetensors --run runs/cifar --license cc-by-4.0 --title "CIFAR-10" --out card/README.md
 """
 
@@ -26,8 +28,8 @@ Examples:
 @click.option(
     "--out",
     metavar="FILE",
-    required=True,
     type=click.Path(path_type=Path, dir_okay=False),
+    show_default="card/README.md in the snapshot's folder, where no card is replaced",
     help="Card to write, README.md on a model hub; samples.png goes beside it.",
 )
 @card_options
@@ -36,7 +38,7 @@ Examples:
 @device_option
 def main(
     network: Path,
-    out: Path,
+    out: Path | None,
     run_dir: Path | None,
     title: str | None,
     licence: str | None,
@@ -53,8 +55,15 @@ def main(
     from ggdr.scripts.reports.card_samples import BATCH, SAMPLES_FILE, write_samples
     from ggdr.scripts.reports.model_card import CardText, model_card
     from ggdr.torch_utils.atomic_write import atomic_write
+    from ggdr.torch_utils.untrusted.regular_files import refuse_link
 
     check_seeds(seeds)
+    if out is None:
+        out = network.parent / "card" / "README.md"
+        with cli_errors():
+            refuse_link(out.parent)
+        if os.path.lexists(out):
+            raise bad_parameter(f"{out} is there; name it to replace it, or another file", "--out")
     if out.suffix.lower() != ".md":
         raise bad_parameter(f"expected a name ending in .md, got {out}", "--out")
     check_place(out)

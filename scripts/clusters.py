@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from ggdr.scripts.errors import cli_errors
-from ggdr.scripts.options.labels import choose_label, class_option
+from ggdr.scripts.options.labels import AskedLabel, choose_label, class_option
 from ggdr.scripts.options.network import (
     SNAPSHOT_FILE,
     ReadBy,
@@ -19,6 +19,7 @@ from ggdr.scripts.options.network import (
     trunc_option,
     writing_images,
 )
+from ggdr.scripts.options.numbers import WholeNumber
 from ggdr.scripts.options.parameters import bad_parameter, choose_device, device_option, ops_option, prepare_ops
 from ggdr.scripts.options.progress import progress_bars
 from ggdr.scripts.terminal import say
@@ -108,7 +109,7 @@ Examples:
     type=click.Path(path_type=Path, exists=True),
     help="Show what the discriminators see in these images; cropped and resized to the network's size.",
 )
-@click.option("--max-images", metavar="N", type=click.IntRange(min=1), default=16, help="Of --images, evenly spread.")
+@click.option("--max-images", metavar="N", type=WholeNumber(min=1), default=16, help="Of --images, evenly spread.")
 @click.option(
     "--animation",
     "animation_format",
@@ -119,11 +120,11 @@ Examples:
 @click.option(
     "--max-snapshots",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     default=60,
     help="With --run: snapshots to show, evenly spread, the last one among them.",
 )
-@click.option("--seed", metavar="N", type=click.IntRange(0, 2**32 - 1), default=0, help="Of k-means.")
+@click.option("--seed", metavar="N", type=WholeNumber(0, 2**32 - 1), default=0, help="Of k-means.")
 @batch_option(16)
 @device_option
 @ops_option
@@ -137,7 +138,7 @@ def main(
     distance: str,
     seeds: list[int],
     truncation_psi: float,
-    label_text: str | None,
+    asked_label: AskedLabel,
     photographs: Path | None,
     max_images: int,
     animation_format: str,
@@ -180,9 +181,9 @@ def main(
         paths = list(networks) if run_dir is None else snapshots_of(run_dir, max_snapshots)
         # Of a run, the last one; the others are opened one by one.
         opened = [SnapshotNetworks(path, torch_device) for path in (networks or paths[-1:])]
-        labels = {choose_label(net.path, net.G, label_text) for net in opened}
+        labels = {choose_label(net.path, net.G, asked_label) for net in opened}
         if len(labels) > 1:
-            raise bad_parameter(f"{label_text} is another label in each network: expected its number", "--class")
+            raise bad_parameter(f"{asked_label.text} is another label in each network: expected its number", "--class")
         request = ClusterRequest(seeds, layers, *labels, truncation_psi, batch_size, options, torch_device)
         request.layers_in(opened)
         photos = None if photographs is None else read_photographs(photographs, opened, max_images)

@@ -17,6 +17,7 @@ from types import FrameType
 import click
 
 from ggdr.scripts.errors import CliError, write_error_text
+from ggdr.scripts.options.numbers import WholeNumber
 from ggdr.scripts.options.parameters import MAX_WORKERS, bad_parameter
 from ggdr.scripts.options.progress import progress_bars
 from ggdr.scripts.terminal import say
@@ -29,7 +30,7 @@ from ggdr.torch_utils.data.workers import WorkerDied
 def _power_of_two(ctx: click.Context, param: click.Parameter, value: int | None) -> int | None:
     """BadParameter for other sides of images."""
     if value is not None and (value < 8 or value & (value - 1)):
-        raise click.BadParameter(f"{value} is not a power of two >= 8 (8, 16, 32, ...)")
+        raise click.BadParameter(f"expected a power of two from 8 (8, 16, 32, ...), got {value}")
     return value
 
 
@@ -48,7 +49,7 @@ Examples:
 @click.argument("dest", metavar="DEST", type=click.Path(path_type=Path))
 @click.option(
     "--resolution",
-    type=int,
+    type=WholeNumber(),
     metavar="PIXELS",
     callback=_power_of_two,
     help="Side of the square images written, a power of two.  [default: the images' own size; 32 for digits]",
@@ -83,7 +84,7 @@ Examples:
 )
 @click.option(
     "--max-images",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     metavar="N",
     help="Take N images, spread evenly over the source.  [default: all]",
 )
@@ -95,13 +96,13 @@ Examples:
 @click.option("--labels/--no-labels", default=True, show_default=True, help="Keep the labels the source has.")
 @click.option(
     "--compress",
-    type=click.IntRange(0, 9),
+    type=WholeNumber(0, 9),
     metavar="0..9",
     help="zlib level of the PNGs: 0 is largest and fastest.  [default: 0 up to 64x64 pixels, else 1]",
 )
 @click.option(
     "--workers",
-    type=click.IntRange(1, MAX_WORKERS),
+    type=WholeNumber(1, MAX_WORKERS),
     metavar="N",
     help="Processes that convert. The result does not depend on it.  [default: number of CPUs]",
 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from ggdr.scripts.options.labels import choose_label, label_option
+from ggdr.scripts.options.labels import AskedLabel, choose_label, label_option
 from ggdr.scripts.options.latents import latents_option
 from ggdr.scripts.options.layer_sets import LAYERS, find_layers, spans
 from ggdr.scripts.options.network import (
@@ -23,8 +23,8 @@ from ggdr.scripts.options.network import (
     trunc_option,
     writing_images,
 )
+from ggdr.scripts.options.numbers import FiniteFloat, WholeNumber
 from ggdr.scripts.options.parameters import (
-    FiniteFloat,
     bad_parameter,
     choose_device,
     device_option,
@@ -58,7 +58,7 @@ Examples:
 @click.option(
     "--num",
     metavar="K",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     show_default="8, or all of --use",
     help="Directions, the strongest first.",
 )
@@ -70,7 +70,7 @@ Examples:
     show_default="all, or those of --use",
     help="Layers that sefa looks at and that move, by name or number, e.g. coarse,middle or 0-2,5.",
 )
-@click.option("--samples", metavar="N", type=click.IntRange(min=2), default=20000, help="Latents to measure W with.")
+@click.option("--samples", metavar="N", type=WholeNumber(min=2), default=20000, help="Latents to measure W with.")
 @click.option(
     "--use",
     "directions_file",
@@ -86,7 +86,7 @@ Examples:
     default=3.0,
     help="How far to either side, in standard deviations of W along the direction.",
 )
-@click.option("--steps", metavar="N", type=click.IntRange(min=2), default=7, help="Images from side to side.")
+@click.option("--steps", metavar="N", type=WholeNumber(min=2), default=7, help="Images from side to side.")
 @trunc_option
 @label_option
 @noise_option
@@ -106,7 +106,7 @@ def main(
     strength: float,
     steps: int,
     truncation_psi: float,
-    label_text: str | None,
+    asked_label: AskedLabel,
     noise_mode: str,
     size: int,
     batch_size: int,
@@ -121,7 +121,7 @@ def main(
     """
     torch_device = choose_device(device)
     G = open_generator(network, torch_device)
-    label = choose_label(network, G, label_text)
+    label = choose_label(network, G, asked_label)
     found = find_layers(network, G.synthesis, layer_sets or [])
     layers = sorted({layer for indices in found.values() for layer in indices})
     if directions_file is None:

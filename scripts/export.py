@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from ggdr.scripts.errors import CliError, cli_errors
 from ggdr.scripts.options.network import ReadBy, make_folder, network_option
+from ggdr.scripts.options.numbers import WholeNumber
 from ggdr.scripts.options.parameters import bad_parameter, choose_device, device_option, prepare_ops
 from ggdr.scripts.options.pictures import cutoff_option, noise_option
 from ggdr.scripts.options.progress import busy_with
@@ -79,7 +80,7 @@ Examples:
 @cutoff_option
 @noise_option
 @click.option(
-    "--opset", metavar="N", type=click.IntRange(min=18), show_default="PyTorch's", help="Version of ONNX' operations."
+    "--opset", metavar="N", type=WholeNumber(min=18), show_default="PyTorch's", help="Version of ONNX' operations."
 )
 @click.option("--with-discriminator", is_flag=True, help="hub: all networks, for fine-tuning.")
 @card_options

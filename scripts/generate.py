@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from ggdr.scripts.options.labels import choose_label, label_option
+from ggdr.scripts.options.labels import AskedLabel, choose_label, label_option
 from ggdr.scripts.options.latents import has_seeds, latents_option
 from ggdr.scripts.options.network import (
     GRID,
@@ -69,7 +69,7 @@ def main(
     outdir: Path,
     truncation_psi: float,
     truncation_cutoff: int | None,
-    label_text: str | None,
+    asked_label: AskedLabel,
     noise_mode: str,
     columns_rows: tuple[int, int] | None,
     batch_size: int,
@@ -96,7 +96,7 @@ def main(
         )
     torch_device = choose_device(device)
     G = open_generator(network, torch_device)
-    label = choose_label(network, G, label_text, needed=has_seeds(listed))
+    label = choose_label(network, G, asked_label, needed=has_seeds(listed))
     check_cutoff(network, G, truncation_cutoff)
     if file_format == "jpg" and G.img_channels == 4:
         raise bad_parameter(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from ggdr.scripts.errors import CliError, cli_errors
+from ggdr.scripts.errors import CliError, cli_errors, nearest
 from ggdr.scripts.importing.published import LICENCE, NETWORKS, network_name, weights_file
 from ggdr.scripts.options.network import make_folder
 from ggdr.scripts.options.parameters import bad_parameter
@@ -76,7 +76,8 @@ def _find(source: str, *, offline: bool) -> tuple[Path, dict[str, str]]:
     if name is None:
         what = "a folder" if path.is_dir() else "no such file"
         what = "not the address of a published network; download it first" if "://" in source else what
-        raise bad_parameter(f"{source}: {what}; expected a file, or one of {', '.join(NETWORKS)}", "SRC")
+        expected = f"a file, or one of {', '.join(NETWORKS)}{nearest(source, NETWORKS)}"
+        raise bad_parameter(f"{source}: {what}; expected {expected}", "SRC")
     from ggdr.torch_utils.downloads import WeightsError, find_hashed
 
     file = weights_file(name)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from ggdr.scripts.options.labels import choose_label, label_option
+from ggdr.scripts.options.labels import AskedLabel, choose_label, label_option
 from ggdr.scripts.options.latents import HELP, LATENTS, has_seeds
 from ggdr.scripts.options.network import (
     GRID,
@@ -19,6 +19,7 @@ from ggdr.scripts.options.network import (
     trunc_option,
     writing_images,
 )
+from ggdr.scripts.options.numbers import WholeNumber
 from ggdr.scripts.options.parameters import bad_parameter, choose_device, device_option, ops_option, prepare_ops
 from ggdr.scripts.options.pictures import (
     check_cutoff,
@@ -58,7 +59,7 @@ Examples:
 @click.option(
     "--frames",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     show_default="60; of stills 8",
     help="Frames from one key to the next.",
 )
@@ -96,7 +97,7 @@ def main(
     curve: str,
     truncation_psi: float,
     truncation_cutoff: int | None,
-    label_text: str | None,
+    asked_label: AskedLabel,
     noise_mode: str,
     size: int,
     batch_size: int,
@@ -118,7 +119,7 @@ def main(
         check_fps(out, fps)
     torch_device = choose_device(device)
     G = open_generator(network, torch_device)
-    label = choose_label(network, G, label_text, needed=has_seeds(listed))
+    label = choose_label(network, G, asked_label, needed=has_seeds(listed))
     check_cutoff(network, G, truncation_cutoff)
 
     from ggdr.scripts.viewing.latents import read_latents
@@ -127,8 +128,10 @@ def main(
 
     keys = read_latents(listed, network, G)
     if len(keys) % cells or len(keys) < 2 * cells:
-        text = f"{columns}x{rows} walks need {2 * cells} seeds, or {3 * cells}, {4 * cells} ..., got {len(keys)}"
-        raise bad_parameter(text, "--seeds")
+        walks = "a walk needs" if cells == 1 else f"{columns}x{rows} walks need"
+        num = f"{2 * cells} latents or more" if cells == 1 else f"{2 * cells} latents, or {3 * cells}, {4 * cells} ..."
+        which = f", of {listed[0] if keys[0].seed is None else keys[0].caption}" if len(keys) == 1 else ""
+        raise bad_parameter(f"{walks} {num}, of seeds or files; got {len(keys)}{which}", "--seeds")
     make_folder(out.parent, "--out")
     prepare_ops(ops, torch_device)
     renderer = Renderer(G, label, truncation_psi, truncation_cutoff, noise_mode, batch_size)

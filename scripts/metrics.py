@@ -14,9 +14,9 @@ import click
 from ggdr.scripts.errors import CliError, first_process_speaks, metric_errors, os_error_text
 from ggdr.scripts.options.detectors import detector_options, given_files
 from ggdr.scripts.options.network import SNAPSHOT_FILE
+from ggdr.scripts.options.numbers import FiniteFloat, WholeNumber
 from ggdr.scripts.options.parameters import (
     MAX_WORKERS,
-    FiniteFloat,
     bad_parameter,
     device_option,
     dist_timeout_option,
@@ -29,6 +29,7 @@ from ggdr.scripts.terminal import say
 
 if TYPE_CHECKING:
     from ggdr.metrics.evaluate import MetricResult
+    from ggdr.metrics.image_sets import ImageSource
     from ggdr.metrics.names import MetricSpec
     from ggdr.torch_utils.distributed import ProcessGroup
 
@@ -72,7 +73,7 @@ Examples:
 @click.option(
     "--num-fakes",
     metavar="N",
-    type=click.IntRange(min=2),
+    type=WholeNumber(min=2),
     help="Another number of fakes than the metrics' names say; they are renamed.",
 )
 @click.option(
@@ -80,7 +81,7 @@ Examples:
     "mode_name",
     type=click.Choice(["stylegan", "torch-fidelity", "pytorch-fid", "clean"]),
     default="stylegan",
-    help="The tool whose figures to reproduce: its resize, normalisation and covariance.",
+    help="The tool whose figures to reproduce: how it reads, resizes and scales images, and its covariance.",
 )
 @click.option("--mirror", is_flag=True, help="Add the x-flip of every real image.")
 @click.option(
@@ -92,13 +93,13 @@ Examples:
 @click.option(
     "--seed",
     metavar="N",
-    type=click.IntRange(0, 4095),
+    type=WholeNumber(0, 4095),
     default=0,
     help="Fake i is seed N * 2^20 + i of `ggdr generate --noise-mode random`; also of KID's subsets.",
 )
 @detector_options
 @click.option(
-    "--batch", "batch_size", metavar="N", type=click.IntRange(min=1), default=64, help="Images at once in a process."
+    "--batch", "batch_size", metavar="N", type=WholeNumber(min=1), default=64, help="Images at once in a process."
 )
 @device_option
 @ops_option
@@ -106,7 +107,7 @@ Examples:
 @click.option(
     "--workers",
     metavar="N",
-    type=click.IntRange(0, MAX_WORKERS),
+    type=WholeNumber(0, MAX_WORKERS),
     show_default="0 for few images, else up to 4",
     help="Processes that decode images.",
 )
@@ -140,21 +141,34 @@ def main(**command: Any) -> None:
     _check_sources(command, named)
     group = join_processes(command["device"], command["dist_timeout"])
     with first_process_speaks(), metric_errors():
-        specs = _default_specs(command, group) if named is None else named
+        fakes = _open_fakes(command)
+        specs = _default_specs(command, fakes, group) if named is None else named
         if command["num_fakes"] is not None:
             specs = list(dict.fromkeys(spec.with_num(command["num_fakes"]) for spec in specs))
         folder = _check_folders(command, specs, group)
         prepare_ops(command["ops"], group.device)
-        results = _measure(command, specs, group)
+        results = _measure(command, specs, fakes, group)
         _store_and_print(results, command, folder)
     group.leave()
 
 
-def _default_specs(command: dict[str, Any], group: ProcessGroup) -> list[MetricSpec]:
+def _open_fakes(command: dict[str, Any]) -> ImageSource | None:
+    """The images of --fakes; None where a network makes them."""
+    from ggdr.metrics.image_sets import open_images
+    from ggdr.metrics.resize import MODES
+
+    if command["fakes"] is None:
+        return None
+    as_stored = MODES[command["mode_name"]].as_stored
+    return open_images(command["fakes"], workers=command["workers"], as_stored=as_stored)
+
+
+def _default_specs(command: dict[str, Any], fakes: ImageSource | None, group: ProcessGroup) -> list[MetricSpec]:
     """The metric of this machine; says which and why."""
     from ggdr.scripts.measuring.default_metric import default_metric
 
-    spec, reason = default_metric(given_files(command), command["reals"], command["fakes"])
+    num_fakes = None if fakes is None else fakes.num
+    spec, reason = default_metric(given_files(command), command["reals"], num_fakes)
     if group.is_main:
         say(f"no --metrics given: {spec.name}, since {reason}", err=True)
     return [spec]
@@ -171,8 +185,10 @@ def _check_sources(command: dict[str, Any], specs: list[MetricSpec] | None) -> N
         raise click.UsageError("Missing option '--data': the real images to compare with.")
 
 
-def _measure(command: dict[str, Any], specs: list[MetricSpec], group: ProcessGroup) -> list[MetricResult]:
-    """Opens the images, and computes; says what --save-stats stored."""
+def _measure(
+    command: dict[str, Any], specs: list[MetricSpec], fakes: ImageSource | None, group: ProcessGroup
+) -> list[MetricResult]:
+    """Opens the other images, and computes; says what --save-stats stored."""
     import torch
 
     from ggdr.metrics.detectors import DetectorFiles
@@ -185,9 +201,9 @@ def _measure(command: dict[str, Any], specs: list[MetricSpec], group: ProcessGro
     if group.device.type == "cpu":
         keep_freed_memory()
     detectors = DetectorFiles(MODES[command["mode_name"]], group.device, given_files(command))
-    images = {name: command[name] for name in ("network", "fakes", "reals", "mirror", "psi", "noise_mode", "seed")}
+    images = {name: command[name] for name in ("network", "reals", "mirror", "psi", "noise_mode", "seed")}
     how = {name: command[name] for name in ("batch_size", "workers", "use_cache")}
-    job = open_comparison(specs, detectors, group, **images, **how)
+    job = open_comparison(specs, detectors, group, fakes=fakes, **images, **how)
     with progress_bars(group.is_main) as progress:
         job = replace(job, progress=progress)
         if command["save_stats"] is not None:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from ggdr.scripts.errors import CliError, metric_errors
-from ggdr.scripts.options.labels import choose_label, label_option
+from ggdr.scripts.options.labels import AskedLabel, choose_label, label_option
 from ggdr.scripts.options.network import (
     batch_option,
     make_folder,
@@ -20,8 +20,8 @@ from ggdr.scripts.options.network import (
     outdir_option,
     writing_images,
 )
+from ggdr.scripts.options.numbers import FiniteFloat, WholeNumber
 from ggdr.scripts.options.parameters import (
-    FiniteFloat,
     bad_parameter,
     choose_device,
     device_option,
@@ -49,7 +49,7 @@ Examples:
     help="w: one latent for all layers, which the network knows how to vary; w+: one for each layer, closer to the "
     "image.",
 )
-@click.option("--steps", metavar="N", type=click.IntRange(min=1), default=500, help="Steps of the optimisation.")
+@click.option("--steps", metavar="N", type=WholeNumber(min=1), default=500, help="Steps of the optimisation.")
 @click.option(
     "--lr",
     metavar="RATE",
@@ -64,7 +64,7 @@ Examples:
     help="Noise inputs: the network's own, none, or looked for too.",
 )
 @label_option
-@click.option("--seed", metavar="N", type=click.IntRange(0, 2**63 - 1), default=0, help="Of all that is random.")
+@click.option("--seed", metavar="N", type=WholeNumber(0, 2**63 - 1), default=0, help="Of all that is random.")
 @click.option("--vgg", metavar="FILE", type=click.Path(path_type=Path), help="vgg16-397923af.pth: compare by LPIPS.")
 @click.option("--lpips", metavar="FILE", type=click.Path(path_type=Path), help="LPIPS v0.1 vgg.pth, beside --vgg.")
 @click.option(
@@ -74,7 +74,7 @@ Examples:
 @batch_option(8)
 @device_option
 @ops_option
-def main(images: tuple[Path, ...], network: Path, outdir: Path, label_text: str | None, **command: Any) -> None:
+def main(images: tuple[Path, ...], network: Path, outdir: Path, asked_label: AskedLabel, **command: Any) -> None:
     """Find the latents of images: of files, folders and zips, of any size and kind.
 
     Their central square is resized to the network's resolution. Writes for photo.jpg photo-target.png,
@@ -86,7 +86,7 @@ def main(images: tuple[Path, ...], network: Path, outdir: Path, label_text: str 
         raise bad_parameter("LPIPS needs both --vgg FILE and --lpips FILE, got the other one only", missing)
     device = choose_device(command["device"])
     G, D = open_networks(network, device)
-    label = choose_label(network, G, label_text)
+    label = choose_label(network, G, asked_label)
 
     from ggdr.scripts.viewing.photographs import read_targets, unread_files
     from ggdr.scripts.viewing.projection_distance import choose_distance

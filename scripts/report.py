@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from ggdr.scripts.errors import write_error_text
+from ggdr.scripts.options.numbers import WholeNumber
 from ggdr.scripts.options.parameters import bad_parameter
 from ggdr.scripts.options.progress import progress_bars
 from ggdr.scripts.options.runs import label_option, open_runs, run_dirs_argument, show_notes
@@ -36,7 +37,7 @@ Examples:
 @click.option(
     "--max-images",
     metavar="N",
-    type=click.IntRange(min=2),
+    type=WholeNumber(min=2),
     default=60,
     help="Pictures of each run and kind that are kept: the first, the last, and evenly spaced ones.",
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from ggdr.scripts.options.labels import choose_label, label_option
+from ggdr.scripts.options.labels import AskedLabel, choose_label, label_option
 from ggdr.scripts.options.latents import LATENTS, has_seeds
 from ggdr.scripts.options.layer_sets import LAYERS, find_layers
 from ggdr.scripts.options.network import (
@@ -81,7 +81,7 @@ def main(
     layer_sets: list[str | list[int]],
     truncation_psi: float,
     truncation_cutoff: int | None,
-    label_text: str | None,
+    asked_label: AskedLabel,
     noise_mode: str,
     size: int,
     batch_size: int,
@@ -96,7 +96,7 @@ def main(
     """
     torch_device = choose_device(device)
     G = open_generator(network, torch_device)
-    label = choose_label(network, G, label_text, needed=has_seeds(listed_rows + listed_columns))
+    label = choose_label(network, G, asked_label, needed=has_seeds(listed_rows + listed_columns))
     check_cutoff(network, G, truncation_cutoff)
     panels = find_layers(network, G.synthesis, layer_sets)
 

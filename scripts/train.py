@@ -11,16 +11,14 @@ import click
 from click.core import ParameterSource
 
 from ggdr.scripts.errors import EXIT_STOPPED, cli_errors, first_process_speaks
+from ggdr.scripts.options.numbers import FiniteFloat, WholeNumber
 from ggdr.scripts.options.parameters import (
     KIMG,
     MAX_WORKERS,
-    FiniteFloat,
     device_option,
     dist_timeout_option,
     join_processes,
     ops_option,
-    prepare_ops,
-    typed_words,
 )
 from ggdr.scripts.options.sections import SectionedCommand
 from ggdr.scripts.options.training import (
@@ -90,7 +88,7 @@ SECTIONS = {
 @click.option("--cond/--no-cond", default=False, help="Conditional model, on the dataset's labels.")
 @click.option(
     "--subset",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     metavar="N",
     help="Use N images, chosen by --seed.  [default: all]",
 )
@@ -121,7 +119,7 @@ SECTIONS = {
 )
 @click.option(
     "--freezed",
-    type=click.IntRange(min=0),
+    type=WholeNumber(min=0),
     default=0,
     metavar="N",
     help="Freeze the N highest-resolution layers of D (for transfer learning).",
@@ -144,14 +142,14 @@ SECTIONS = {
 )
 @click.option(
     "--snap",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     metavar="TICKS",
     help="Save samples, a snapshot and the state every so many ticks.  [default: from --cfg]",
 )
 @seed_option
 @click.option(
     "--workers",
-    type=click.IntRange(0, MAX_WORKERS),
+    type=WholeNumber(0, MAX_WORKERS),
     metavar="N",
     help="Processes that decode images.  [default: 0 if they fit in memory, else up to 4]",
 )
@@ -165,7 +163,7 @@ def main(ctx: click.Context, **command: Any) -> None:
     """
     with first_process_speaks(), cli_errors():
         from ggdr.scripts.training.plan import resolve_run
-        from ggdr.scripts.training.run import start_run
+        from ggdr.scripts.training.run import start_as
 
         group = join_processes(command["device"], command["dist_timeout"])
         given = {name for name in command if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT}
@@ -175,10 +173,8 @@ def main(ctx: click.Context, **command: Any) -> None:
             say(plan.settings_text())
         group.leave()
         return
-    with first_process_speaks():
-        prepare_ops(command["ops"], group.device)
     with first_process_speaks(), cli_errors():
-        finished = start_run(plan, group, typed_words(ctx.command, plan.command, leave_out=("dry_run", "resume")))
+        finished = start_as(ctx.command, plan, group)
     exit_code = 0 if finished else EXIT_STOPPED
     group.leave(exit_code)
     ctx.exit(exit_code)

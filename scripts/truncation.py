@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from ggdr.scripts.options.labels import choose_label, label_option
+from ggdr.scripts.options.labels import AskedLabel, choose_label, label_option
 from ggdr.scripts.options.latents import has_seeds, latents_option
 from ggdr.scripts.options.network import (
     ReadBy,
@@ -19,6 +19,7 @@ from ggdr.scripts.options.network import (
     open_generator,
     writing_images,
 )
+from ggdr.scripts.options.numbers import WholeNumber
 from ggdr.scripts.options.parameters import bad_parameter, choose_device, device_option, ops_option, prepare_ops
 from ggdr.scripts.options.pictures import (
     check_cutoff,
@@ -76,7 +77,7 @@ Examples:
 )
 @cutoff_option
 @label_option
-@click.option("--frames", metavar="N", type=click.IntRange(min=2), default=180, help="Of a video: frames in all.")
+@click.option("--frames", metavar="N", type=WholeNumber(min=2), default=180, help="Of a video: frames in all.")
 @fps_option
 @noise_option
 @size_option(96)
@@ -89,7 +90,7 @@ def main(
     listed: list[int | Path],
     psis: list[float],
     truncation_cutoff: int | None,
-    label_text: str | None,
+    asked_label: AskedLabel,
     frames: int,
     fps: float,
     noise_mode: str,
@@ -110,7 +111,7 @@ def main(
             raise bad_parameter(f"a video needs two strengths to go between, got {psis[0]:g}", "--psis")
     torch_device = choose_device(device)
     G = open_generator(network, torch_device)
-    label = choose_label(network, G, label_text, needed=has_seeds(listed))
+    label = choose_label(network, G, asked_label, needed=has_seeds(listed))
     check_cutoff(network, G, truncation_cutoff)
 
     from ggdr.scripts.viewing.latents import read_latents

@@ -356,7 +356,7 @@ def train(
         if is_stopped:
             reason = stop.signal or "a signal to another process"
             saving = "" if is_saved else "; saving the training state"
-            log.info(f"stopped by {reason} at {at.nimg / 1000:.1f} kimg{saving}")
+            log.info(f"stopped by {reason} at {at.nimg / 1000:g} kimg{saving}")
             if not is_saved:
                 save()
     return not is_stopped

@@ -49,6 +49,7 @@ class RunLog:
     Args:
         run_dir:    folder of log.txt, stats.jsonl and TensorBoard events, made if missing; None: only print.
         total_nimg: length of the run in images.
+        tick_nimg:  length of a tick in images, after which kimg are shown with enough digits to differ; None: unknown.
         start_nimg: images trained before this process; on resume call `truncate_after(start_nimg)` too.
         is_main:    False on every rank but 0.
         console:    where to print; None is standard output.
@@ -65,6 +66,7 @@ class RunLog:
         run_dir: Path | None,
         *,
         total_nimg: int,
+        tick_nimg: int | None = None,
         start_nimg: int = 0,
         is_main: bool = True,
         console: Console | None = None,
@@ -72,6 +74,7 @@ class RunLog:
         self._is_main = is_main
         self._run_dir = run_dir if is_main else None
         self._total_nimg = total_nimg
+        self._digits = kimg_digits(min(total_nimg, tick_nimg or total_nimg))
         # Plain lines where a bar cannot be drawn in place, whatever rich takes the output for.
         self._console = console or _Console(force_terminal=can_redraw(sys.stdout), force_jupyter=False)
         self._has_bar = self._console.is_terminal and not self._console.is_dumb_terminal
@@ -206,7 +209,8 @@ class RunLog:
                 sec_per_kimg = sec_per_tick * 1000 / (nimg - self._tick_nimg)
             self._sec_per_kimg = self._sec_per_kimg if sec_per_kimg is None else sec_per_kimg
             self._tick_time, self._tick_nimg = now, nimg
-            line = status_line(tick, nimg, now - self._start_time, sec_per_tick, self._sec_per_kimg, shown)
+            kimg = f"{nimg / 1000:.{self._digits}f}"
+            line = status_line(tick, kimg, now - self._start_time, sec_per_tick, self._sec_per_kimg, shown)
             self._write_log(line)
             self._print(line)
         if self._has_bar and self._prints and (tick is not None or now - self._drawn_at >= REFRESH_SECONDS):
@@ -225,7 +229,7 @@ class RunLog:
         for ratio in (None, 1, None, None, None):
             bar.add_column(ratio=ratio, no_wrap=True)
         bar.add_row(
-            Text(f"kimg {nimg / 1000:.1f}/{self._total_nimg / 1000:.1f}", style="bold"),
+            Text(f"kimg {nimg / 1000:.{self._digits}f}/{self._total_nimg / 1000:.{self._digits}f}", style="bold"),
             ProgressBar(total=total, completed=min(nimg, total)),
             Text(f"{done:4.0%}", style="cyan"),
             Text(f"sec/kimg {format_rate(rate)}"),
@@ -294,7 +298,7 @@ def read_stats(run_dir: str | Path) -> list[dict]:
 
 def status_line(
     tick: int,
-    nimg: int,
+    kimg: str,
     seconds: float,
     sec_per_tick: float,
     sec_per_kimg: float,
@@ -303,7 +307,7 @@ def status_line(
     """One line on a tick: counters, time since the start, speed, memory and `fields`."""
     parts = {
         "tick": f"{tick:<5d}",
-        "kimg": f"{nimg / 1000:<8.1f}",
+        "kimg": f"{kimg:<8s}",
         "time": f"{format_time(seconds):<11s}",
         "sec/tick": f"{sec_per_tick:<7.1f}",
         "sec/kimg": f"{format_rate(sec_per_kimg):<7s}",
@@ -311,6 +315,15 @@ def status_line(
         **{name: f"{value:<7.3f}" for name, value in fields.items()},
     }
     return " ".join(f"{name} {value}" for name, value in parts.items()).rstrip()
+
+
+def kimg_digits(nimg: int) -> int:
+    """Decimals of kimg, 1 to 3, that show a step of so many images to a tenth of it.
+
+    >>> kimg_digits(4000), kimg_digits(500), kimg_digits(64)
+    (1, 2, 3)
+    """
+    return 1 if nimg >= 1000 else 2 if nimg >= 100 else 3
 
 
 def format_time(seconds: float) -> str:

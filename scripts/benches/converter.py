@@ -17,6 +17,7 @@ import numpy as np
 from ggdr.scripts.benches.drawn_images import draw_pictures, encode_foreign, write_images
 from ggdr.scripts.benches.report import describe_machine, json_option, progress, show
 from ggdr.scripts.errors import cli_errors
+from ggdr.scripts.options.numbers import WholeNumber
 from ggdr.scripts.options.parameters import MAX_WORKERS
 from ggdr.torch_utils.data.convert import Conversion, encode_png
 from ggdr.torch_utils.data.convert_dataset import convert_dataset
@@ -54,13 +55,13 @@ CASES = (
 @click.command("dataset", epilog=EXAMPLES, context_settings={"show_default": True, "max_content_width": 110})
 @click.option(
     "--images",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     default=50_000,
     metavar="N",
     help=f"Images of 32x32; of 1024x1024 one for {LARGE_SHARE} of them.",
 )
 @click.option(
-    "--workers", type=click.IntRange(1, MAX_WORKERS), metavar="N", help="Processes that convert.  [default: one a CPU]"
+    "--workers", type=WholeNumber(1, MAX_WORKERS), metavar="N", help="Processes that convert.  [default: one a CPU]"
 )
 @json_option
 def dataset(images: int, workers: int | None, as_json: bool) -> None:

@@ -17,6 +17,7 @@ import click
 from ggdr.scripts.benches.drawn_images import draw_pictures, write_images
 from ggdr.scripts.benches.report import describe_machine, json_option, progress, resolution_option, show
 from ggdr.scripts.errors import cli_errors
+from ggdr.scripts.options.numbers import WholeNumber
 from ggdr.scripts.options.parameters import MAX_WORKERS, bad_parameter, choose_device, device_option
 from ggdr.torch_utils.data.convert import encode_png
 from ggdr.torch_utils.data.workers import cpu_count
@@ -44,12 +45,12 @@ Examples:
 )
 @resolution_option
 @click.option(
-    "--images", type=click.IntRange(min=1), metavar="N", help="Drawn images.  [default: 20 million pixels' worth]"
+    "--images", type=WholeNumber(min=1), metavar="N", help="Drawn images.  [default: 20 million pixels' worth]"
 )
-@click.option("--batch", type=click.IntRange(min=1), default=64, metavar="N", help="Images a batch.")
+@click.option("--batch", type=WholeNumber(min=1), default=64, metavar="N", help="Images a batch.")
 @click.option(
     "--workers",
-    type=click.IntRange(1, MAX_WORKERS),
+    type=WholeNumber(1, MAX_WORKERS),
     metavar="N",
     help="Processes that decode.  [default: one a CPU, up to 4]",
 )

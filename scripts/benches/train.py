@@ -12,8 +12,8 @@ from click.core import ParameterSource
 
 from ggdr.scripts.benches.report import json_option, resolution_option, show
 from ggdr.scripts.errors import cli_errors
+from ggdr.scripts.options.numbers import FiniteFloat, WholeNumber
 from ggdr.scripts.options.parameters import (
-    FiniteFloat,
     bad_parameter,
     device_option,
     join_processes,
@@ -63,8 +63,8 @@ Examples:
     metavar="FLOAT",
     help="Probability of augmentation; with --aug ada where it starts, so that every transform is at work.",
 )
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads on a CPU.  [default: one a core]")
-@click.option("--iterations", type=click.IntRange(min=4), default=16, metavar="N", help="Iterations that are timed.")
+@click.option("--threads", type=WholeNumber(min=1), metavar="N", help="Threads on a CPU.  [default: one a core]")
+@click.option("--iterations", type=WholeNumber(min=4), default=16, metavar="N", help="Iterations that are timed.")
 @click.option("--table", is_flag=True, help="With and without GGDR, with and without augmentation, turn by turn.")
 @json_option
 @click.pass_context

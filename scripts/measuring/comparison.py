@@ -10,7 +10,7 @@ from pathlib import Path
 from ggdr.metrics.detectors import DetectorFiles
 from ggdr.metrics.evaluate import Job
 from ggdr.metrics.feature_cache import FeatureCache
-from ggdr.metrics.image_sets import open_images
+from ggdr.metrics.image_sets import ImageSource
 from ggdr.metrics.names import MetricSpec
 from ggdr.scripts.measuring.real_images import comparison_warnings, find_labels, open_reals
 from ggdr.scripts.measuring.snapshot_images import SnapshotGenerator
@@ -24,7 +24,7 @@ def open_comparison(
     group: ProcessGroup,
     *,
     network: Path | None,
-    fakes: Path | None,
+    fakes: ImageSource | None,
     reals: Path | None,
     mirror: bool,
     psi: float,
@@ -51,7 +51,7 @@ def open_comparison(
         DataError, SnapshotError: a file cannot be read.
         MetricError: labels of reals and network differ in kind.
     """
-    real_images = fake_images = measure_paths = None
+    real_images, fake_images, measure_paths = None, fakes, None
     reading = {"as_stored": detectors.mode.as_stored}
     if reals is not None:
         real_images = open_reals(reals, mirror=mirror, workers=workers, **reading)
@@ -59,8 +59,6 @@ def open_comparison(
         how = {"seed": seed, "psi": psi, "noise_mode": noise_mode, **reading}
         generator = SnapshotGenerator(network, group.device, labels=find_labels(real_images), **how)
         fake_images, measure_paths = generator.images(max(spec.num for spec in specs)), generator.measure_paths
-    elif fakes is not None:
-        fake_images = open_images(fakes, workers=workers, **reading)
     warnings = comparison_warnings(real_images, fake_images, detectors.mode)
     if psi != 1:
         warnings.append(f"fakes are truncated (psi {psi:g}); published figures are not")

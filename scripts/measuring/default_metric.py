@@ -10,20 +10,20 @@ from pathlib import Path
 from ggdr.metrics.defaults import default_judge, frechet_metric, has_inception
 from ggdr.metrics.evaluate import StoredReals
 from ggdr.metrics.extract import MetricError
-from ggdr.metrics.image_sets import is_statistics, open_images
+from ggdr.metrics.image_sets import is_statistics
 from ggdr.metrics.names import MetricSpec
 from ggdr.scripts.measuring.real_images import open_reals
 
 INCEPTION_DIM = 2048  # of no other detector
 
 
-def default_metric(given: Mapping[str, str], reals: Path, fakes: Path | None) -> tuple[MetricSpec, str]:
+def default_metric(given: Mapping[str, str], reals: Path, num_fakes: int | None) -> tuple[MetricSpec, str]:
     """A Frechet distance that these images suffice for, and why this one.
 
     Args:
-        given: files of detectors that options name, by the option.
-        reals: images, or their stored statistics, whose detector is the one to use.
-        fakes: images; None for those of a network, which makes as many as are asked for.
+        given:     files of detectors that options name, by the option.
+        reals:     images, or their stored statistics, whose detector is the one to use.
+        num_fakes: how many there are; None for those of a network, which makes as many as are asked for.
 
     Raises:
         DataError: a file cannot be read.
@@ -34,8 +34,7 @@ def default_metric(given: Mapping[str, str], reals: Path, fakes: Path | None) ->
     else:
         judge, reason = default_judge(given)
     spec = frechet_metric(judge)
-    num = spec.num if fakes is None else min(spec.num, open_images(fakes, workers=0).num)
-    return spec.with_num(num), reason
+    return spec if num_fakes is None else spec.with_num(min(spec.num, num_fakes)), reason
 
 
 def _judge_of_statistics(reals: StoredReals, given: Mapping[str, str]) -> tuple[str, str]:

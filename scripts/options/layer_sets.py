@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ggdr.scripts.errors import nearest
 from ggdr.scripts.options.network import ReadBy, parse_seeds
 from ggdr.scripts.options.parameters import bad_parameter
 
@@ -35,8 +36,8 @@ def parse_layers(text: str) -> list[str | list[int]]:
         try:
             found = parse_seeds(part)
         except ValueError as error:
-            text = f"expected coarse, middle, fine, all, or numbers such as 0-2,5; got {part.strip()!r}"
-            raise ValueError(text) from error
+            got = f"got {part.strip()!r}{nearest(part.strip(), LAYER_NAMES)}"
+            raise ValueError(f"expected coarse, middle, fine, all, or numbers such as 0-2,5; {got}") from error
         if numbers is None:
             numbers = []
             sets.append(numbers)

@@ -16,7 +16,8 @@ import click
 
 from ggdr.scripts.errors import cli_errors, os_error_text, write_error_text
 from ggdr.scripts.importing.published import network_name
-from ggdr.scripts.options.parameters import FiniteFloat, bad_parameter
+from ggdr.scripts.options.numbers import FiniteFloat, WholeNumber
+from ggdr.scripts.options.parameters import bad_parameter
 from ggdr.scripts.terminal import say
 from ggdr.scripts.training.snapshot_files import BEST_FILE, PATTERN, network_of_run
 
@@ -149,7 +150,7 @@ def seeds_option(default: str) -> Callable:
 def batch_option(default: int) -> Callable:
     """--batch N."""
     text = "Images at once."
-    return click.option("--batch", "batch_size", metavar="N", type=click.IntRange(min=1), default=default, help=text)
+    return click.option("--batch", "batch_size", metavar="N", type=WholeNumber(min=1), default=default, help=text)
 
 
 def open_generator(network: Path, device: torch.device) -> Generator:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ggdr.scripts.errors import CliError
+from ggdr.scripts.options.numbers import FiniteFloat
 
 if TYPE_CHECKING:
     import torch
@@ -20,20 +20,6 @@ if TYPE_CHECKING:
 
 
 DIST_TIMEOUT_MIN = 15.0
-
-
-class FiniteFloat(click.FloatRange):
-    """A number in a range; NaN and infinity, which Python reads as numbers too, are refused."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        number = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value} is not a finite number", param, ctx)
-        return number
-
-    def _describe_range(self) -> str:
-        # click says "x<=None" of a range without ends.
-        return "" if self.min is None and self.max is None else super()._describe_range()
 
 
 class Device(click.ParamType):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ggdr.scripts.options.parameters import FiniteFloat, bad_parameter
+from ggdr.scripts.options.numbers import FiniteFloat, WholeNumber
+from ggdr.scripts.options.parameters import bad_parameter
 from ggdr.torch_utils.pictures.animation import MAX_LOOP_FPS
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def size_option(default: int, *, sheet: bool = True) -> Callable:
     """--size PIXELS; on sheets `renderer.fit_to_sheet` brings images to it."""
     text = "Enlarge images to about this width, by a whole number"
     text += f"; on sheets, shrink those above {LARGEST} and above this." if sheet else "; larger ones stay as they are."
-    return click.option("--size", metavar="PIXELS", type=click.IntRange(min=1), default=default, help=text)
+    return click.option("--size", metavar="PIXELS", type=WholeNumber(min=1), default=default, help=text)
 
 
 noise_option = click.option(
@@ -55,7 +56,7 @@ cutoff_option = click.option(
     "--trunc-cutoff",
     "truncation_cutoff",
     metavar="N",
-    type=click.IntRange(min=0),
+    type=WholeNumber(min=0),
     show_default="all",
     help="Truncate the first N layers' w only.",
 )

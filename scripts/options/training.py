@@ -6,19 +6,19 @@ from __future__ import annotations
 
 import click
 
-from ggdr.scripts.options.parameters import FiniteFloat
+from ggdr.scripts.options.numbers import FiniteFloat, WholeNumber
 from ggdr.stylegan2.config import PRESET_NAMES
 
 cfg_option = click.option("--cfg", type=click.Choice(PRESET_NAMES), default="auto", help="Preset of settings.")
 batch_option = click.option(
     "--batch",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     metavar="N",
     help="Images an iteration, of all processes together.  [default: from --cfg]",
 )
 batch_gpu_option = click.option(
     "--batch-gpu",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     metavar="N",
     help="Images in one forward of one process; the rest is accumulated.  [default: all]",
 )
@@ -30,12 +30,12 @@ gamma_option = click.option(
 )
 channel_base_option = click.option(
     "--channel-base",
-    type=click.IntRange(min=8),
+    type=WholeNumber(min=8),
     metavar="N",
     help="Feature maps at resolution r: min(channel base / r, channel max).  [default: from --cfg]",
 )
 channel_max_option = click.option(
-    "--channel-max", type=click.IntRange(min=1), metavar="N", help="See --channel-base.  [default: from --cfg]"
+    "--channel-max", type=WholeNumber(min=1), metavar="N", help="See --channel-base.  [default: from --cfg]"
 )
 aug_option = click.option(
     "--aug", type=click.Choice(["ada", "fixed", "noaug"]), default="ada", help="Augmentation of D's images."
@@ -53,5 +53,5 @@ precision_option = click.option(
     help="Type of the four highest resolutions; auto: fp16 on a GPU, fp32 on a CPU.",
 )
 seed_option = click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 2), default=0, metavar="INT", help="Seed of all random numbers."
+    "--seed", type=WholeNumber(0, 2**32 - 2), default=0, metavar="INT", help="Seed of all random numbers."
 )

@@ -54,9 +54,9 @@ def train(*, outdir: str | os.PathLike, **options: Any) -> bool:
 def _run(options: dict[str, Any]) -> bool:
     """Parses the options as the command does, and runs; raises click's exceptions."""
     from ggdr.scripts.errors import cli_errors
-    from ggdr.scripts.options.parameters import join_processes, prepare_ops, typed_words
+    from ggdr.scripts.options.parameters import join_processes
     from ggdr.scripts.training.plan import resolve_run
-    from ggdr.scripts.training.run import start_run
+    from ggdr.scripts.training.run import start_as
 
     command = training_command(COMMAND)
     words = mapping_words(COMMAND, options, "train()")
@@ -66,6 +66,4 @@ def _run(options: dict[str, Any]) -> bool:
         with cli_errors():
             group = join_processes(values["device"])
             plan = resolve_run(HOSTS_OF_COMMANDS[COMMAND], values, given, group)
-            prepare_ops(values["ops"], group.device)
-            argv = typed_words(command, plan.command, leave_out=("dry_run", "resume"))
-            return start_run(plan, group, argv)
+            return start_as(command, plan, group)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ggdr.scripts.errors import OptionError
-from ggdr.scripts.options.parameters import FiniteFloat
+from ggdr.scripts.options.numbers import FiniteFloat, WholeNumber
 
 if TYPE_CHECKING:
     from ggdr import GGDR
@@ -39,7 +39,7 @@ class GGDRKind:
         click.option("--ggdr/--no-ggdr", default=True, help="Generator-guided discriminator regularisation."),
         click.option(
             "--ggdr-res",
-            type=click.IntRange(min=8),
+            type=WholeNumber(min=8),
             metavar="PIXELS",
             multiple=True,
             help="Feature map of G that D learns to predict; may be given several times."

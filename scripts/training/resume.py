@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ggdr.scripts.errors import CliError
+from ggdr.scripts.errors import CliError, nearest
 from ggdr.scripts.importing.published import NETWORKS, network_name, snapshot_of
 from ggdr.scripts.options.network import FOREIGN_SUFFIXES
 from ggdr.scripts.training.run_folder import STATE_FILE, RunFolder
@@ -65,7 +65,8 @@ def find_origin(outdir: Path, resume: str | None, command: str) -> Origin:
         name = network_name(resume)
         if name is None:
             expected = f"latest, a run folder, a {PATTERN}, or one of {', '.join(NETWORKS)}"
-            raise CliError(f"--resume: {resume}: no such file; expected {expected}")
+            known = nearest(resume, ["latest", *NETWORKS])
+            raise CliError(f"--resume: {resume}: no such file; expected {expected}{known}")
         path = snapshot_of(name)
     if path.is_dir() or path.suffix == ".pt":
         state = path / STATE_FILE if path.is_dir() else path
@@ -152,7 +153,7 @@ def load_resumed(
         if snapshots and not any(name.partition(".")[0] in state["task"].get("networks", ()) for name in fixed):
             remedy += f", or start another run from its weights: {start_from(snapshots[-1])}"
         raise CliError(f"--resume: a run cannot go on with another {_table(fixed)}; {remedy}")
-    notes = [f"resuming {state_path} at {state['counters']['nimg'] / 1000:.1f} kimg"]
+    notes = [f"resuming {state_path} at {state['counters']['nimg'] / 1000:g} kimg"]
     if changes:
         notes.append(f"settings that differ from the resumed run: {_table(changes)}")
     if state["device_type"] != device_type:

@@ -12,10 +12,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import click
 import torch
 
 from ggdr.scripts.errors import CliError, metric_errors, os_error_text
 from ggdr.scripts.measuring.snapshot_metrics import SnapshotMetrics, missing_metrics
+from ggdr.scripts.options.parameters import prepare_ops, typed_words
 from ggdr.scripts.terminal import say
 from ggdr.scripts.training.plan import RunPlan
 from ggdr.scripts.training.stored import load_task
@@ -29,6 +31,12 @@ from ggdr.torch_utils.ops import uses_native
 from ggdr.torch_utils.pictures.images import save_image
 from ggdr.torch_utils.runlog import RunLog
 from ggdr.torch_utils.timing.allocator import keep_freed_memory
+
+
+def start_as(command: click.Command, plan: RunPlan, group: ProcessGroup) -> bool:
+    """`start_run` with the operations that --ops of a training command means, and with its words on record."""
+    prepare_ops(plan.command["ops"], group.device)
+    return start_run(plan, group, typed_words(command, plan.command, leave_out=("dry_run", "resume")))
 
 
 def start_run(plan: RunPlan, group: ProcessGroup, argv: list[str]) -> bool:
@@ -136,7 +144,8 @@ def _train(
     """
     settings, folder, loop = plan.settings, plan.folder, plan.settings.loop
     tune_process(group.device, settings.precision)
-    with RunLog(folder.path, total_nimg=loop.total_nimg, start_nimg=plan.start_nimg, is_main=group.is_main) as log:
+    length = {"total_nimg": loop.total_nimg, "tick_nimg": loop.tick_nimg, "start_nimg": plan.start_nimg}
+    with RunLog(folder.path, **length, is_main=group.is_main) as log:
         # What an earlier process reported after the state that it saved, or without saving any, is void.
         try:
             log.truncate_after(plan.start_nimg)
@@ -187,7 +196,7 @@ def _train(
                 resume=plan.resume,
             )
         if finished:
-            log.info(f"done: {loop.total_nimg / 1000:.1f} kimg; results in {folder.path}")
+            log.info(f"done: {loop.total_nimg / 1000:g} kimg; results in {folder.path}")
         else:
             log.info(f"saved; go on with: {_resume_command(plan, group)}")
         return finished

@@ -391,6 +391,24 @@ def test_the_readme_of_a_project_is_not_replaced_but_a_card_is(run_dir, tmp_path
     assert run(snapshot_of(run_dir), "--out", out, "--seeds", "0").exit_code == 0 and "my\\_run" in out.read_text()
 
 
+def test_without_a_place_the_card_goes_into_a_folder_beside_the_snapshot_once(run_dir, tmp_path):
+    written = run_dir / "card" / "README.md"
+    assert run(run_dir, "--seeds", "0").exit_code == 0
+    assert written.read_text().startswith("---") and written.with_name("samples.png").exists()
+    written.write_text("---\nlicense: mit\n---\nMy own words.\n")
+    result = run(run_dir, "--seeds", "0")
+    assert result.exit_code == 2 and f"{written} is there; name it to replace it" in " ".join(result.output.split())
+    assert "My own words." in written.read_text()
+
+
+def test_without_a_place_no_card_is_written_through_a_link(run_dir, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (run_dir / "card").symlink_to(tmp_path / "elsewhere")
+    result = run(run_dir, "--seeds", "0")
+    assert result.exit_code == 2 and "is a link" in result.output
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 ODD_LINES = [
     {"choices": [1]},
     {"choices": {"fakes": "x", "reals": "y"}},

@@ -50,6 +50,36 @@ def test_a_folder_of_other_files_alone_says_which(tmp_path):
     assert "no images in this folder" in output and "1 file left out, not read as images: 1 .avif" in output
 
 
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("a b/IMG_1.HEIC", "magick mogrify -format png '{}a b'/*.HEIC"),
+        ("photo.jxl", "magick mogrify -format png {}*.jxl"),
+        ("drawing.svg", "magick mogrify -format png {}*.svg"),
+        ("IMG_1.CR2", "darktable-cli {}IMG_1.CR2 {}IMG_1.png"),
+        ("book.pdf", "pdftoppm -png {}book.pdf {}book"),
+        ("clip.mp4", "ffmpeg -i {}clip.mp4 -vf fps=1 {}clip-%05d.png"),
+    ],
+)
+def test_a_folder_of_pictures_that_are_not_read_says_how_to_convert_them(tmp_path, name, command):
+    files = {"readme.txt": b"x", name: b"x"}
+    there = f"1 {Path(name).suffix.lower()}"
+    shown = command.replace("{}", f"{tmp_path}/in/")
+    told = run(write(tmp_path / "in", files), tmp_path / "out.zip", expect=2)
+    assert "no images in this folder; 2 files left out" in told and there in told and "files named" not in told
+    assert f"; convert them first, for example: {shown}\n" in told
+    told = run(write_zip(tmp_path / "in.zip", files), tmp_path / "out.zip", expect=2)
+    assert f"; unpack it and convert them first, for example: {command.replace('{}', '')}\n" in told
+    if "/" not in name:
+        told = run(tmp_path / "in" / name, tmp_path / "out.zip", expect=2)
+        assert "unknown kind of source" in told and f"for example: {shown}\n" in told
+
+
+def test_a_folder_of_other_files_says_which_are_read(tmp_path):
+    output = run(write(tmp_path / "in", {"a.txt": b"x"}), tmp_path / "out.zip", expect=2)
+    assert "not read as images: 1 .txt; expected files named .apng, .bmp" in output
+
+
 # Classes.
 
 
@@ -78,14 +108,21 @@ def test_a_stray_image_is_left_out_and_named(tmp_path):
     assert "note: cover.png left out, since it lies beside the class folders (--no-labels keeps all images)" in output
     assert (pixels_of(ImageDataset(tmp_path / "out.zip")) == RGB[0]).all()
     assert "5 images" in run(source, tmp_path / "all.zip", "--no-labels")
-    with pytest.raises(DataError, match=r"cover\.png lies beside the class folders"):
+    with pytest.raises(DataError) as failure:
         ImageDataset(source, use_labels=True)
+    assert str(failure.value) == (
+        f"{source}: has no labels, which a conditional model needs (cover.png lies beside the class folders); expected "
+        "images in class folders only; move it into one of them or away, or convert the set with ggdr dataset SOURCE "
+        "DEST, which leaves it out"
+    )
 
 
 def test_many_strays_are_no_strays(tmp_path):
     source = write(tmp_path / "in", folders("dog", "cat") | {"a.png": PNG, "b.png": PNG})
     output = run(source, tmp_path / "out.zip")
     assert "6 images" in output and "no labels: a.png and 1 more lie beside the class folders" in output
+    with pytest.raises(DataError, match="class folders only; move them into one of them or away$"):
+        ImageDataset(source, use_labels=True)
 
 
 def test_backslashes_in_a_zip_are_slashes_also_in_its_labels(tmp_path):

@@ -184,6 +184,7 @@ def test_checkpoints_of_networks_that_do_not_fit_are_refused(imported, tmp_path)
 @pytest.mark.parametrize(
     ("source", "dest", "message"),
     [
+        ("afhqcta", "x.safetensors", "cifar10, brecahad; did you mean 'afhqcat'?"),
         ("absent.pkl", "x.safetensors", "no such file; expected a file, or one of ffhq256"),
         (".", "x.safetensors", "a folder"),
         ("text.pkl", "x.safetensors", "text.pkl: not a pickle of StyleGAN2 networks"),

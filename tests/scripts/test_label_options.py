@@ -14,7 +14,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from ggdr.scripts.options.labels import choose_label
+from ggdr.scripts.options.labels import AskedLabel, choose_label
 from ggdr.stylegan2.latent.sampling import generate_images, repeat_label
 from ggdr.stylegan2.network_labels import NetworkLabels, labels_of_config, labels_of_dataset, labels_to_config
 from ggdr.torch_utils.checkpoint import load_snapshot, save_snapshot
@@ -45,7 +45,7 @@ def save(path: Path, labels: NetworkLabels, c_dim: int = 3) -> Path:
     ],
 )
 def test_a_label_is_a_name_a_number_or_numbers(tmp_path, labels, text, expected):
-    assert choose_label(save(tmp_path / "n.safetensors", labels), tiny_generator(c_dim=3), text) == expected
+    assert choose_label(save(tmp_path / "n.safetensors", labels), tiny_generator(c_dim=3), AskedLabel(text)) == expected
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,32 @@ def test_a_label_is_a_name_a_number_or_numbers(tmp_path, labels, text, expected)
 )
 def test_other_labels_are_refused_with_what_there_is(tmp_path, labels, text, message):
     with pytest.raises(click.BadParameter, match=message):
-        choose_label(save(tmp_path / "n.safetensors", labels), tiny_generator(c_dim=3), text)
+        choose_label(save(tmp_path / "n.safetensors", labels), tiny_generator(c_dim=3), AskedLabel(text))
+
+
+@pytest.mark.parametrize(
+    ("command", "labels", "args", "message"),
+    [
+        ("generate", NAMED, ["--label", "1,0,0"], "'--label': {} has 3 classes: expected --class with one of 0 to 2 or "
+         "a name (cat, dog, 3), got 1,0,0"),
+        ("generate", NAMED, ["--class", "1,0,0"], "'--class': {} has 3 classes: expected one of 0 to 2 or a name (cat, "
+         "dog, 3), got 1,0,0"),
+        ("generate", VECTORS, ["--class", "dog"], "'--class': {} was trained on labels of 3 numbers: expected as many, "
+         "such as --label 0,0.5,1, got dog"),
+        ("generate", VECTORS, [], "Missing option '--label'. {} was trained on labels of 3 numbers"),
+        ("generate", NetworkLabels(), ["--label", "1,0"], "'--label': {} takes labels of 3 numbers: expected as many, "
+         "or --class with one of 0 to 2, got 1,0"),
+        ("generate", NAMED, ["--label", "1", "--class", "1"], "--class and --label: expected one of them, got both"),
+        ("clusters", VECTORS, ["--class", "1"], "'--class': {} was trained on labels of 3 numbers: expected as many, "
+         "such as --class 0,0.5,1, got 1"),
+    ],
+)  # fmt: skip
+def test_a_wrong_label_is_answered_with_the_option_that_helps(tmp_path, command, labels, args, message):
+    network = save(tmp_path / "n.safetensors", labels)
+    main = importlib.import_module(f"ggdr.scripts.{command}").main
+    where = ["--network", str(network), "--outdir", str(tmp_path)]
+    result = CliRunner().invoke(main, [*where, "--seeds", "0", "--device", "cpu", *args])
+    assert result.exit_code == 2 and message.format(network) in " ".join(result.output.split())
 
 
 def test_numbers_are_given_to_the_network_as_they_are(tmp_path):
@@ -83,9 +108,9 @@ def test_numbers_are_given_to_the_network_as_they_are(tmp_path):
 )
 def test_every_command_that_takes_a_class_takes_names_and_numbers(name):
     main = importlib.import_module(f"ggdr.scripts.{name}").main
-    (option,) = (param for param in main.params if "--class" in param.opts)
-    assert option.metavar == "NAME|IDX|NUMBERS" and isinstance(option.type, click.types.StringParamType)
-    assert ("--label" in option.opts) == (name != "clusters")
+    options = {name: param for param in main.params for name in param.opts}
+    assert isinstance(options["--class"].type, click.types.StringParamType)
+    assert ("label_numbers" in {param.name for param in main.params}) == (name != "clusters")
 
 
 def test_a_snapshot_knows_the_labels_of_its_dataset(tmp_path):

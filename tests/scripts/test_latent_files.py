@@ -60,6 +60,10 @@ def test_a_walk_goes_from_photograph_to_photograph_and_seed(run, filmed, tmp_pat
     assert len(filmed) == 7
     for frame, image in zip(filmed[::3], images_of([7, 2, 8]), strict=True):
         assert close(frame, image)
+    result = run("interpolate", "--seeds", str(a), *options)
+    assert result.exit_code == 2 and f"a walk needs 2 latents or more, of seeds or files; got 1, of {a}" in " ".join(
+        result.output.split()
+    )
     result = run("interpolate", "--seeds", f"{a},2", "--space", "z", *options)
     assert result.exit_code == 2 and "'--space'" in result.output and "expected w, got z" in result.output
 

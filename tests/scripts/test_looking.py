@@ -61,8 +61,8 @@ def test_the_noise_stands_still_and_can_be_left_out(run, laid_out, name):
 @pytest.mark.parametrize(
     ("name", "options", "messages"),
     [
-        ("interpolate", ["--seeds", "3"], ["--seeds", "1x1 walks need 2 seeds", "got 1"]),
-        ("interpolate", ["--grid", "2x2", "--seeds", "0-8"], ["--seeds", "need 8 seeds, or 12, 16", "got 9"]),
+        ("interpolate", ["--seeds", "3"], ["a walk needs 2 latents or more, of seeds or files; got 1, of seed 3"]),
+        ("interpolate", ["--grid", "2x2", "--seeds", "0-8"], ["2x2 walks need 8 latents, or 12, 16", "got 9"]),
         ("interpolate", ["--out", "walk.avi"], ["--out", ".mp4, .gif, .webp or .png", "'walk.avi'"]),
         ("interpolate", ["--out", "walk.gif", "--fps", "60"], ["--fps", "50 frames", "got 60"]),
         ("interpolate", ["--fps", "0"], ["--fps"]),

@@ -329,13 +329,13 @@ def test_a_metric_that_fails_does_not_end_the_training(dataset_zip, tmp_path, mo
 
     monkeypatch.setattr("ggdr.scripts.measuring.snapshot_metrics.evaluate", fail)
     output = train(dataset_zip, tmp_path / "run", *METRICS, "--kimg", 0.064)
-    assert output.count("training goes on") == 2 and "No space left" in output and "done: 0.1 kimg" in output
+    assert output.count("training goes on") == 2 and "No space left" in output and "done: 0.064 kimg" in output
 
 
 def test_results_that_cannot_be_kept_are_in_the_log_and_training_goes_on(dataset_zip, tmp_path):
     (tmp_path / "run" / "metric-fd_offline0.1k_full.jsonl").mkdir(parents=True)
     output = train(dataset_zip, tmp_path / "run", *METRICS, "--kimg", 0.032)
-    assert "Is a directory" in output and "training goes on" in output and "done: 0.0 kimg" in output
+    assert "Is a directory" in output and "training goes on" in output and "done: 0.032 kimg" in output
     assert "metric/fd_offline0.1k_full" in read_stats(tmp_path / "run")[-1]
 
 

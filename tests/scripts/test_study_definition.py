@@ -124,7 +124,7 @@ def test_a_variant_of_the_same_name_and_other_options_is_refused(study_file):
         ("kimg: 60", "kimg: [60]", "kimg expects a number or text, got a list"),
         ("kimg: 60", "kimg: true", "kimg expects a number or text, got True"),
         ("kimg: 60", "kimg:", "kimg expects a number or text, got None"),
-        ("kimg: 60", "kimg: .nan", "nan is not a finite number"),
+        ("kimg: 60", "kimg: .nan", "expected a number from 0.001 to 1000000000000, got 'nan'"),
         ("mirror: true", "mirror: 1", "mirror expects true or false, got 1"),
         ("cfg: cpu", "cfg: gpu", "'gpu' is not one of"),
         ("ggdr: {}", "ggdr: {mirror: false}", "variants 'none' and 'ggdr' differ in --mirror (True and False)"),

@@ -55,5 +55,12 @@ def test_layers_are_names_and_numbers(text, sets):
     assert parse_layers(text) == sets
 
 
+def test_a_misspelt_name_of_layers_is_answered_with_the_nearest():
+    with pytest.raises(
+        ValueError, match=r"expected coarse, middle, fine, all, .* got 'midle'; did you mean 'middle'\?"
+    ):
+        parse_layers("coarse,midle")
+
+
 def test_numbers_are_written_as_ranges():
     assert spans([0, 1, 2, 5, 7, 8]) == "0-2, 5, 7-8"

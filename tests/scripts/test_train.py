@@ -16,7 +16,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from ggdr.scripts import train as train_command
+from ggdr.scripts.training import run as training_run
 from ggdr.scripts.training.hosts import HOSTS
 from ggdr.scripts.training.regularizers import is_fixed
 from ggdr.scripts.training.run import kimg_name
@@ -115,7 +115,7 @@ def test_resuming_is_bit_for_bit_what_an_uninterrupted_run_gives(finished_run, d
     train(dataset_zip, tmp_path / "run", "--snap", 1, kimg=0.032)
     assert read_stats(tmp_path / "run")[-1]["nimg"] == 32
     output = ggdr_train("--outdir", tmp_path / "run", "--resume", "latest", "--kimg", 0.064)
-    assert "at 0.0 kimg" in output and "resumed run: kimg 0.032 -> 0.064" in output
+    assert "at 0.032 kimg" in output and "resumed run: kimg 0.032 -> 0.064" in output
     assert_same_weights(finished_run, tmp_path / "run")
     computed = [key for key in read_stats(finished_run)[0] if not key.startswith(("time", "memory/"))]
     for a, b in zip(read_stats(finished_run), read_stats(tmp_path / "run"), strict=True):
@@ -237,17 +237,17 @@ def test_a_second_process_is_kept_out_of_the_folder(dataset_zip, tmp_path):
 
 @pytest.mark.parametrize("is_new", [True, False])
 def test_a_run_that_went_on_since_it_was_read_is_not_overwritten(dataset_zip, tmp_path, monkeypatch, is_new):
-    run, prepare_ops = tmp_path / "run", train_command.prepare_ops
+    run, prepare_ops = tmp_path / "run", training_run.prepare_ops
     if not is_new:
         train(dataset_zip, run, kimg=0.032)
     resume = [] if is_new else ["--resume", "latest"]
 
     def train_meanwhile(*args):
-        monkeypatch.setattr(train_command, "prepare_ops", prepare_ops)
+        monkeypatch.setattr(training_run, "prepare_ops", prepare_ops)
         train(dataset_zip, run, *resume)
         return prepare_ops(*args)
 
-    monkeypatch.setattr(train_command, "prepare_ops", train_meanwhile)
+    monkeypatch.setattr(training_run, "prepare_ops", train_meanwhile)
     output = train(dataset_zip, run, *resume, kimg=0.048, code=2)
     assert f"another process trained in {run} meanwhile; start again" in " ".join(output.split())
     assert [line["nimg"] for line in read_stats(run)] == [32, 64]
@@ -342,6 +342,7 @@ def test_bad_input_is_named_without_traceback_and_nothing_is_written(dataset_zip
         (dataset_zip, ["--cfg", "ffhq"], "'ffhq' is not one of 'auto', 'stylegan2'"),
         (dataset_zip, ["--resume", notes], "not a readable network snapshot"),
         (dataset_zip, ["--resume", "ffhq-256"], "ffhq-256: no such file; expected latest, a run folder, a"),
+        (dataset_zip, ["--resume", "ffhq-256"], "cifar10, brecahad; did you mean 'ffhq256'?"),
         (dataset_zip, ["--resume", tmp_path / "no.pt"], "no.pt: no such file; expected latest, a run folder"),
         (dataset_zip, ["--resume", tmp_path], "holds no training-state.pt"),
         (dataset_zip, ["--resume", snapshot, "--channel-max", 4], "channel_max 8 (this run: 4)"),
@@ -353,8 +354,8 @@ def test_bad_input_is_named_without_traceback_and_nothing_is_written(dataset_zip
         (dataset_zip, ["--device", "tpu"], "'tpu' is none of auto, cpu, cuda"),
         (dataset_zip, ["--channel-base", 8], "8 leaves no feature maps at 16x16"),
         (dataset_zip, ["--seed", -1], "--seed"),
-        (dataset_zip, ["--lr", "nan"], "nan is not a finite number"),
-        (dataset_zip, ["--gamma", "inf"], "inf is not a finite number"),
+        (dataset_zip, ["--lr", "nan"], "expected a number above 0, got 'nan'"),
+        (dataset_zip, ["--gamma", "inf"], "expected a number from 0, got 'inf'"),
         (dataset_zip, ["--no-ggdr", "--ggdr-res", 8], "needs --ggdr"),
         (dataset_zip, ["--no-ggdr", "--ggdr-weight", 5], "needs --ggdr, got --no-ggdr"),
         (dataset_zip, ["--freezed", 8], "8 is more than the 7 layers of D that can be frozen"),

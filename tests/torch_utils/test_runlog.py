@@ -327,6 +327,25 @@ def test_without_a_terminal_each_tick_is_one_plain_line(tmp_path):
     assert (tmp_path / "log.txt").read_text()[21:] == text_of(console)
 
 
+@pytest.mark.parametrize(
+    ("tick_nimg", "total_nimg", "shown"),
+    [
+        (4000, 25_000, "12.0"),
+        (500, 25_000, "12.00"),
+        (64, 25_000, "12.000"),
+        (4000, 12_000, "12.0"),
+        (None, 64, "12.000"),
+    ],
+)
+def test_kimg_have_as_many_digits_as_a_tick_needs(tick_nimg, total_nimg, shown):
+    lines, drawn = pipe(), terminal(width=80)
+    for console in (lines, drawn):
+        with RunLog(None, total_nimg=total_nimg, tick_nimg=tick_nimg, console=console) as log:
+            log.progress(12_000, tick=3)
+    assert f"kimg {shown} " in text_of(lines)
+    assert f"kimg {shown}/{total_nimg / 1000:.{len(shown) - 3}f}  " in without_escapes(text_of(drawn))
+
+
 def test_seconds_per_kimg_count_from_tick_to_tick(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(runlog.time, "monotonic", lambda: now[0])

@@ -19,12 +19,13 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from ggdr.torch_utils.data.container import Container
+from ggdr.torch_utils.data.file_kinds import command_to_convert
 from ggdr.torch_utils.data.image_files import FREE, RATIO, DataError
 from ggdr.torch_utils.data.labels import MAX_CLASSES, LabelTable, read_labels
 from ggdr.torch_utils.untrusted.pickle_names import NUMPY_NAMES, NUMPY_RECORDS, PLAIN
 from ggdr.torch_utils.untrusted.pickle_reader import InertPickleError, Record, Vocabulary, read_pickle
 from ggdr.torch_utils.untrusted.regular_files import open_regular
-from ggdr.torch_utils.untrusted.text import error_text
+from ggdr.torch_utils.untrusted.text import error_text, printable
 
 _READ_ERRORS = (OSError, EOFError, OverflowError, zlib.error, tarfile.TarError)
 MAX_UNPACKED = 2**31  # bytes of a gzip
@@ -178,9 +179,11 @@ def open_source(source: str) -> Source:
         return read_cifar10(path)
     if "idx" in name or name.endswith((".gz", "-ubyte")):
         return read_mnist(path)
+    command = command_to_convert(printable(path.as_posix(), 1000))
+    remedy = f"; images are made of it in a folder of theirs, for example: {command}" if command else ""
     raise DataError(
         f"{path}: unknown kind of source; expected a folder, .zip, LSUN lmdb folder, cifar-10-python.tar.gz, "
-        "MNIST ...-images-idx3-ubyte.gz, or the word digits"
+        f"MNIST ...-images-idx3-ubyte.gz, or the word digits{remedy}"
     )
 
 

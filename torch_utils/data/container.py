@@ -22,6 +22,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from ggdr.torch_utils.data.file_kinds import command_to_convert
 from ggdr.torch_utils.data.file_table import FileTable, ListedFile, Names, encode_name
 from ggdr.torch_utils.data.image_files import (
     FREE,
@@ -106,20 +107,13 @@ class Container:
         images = self.listing.images
         if not len(images):
             kind = "zip" if self.is_zip else "folder"
-            found = self.left_out()
-            raise DataError(
-                f"{self.where()}: no images in this {kind}; expected files named {', '.join(IMAGE_SUFFIXES)}"
-                f"{found and f'; {found}'}"
-            )
+            found = [self.left_out(), self._how_to_convert() or f"expected files named {', '.join(IMAGE_SUFFIXES)}"]
+            raise DataError("; ".join([f"{self.where()}: no images in this {kind}", *filter(None, found)]))
         return images
 
     def left_out(self) -> str:
         """Which files beside the images are not read, in half a line; empty if there are none to speak of."""
-        found = Counter(
-            PurePosixPath(name).suffix.lower()
-            for name in self.listing.others.names
-            if not name.endswith("/") and not is_hidden(name) and name.lower().split("/")[-1] not in _COMPANIONS
-        )
+        found = Counter(PurePosixPath(name).suffix.lower() for name in self._other_names())
         if not found:
             return ""
         kinds = [f"{num} {printable(suffix, 20) or 'without an ending'}" for suffix, num in found.most_common()]
@@ -128,6 +122,21 @@ class Container:
         return f"{total} {'file' if total == 1 else 'files'} left out, not read as images: " + ", ".join(
             kinds[:MOST_SUFFIXES] + more
         )
+
+    def _other_names(self) -> Iterator[str]:
+        """Names of the files that are no images and that the user put there."""
+        for name in self.listing.others.names:
+            if not name.endswith("/") and not is_hidden(name) and name.lower().split("/")[-1] not in _COMPANIONS:
+                yield name
+
+    def _how_to_convert(self) -> str:
+        """What to do about files that other programs make images of, in half a line; empty if there are none."""
+        folder = "" if self.is_zip else f"{self.path.as_posix()}/"
+        for name in self._other_names():
+            command = command_to_convert(printable(folder + name, 1000))
+            if command is not None:
+                return f"{'unpack it and convert' if self.is_zip else 'convert'} them first, for example: {command}"
+        return ""
 
     def where(self, name: str | None = None) -> str:
         """A file's name as messages show it; None: that of the whole."""

@@ -95,8 +95,7 @@ class ImageDataset:
         table, self.label_note = found.table, found.note
         if use_labels and table is None:
             raise DataError(
-                f"{container.where()}: has no labels, which a conditional model needs ({found.note}); expected them in "
-                "dataset.json or one sub-folder for each class"
+                f"{container.where()}: has no labels, which a conditional model needs ({found.note}); {found.remedy}"
             )
         self.has_labels = table is not None
         self.classes = table.classes if table else None

@@ -1,10 +1,12 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""What files are that are taken for images and cannot be read as such, by how they begin."""
+"""What files are that cannot be read as images, by how they begin or by their endings, and what to do about it."""
 
 from __future__ import annotations
 
 import re
+import shlex
+from pathlib import PurePosixPath
 
 CONVERT = "convert it to PNG or JPEG first"
 DOWNLOAD = "download it again"
@@ -37,6 +39,36 @@ _BEGINNINGS = (
     (b"-----BEGIN PGP MESSAGE", "encrypted", "decrypt it first"),
     (b"age-encryption.org/", "encrypted", "decrypt it first"),
 )
+
+# Programs that make PNGs of all files of an ending, or of one file.
+_PROGRAMS = {
+    "magick mogrify -format png {folder}*{suffix}": (
+        ".avif", ".heic", ".heif", ".hif", ".ico", ".j2k", ".jp2", ".jxl", ".psd", ".svg", ".tga",
+    ),
+    "darktable-cli {file} {stem}.png": (
+        ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".raw", ".rw2",
+    ),
+    "pdftoppm -png {file} {stem}": (".pdf",),
+    "ffmpeg -i {file} -vf fps=1 {stem}-%05d.png": (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm", ".wmv"),
+}  # fmt: skip
+
+
+def command_to_convert(path: str) -> str | None:
+    """A command that makes PNGs of a file with the ending of pictures or videos that are not read; None for others.
+
+    Args:
+        path: of the file, with forward slashes.
+
+    >>> command_to_convert("my photos/IMG_1.HEIC")
+    "magick mogrify -format png 'my photos'/*.HEIC"
+    """
+    file = PurePosixPath(path)
+    program = next((each for each, suffixes in _PROGRAMS.items() if file.suffix.lower() in suffixes), None)
+    if program is None:
+        return None
+    folder = "" if str(file.parent) == "." else f"{shlex.quote(str(file.parent))}/"
+    stem = shlex.quote(str(file.with_suffix("")))
+    return program.format(folder=folder, suffix=file.suffix, file=shlex.quote(str(file)), stem=stem)
 
 
 def kind_of(data: bytes) -> str | None:

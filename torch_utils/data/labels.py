@@ -66,12 +66,14 @@ class FoundLabels:
     """What was found out about the labels of images.
 
     Attributes:
-        table: they, or None.
-        note:  why there are none; or what was made of a layout that could mean something else; may be empty.
+        table:  they, or None.
+        note:   why there are none; or what was made of a layout that could mean something else; may be empty.
+        remedy: what gives the images labels where there are none.
     """
 
     table: LabelTable | None
     note: str = ""
+    remedy: str = "give labels in dataset.json, or by one sub-folder for each class"
 
 
 def read_labels(container: Container, names: Sequence[str], *, leave_out_strays: bool = False) -> FoundLabels:
@@ -119,9 +121,13 @@ def _folder_labels(names: Sequence[str], shared: str, leave_out_strays: bool) ->
         more, verb = ("", "lies") if len(strays) == 1 else (f" and {len(strays) - 1} more", "lie")
         beside = f"{verb} beside the class folders"
         which = f"{printable(names[strays[0]])}{more}"
-        if not leave_out_strays or len(strays) > max(len(names) // 100, 1):
-            return FoundLabels(None, "; ".join([*notes, f"{which} {beside}"]))
-        pronoun = "it" if len(strays) == 1 else "they"
+        pronoun, object_ = ("it", "it") if len(strays) == 1 else ("they", "them")
+        are_few = len(strays) <= max(len(names) // 100, 1)
+        if not (leave_out_strays and are_few):
+            remedy = f"expected images in class folders only; move {object_} into one of them or away"
+            if are_few:
+                remedy += f", or convert the set with ggdr dataset SOURCE DEST, which leaves {object_} out"
+            return FoundLabels(None, "; ".join([*notes, f"{which} {beside}"]), remedy)
         notes.append(f"{which} left out, since {pronoun} {beside} (--no-labels keeps all images)")
     return FoundLabels(LabelTable(values, classes), "; ".join(notes))
 
