@@ -17,8 +17,9 @@ NUM_IS_SPLITS = 10  # each needs a fake
 MIN_EXTRAPOLATED = 30  # fakes: twice the points of the line
 EXAMPLES = "fid50k_full, kid50k_full, is50k, pr50k3_full, dc50k5_full, ppl2_wend, fd_lite50k_full"
 
-_SAMPLED = re.compile(r"([a-z0-9_]*?[a-z])(\d+(?:\.\d+)?)k(\d+)?(_full)?")
-_PATH = re.compile(r"ppl2_([zw])(end|full)(?:(\d+(?:\.\d+)?)k)?")
+_NUM = r"\d{1,9}(?:\.\d{1,3})?"  # thousands of images, whole ones
+_SAMPLED = re.compile(rf"([a-z0-9_]*?[a-z])({_NUM})k(\d{{1,9}})?(_full)?")
+_PATH = re.compile(rf"ppl2_([zw])(end|full)(?:({_NUM})k)?")
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def thousands(num: int) -> str:
 
 def _names_like(text: str) -> list[str]:
     """Names of all kinds of metrics, with the number of images that the text names, if it does."""
-    number = re.search(r"(?<![\d.])(\d{1,9}(?:\.\d{1,3})?)k", text)
+    number = re.search(rf"(?<![\d.])({_NUM})k", text)
     num = 50_000 if number is None else _count(number[1])
     specs = [
         MetricSpec(kind, detector, num, front, DEFAULT_NEIGHBOURS.get(kind, 0))

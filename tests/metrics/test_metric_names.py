@@ -64,6 +64,9 @@ def test_paths_are_named_by_space_and_sampling():
         ("fid0k_full", "at least 2 images, got 0"),
         ("pr50k0_full", "at least 1 neighbour"),
         ("", "is no metric"),
+        (f"fid{'9' * 400}k_full", "is no metric"),
+        (f"pr50k{'9' * 5000}_full", "is no metric"),
+        ("fid1.2345k_full", "is no metric"),
     ],
 )
 def test_what_is_no_metric_is_refused_with_what_may_be_meant(name, message):
