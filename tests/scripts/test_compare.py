@@ -108,10 +108,11 @@ def test_ctrl_c_lets_runs_save_and_says_how_to_go_on(dataset_zip, tmp_path):
     process.send_signal(signal.SIGINT)
     output = process.communicate(timeout=SECONDS)[0]
     assert process.returncode == 130, output
-    assert f"stopped by SIGINT; go on with: ggdr compare --outdir {folder}" in output
+    assert "stopping: 2 runs save first\n" in output
+    assert f"stopped by SIGINT, 4 runs are not complete; go on with: ggdr compare --outdir {folder}" in output
     for run in runs:
         assert (run / "training-state.pt").exists()
-        assert (folder / run.parent.name / "seed0.log").read_text().count("stopped by SIGTERM") == 1
+        assert (folder / run.parent.name / "seed0.log").read_text().count("stopped by SIGINT at ") == 1
 
 
 def test_a_run_with_options_that_cannot_be_is_named_and_the_others_are_compared(whole, tmp_path):
@@ -124,6 +125,21 @@ def test_a_run_with_options_that_cannot_be_is_named_and_the_others_are_compared(
     assert {path: path.stat().st_mtime_ns for path in written} == written
     lines = table(folder).splitlines()
     assert [line for line in lines if "odd" not in line] == table(whole).splitlines()
+
+
+def test_a_metric_that_is_missing_is_computed_as_the_run_itself_would(whole, tmp_path):
+    folder = tmp_path / "study"
+    shutil.copytree(whole, folder)
+    results = folder / "ggdr" / "seed1" / f"metric-{METRIC}.jsonl"
+    lines = results.read_text().splitlines(keepends=True)
+    assert "measuring" in (folder / "ggdr" / "seed1" / "log.txt").read_text() and len(lines) == 3
+    results.write_text("".join(lines[:-1]))
+    output = compare("--outdir", folder, "--jobs", 1)
+    assert f"measuring ggdr/seed1: {METRIC} at kimg 0.08" in output
+    (again,) = map(json.loads, results.read_text().splitlines()[2:])
+    last = json.loads(lines[-1])
+    assert again["results"] == pytest.approx(last["results"]) and again["nimg"] == last["nimg"]
+    assert again["choices"].keys() == last["choices"].keys() and table(folder) == table(whole)
 
 
 def test_the_page_alone_can_be_written_anew(whole, tmp_path):

@@ -339,7 +339,11 @@ def test_what_ggdr_clusters_writes_is_what_is_read(tmp_path):
     assert [(sheet["title"], sheet["note"]) for sheet in cluster["sheets"]] == [("8x8", "coarse")]
     (row,) = cluster["numbers"]
     assert row["network"] == "net" and row["layer"] == "8x8" and row["clusters"] == 2
-    about_d = ["prediction: mutual information", "prediction: cosine similarity", "D's own features: mutual information"]
+    about_d = [
+        "prediction: mutual information",
+        "prediction: cosine similarity",
+        "D's own features: mutual information",
+    ]
     assert list(row)[3:] == about_d
 
 
