@@ -74,7 +74,7 @@ def unmeasured(study: Study, run_folder: Path) -> list[Unmeasured]:
     found = []
     for path in reversed(snapshots_in(run_folder)):
         try:
-            nimg = load_snapshot(path).nimg
+            nimg = load_snapshot(path, tensors=False).nimg
         except SnapshotError:
             continue
         names = missing_metrics(study.metrics, path, nimg) if nimg is not None else []
