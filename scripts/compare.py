@@ -80,8 +80,8 @@ def main(
 
     The study comes from STUDY.yaml, or from --variant, --seeds and, after --, the options of every run. Each run is a
     `ggdr train` in DIR/VARIANT/seedN. Ctrl-C lets all runs save; after any end, even kill -9, `ggdr compare --outdir
-    DIR` goes on. Variants and seeds can be added later: only what is missing is run. Results: DIR/compare.html and
-    DIR/compare.md, written anew after each run.
+    DIR` goes on. Variants, seeds and metrics can be added later: only what is missing is done. Results:
+    DIR/compare.html and DIR/compare.md, written anew after each run.
     """
     with cli_errors():
         from ggdr.scripts.studies.definition import check_data_is_there, combine
@@ -156,13 +156,19 @@ def _run(study: Study, folder: StudyFolder, jobs: int, gpus: list[str], *, clust
         )
         outcome = runner.run()
     _write_results(study, folder)
-    if outcome.signal is not None:
-        say(f"stopped by {outcome.signal}; go on with: ggdr compare --outdir {shlex.quote(str(folder.path))}")
+    if outcome.signal is not None and outcome.left:
+        count = "1 run is" if len(outcome.left) == 1 else f"{len(outcome.left)} runs are"
+        go_on = f"ggdr compare --outdir {shlex.quote(str(folder.path))}"
+        say(f"stopped by {outcome.signal.name}, {count} not complete; go on with: {go_on}")
         raise click.exceptions.Exit(EXIT_STOPPED)
     say(f"results: {folder.page}, {folder.table}")
-    if outcome.failed:
-        names = ", ".join(run.name for run in outcome.failed)
-        say(f"{len(outcome.failed)} failed: {names}; their logs are beside their folders", err=True)
+    for what, runs in (("failed", outcome.failed), ("not measured", outcome.unmeasured)):
+        if runs:
+            say(
+                f"{len(runs)} {what}: {', '.join(run.name for run in runs)}; their logs are beside their folders",
+                err=True,
+            )
+    if outcome.failed or outcome.unmeasured:
         raise click.exceptions.Exit(EXIT_FAILED)
 
 

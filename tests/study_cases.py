@@ -9,7 +9,23 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
+from ggdr.scripts.studies import machine_shares, runner
+from tests.conftest import ROOT
 from tests.toy_run import METRIC
+
+SIDE_BY_SIDE = 4  # processors, as far as a study of toy runs knows
+
+
+def use_toy_runs(monkeypatch, tmp_path: Path) -> Path:
+    """Runs in milliseconds, on a machine of some processors and no GPU; returns the path of their dataset."""
+    monkeypatch.setattr(runner, "CHILD", "tests.toy_run")
+    monkeypatch.setattr(runner, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(machine_shares, "cpu_count", lambda: SIDE_BY_SIDE)
+    monkeypatch.setattr(machine_shares, "find_gpus", lambda device: [])
+    monkeypatch.setattr(machine_shares, "_memory_gib", lambda: 1.0)  # enough for one run, where --jobs is not given
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    (tmp_path / "data.zip").touch()
+    return tmp_path / "data.zip"
 
 
 def compare(*args: object, code: int = 0) -> str:
@@ -34,7 +50,7 @@ def table(folder: Path) -> str:
     return text[text.index("## Metrics") : text.index("## To get as far")]
 
 
-def starts(folder: Path) -> list[dict]:
-    """What toy runs noted of their starts."""
-    path = folder / "starts.jsonl"
+def starts(folder: Path, file: str = "starts.jsonl") -> list[dict]:
+    """What toy runs noted of their starts, or in another file."""
+    path = folder / file
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

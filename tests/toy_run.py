@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A run in milliseconds, for the tests of `ggdr compare`: python -m tests.toy_run PARENT train OPTIONS.
 
-It writes what `ggdr train` writes into its folder, as far as studies read it. Its metric falls, and is higher by the
-seed and lower by one with GGDR. --gamma is the seconds that it takes; until then SIGTERM stops it with exit code 130.
---batch 3 fails. With --snap it leaves a snapshot, an empty file, which `clusters` as the first word then looks at.
+It writes what `ggdr train` writes into its folder, as far as studies read it. Its metrics fall, and are higher by the
+seed and lower by one with GGDR. --gamma is the seconds that it takes; until then SIGINT and SIGTERM stop it with exit
+code 130, with --batch 4 only once there is a file `may-end` beside the study. --batch 3 fails. With --snap it leaves
+snapshots, which `metrics` or `clusters` as the first word looks at: not where a file `no-metrics` or `no-clusters` is
+beside the study, and for a minute where one called `slow` is.
 """
 
 from __future__ import annotations
@@ -24,22 +26,66 @@ def option(name: str, default: str = "") -> str:
 
 
 def look_at() -> None:
-    """Leaves a sheet, as `ggdr clusters` does; fails where there is a file `no-clusters`."""
+    """Leaves a sheet, as `ggdr clusters` does."""
     folder, snapshot = Path(option("--outdir")), Path(option("--network"))
-    if not snapshot.exists() or (folder.parents[3] / "no-clusters").exists():
-        print("Error: no clusters", flush=True)
+    check(folder.parents[3], "clusters")
+    if not snapshot.exists():
         sys.exit(2)
     folder.mkdir()
     sheet = {"title": "Feature maps of 8x8", "note": "", "file": "sheet.png"}
     (folder / "clusters.json").write_text(json.dumps({"sheets": [sheet], "animations": [], "of": snapshot.name}))
 
 
+def measure() -> None:
+    """Appends results of a snapshot, as `ggdr metrics` does, and notes it in measured.jsonl."""
+    folder, snapshot = Path(option("--outdir")), Path(option("--network"))
+    names, nimg = option("--metrics").split(","), int(snapshot.stem[-6:])
+    with open(folder.parents[1] / "measured.jsonl", "a") as file:
+        run = f"{folder.parent.name}/{folder.name}"
+        file.write(json.dumps({"run": run, "nimg": nimg, "metrics": names, "argv": sys.argv[2:]}) + "\n")
+    check(folder.parents[2], "metrics")
+    for name in names:
+        add_result(folder, name, nimg, 1.0)
+
+
+def check(beside: Path, what: str) -> None:
+    """Fails, or takes its time, where the files beside the study say so."""
+    if (beside / f"no-{what}").exists():
+        print(f"Error: no {what}", flush=True)
+        sys.exit(2)
+    if (beside / "slow").exists():
+        time.sleep(60)
+
+
+def add_result(folder: Path, name: str, nimg: int, value: float) -> None:
+    with open(folder / f"metric-{name}.jsonl", "a") as file:
+        line = {"metric": name, "results": {name: value}, "nimg": nimg, "kimg": nimg / 1000}
+        file.write(json.dumps(line) + "\n")
+
+
+def write_snapshot(path: Path, nimg: int) -> None:
+    """A network of one weight, written without PyTorch, which takes long to import."""
+    about = {"format": "ggdr-network-snapshot-1", "config": json.dumps({"nimg": nimg})}
+    weight = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+    header = json.dumps({"__metadata__": about, "G.weight": weight}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+
+
+def stop(number: int, frame: object) -> None:
+    """Says which signal it was, saves, and ends."""
+    print(f"stopped by {signal.Signals(number).name}", flush=True)
+    while option("--batch") == "4" and not (Path(option("--outdir")).parents[2] / "may-end").exists():
+        time.sleep(0.01)
+    sys.exit(130)
+
+
 def main() -> None:
-    if sys.argv[2] == "clusters":
-        look_at()
+    if sys.argv[2] in ("clusters", "metrics"):
+        {"clusters": look_at, "metrics": measure}[sys.argv[2]]()
         return
     folder, seed = Path(option("--outdir")), int(option("--seed"))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     with open(folder.parents[1] / "starts.jsonl", "a") as file:
         start = {
             "run": f"{folder.parent.name}/{folder.name}",
@@ -61,11 +107,11 @@ def main() -> None:
     ]
     (folder / "stats.jsonl").write_text("".join(json.dumps(line) + "\n" for line in stats))
     (folder / "training_options.json").write_text(json.dumps({"command": {}, "loop": {"total_nimg": 64}}))
-    values = [(kimg, 20 - 100 * kimg + seed - ("--no-ggdr" not in sys.argv)) for kimg in (0.032, 0.064)]
-    lines = [{"metric": METRIC, "results": {METRIC: value}, "kimg": kimg} for kimg, value in values]
-    (folder / f"metric-{METRIC}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    if option("--snap"):
-        (folder / "network-snapshot-000064.safetensors").touch()
+    for nimg in (32, 64):
+        for name in option("--metrics").split(","):
+            add_result(folder, name, nimg, 20 - nimg / 10 + seed - ("--no-ggdr" not in sys.argv))
+        if option("--snap"):
+            write_snapshot(folder / f"network-snapshot-{nimg:06d}.safetensors", nimg)
     with open(folder.parents[1] / "ends.jsonl", "a") as file:
         file.write(json.dumps({"run": f"{folder.parent.name}/{folder.name}", "time": time.time()}) + "\n")
 

@@ -32,6 +32,7 @@ from ggdr.torch_utils.untrusted.text import printable, visible
 
 REFRESH_SECONDS = 0.5  # least time between two drawings of the progress bar
 STATS_FILE = "stats.jsonl"  # in a run folder
+LOG_FILE = "log.txt"
 RESERVED_KEYS = ("nimg", "kimg", "time")
 SPEED_KEY = "time/sec_per_kimg"  # under which loops report their speed, which is without snapshots and metrics
 
@@ -94,7 +95,7 @@ class RunLog:
 
         if self._run_dir is not None:
             self._run_dir.mkdir(parents=True, exist_ok=True)
-            self._log = AppendedFile.of_lines(self._run_dir / "log.txt")
+            self._log = AppendedFile.of_lines(self._run_dir / LOG_FILE)
             self._stats = AppendedFile.of_lines(self._run_dir / STATS_FILE)
 
     def __enter__(self) -> RunLog:

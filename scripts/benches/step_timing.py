@@ -19,7 +19,7 @@ from ggdr.scripts.errors import CliError
 from ggdr.scripts.training import settings_stylegan2
 from ggdr.scripts.training.hosts import HOSTS
 from ggdr.scripts.training.run import tune_process
-from ggdr.scripts.training.settings import HALF_DTYPES
+from ggdr.scripts.training.settings import HALF_DTYPES, RunSettings
 from ggdr.scripts.training.settings_stylegan2 import StyleGAN2Settings
 from ggdr.torch_utils.data.convert import encode_png
 from ggdr.torch_utils.data.loader import ImageDataset
@@ -85,7 +85,7 @@ def _measure(
     dtype = HALF_DTYPES[settings[0].precision] or torch.float32
     peak = machine_peak.conv_rate(group.device, dtype)
     with ExitStack() as stack:
-        timers = [stack.enter_context(_timer(options, dataset, group)) for options in settings]
+        timers = [stack.enter_context(step_timer(options, dataset, group)) for options in settings]
         with progress("iterations", WARM_UP + iterations) as advance:
             for i in range(WARM_UP + iterations):
                 for timer in timers:
@@ -139,9 +139,9 @@ def _result(options: StyleGAN2Settings, timer: StepTimer, flops: Mapping[str, fl
 
 
 @contextmanager
-def _timer(options: StyleGAN2Settings, dataset: ImageDataset, group: ProcessGroup) -> Iterator[StepTimer]:
-    """A run of `ggdr train` whose iterations can be timed one by one."""
-    host = HOSTS[options.host]
-    task = host.build(options, dataset, group)
-    with closing(host.batches(options, dataset, group, 0)) as batches:
-        yield StepTimer(task, batches, options.loop, group)
+def step_timer(settings: RunSettings, data: Any, group: ProcessGroup) -> Iterator[StepTimer]:
+    """A run of any host, with settings and data as it prepared them, whose iterations can be timed one by one."""
+    host = HOSTS[settings.host]
+    task = host.build(settings, data, group)
+    with closing(host.batches(settings, data, group, 0)) as batches:
+        yield StepTimer(task, batches, settings.loop, group)

@@ -38,6 +38,7 @@ from ggdr.torch_utils.untrusted.regular_files import read_lines
 
 MODE = "stylegan"
 BATCH = 64
+MEASURING = "measuring"  # begins the line of the log after which metrics are computed; the next line is the result
 # What a metric that fails may raise; training goes on.
 FAILURES = (MetricError, WeightsError, DataError, SnapshotError, OSError, torch.OutOfMemoryError)
 
@@ -114,6 +115,7 @@ class SnapshotMetrics:
         specs = self._missing(snapshot, nimg)
         if not specs:
             return True
+        log.info(f"{MEASURING} {', '.join(spec.name for spec in specs)} at kimg {nimg / 1000:g}")
         failure: BaseException | None = None
         try:
             results = self._evaluate(specs, snapshot, is_stopped)

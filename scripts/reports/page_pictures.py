@@ -24,6 +24,12 @@ MAX_SHEET_SIDE = 2400  # pixels of a cluster sheet, which holds text
 MAX_ENLARGED = 16  # times that a sample grid may show each pixel
 QUALITY = 88
 MAX_ANIMATION = 6 * 2**20  # bytes; a larger one is linked
+# Numbers of `ggdr clusters`, in words: how much of G's clusters and features the discriminator knows.
+NUMBERS = {
+    "nmi": "prediction: mutual information",
+    "cosine": "prediction: cosine similarity",
+    "encoder_nmi": "D's own features: mutual information",
+}
 ANIMATION_TYPES = {".gif": "image/gif", ".webp": "image/webp", ".mp4": "video/mp4", ".webm": "video/webm"}
 
 
@@ -127,7 +133,8 @@ def clusters(
         animated: whether to keep animations too.
 
     Returns:
-        [{"run", "title", "command", "note", "sheets", "animations", "numbers"}], and notes on what could not be read.
+        [{"run", "title", "command", "note", "sheets", "animations", "numbers": rows by the columns' titles}], and
+        notes on what could not be read.
     """
     found, notes = [], []
     for path in sorted(path for path in run_dir.glob("*/clusters.json") if path.is_file()):
@@ -141,7 +148,9 @@ def clusters(
             ]
             entries = about["animations"] if animated else []
             moving = [(str(entry["title"]), _beside(path, entry, ANIMATION_TYPES)) for entry in entries][:most]
-            numbers = [{key: _cell(value) for key, value in row.items()} for row in about.get("numbers", [])]
+            numbers = [
+                {NUMBERS.get(key, key): _cell(value) for key, value in row.items()} for row in about.get("numbers", [])
+            ]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             notes.append(f"{path}: not as `ggdr clusters` writes it ({type(error).__name__}: {printable(error)})")
             continue

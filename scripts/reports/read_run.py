@@ -16,10 +16,10 @@ from ggdr.metrics.names import parse_metric
 from ggdr.scripts.reports.panels import MAX_PANELS, METRIC, metric_panels, read_metrics, read_panels
 from ggdr.scripts.reports.picture_kinds import PictureKind, read_picture_kinds
 from ggdr.scripts.training.run_folder import OPTIONS_FILE, RunFolder
-from ggdr.torch_utils.checkpoint import SnapshotError
+from ggdr.torch_utils.checkpoint import SnapshotError, load_snapshot
 from ggdr.torch_utils.gan import Panel
 from ggdr.torch_utils.runlog import SPEED_KEY, STATS_FILE, read_stats
-from ggdr.torch_utils.untrusted.json_text import is_finite, parse_json
+from ggdr.torch_utils.untrusted.json_text import is_finite
 from ggdr.torch_utils.untrusted.regular_files import read_tail
 
 RATE_TICKS = 20  # so many last ticks say how fast a run is
@@ -215,13 +215,10 @@ def _kimg_digits(kimg: float) -> str:
 
 
 def _best_kimg(path: Path) -> float | None:
-    """kimg of network-best.safetensors, from its header alone."""
-    import safetensors
-
+    """kimg of network-best.safetensors."""
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            return finite_number(parse_json(file.metadata()["config"])["best"]["nimg"] / 1000)
-    except (safetensors.SafetensorError, OSError, LookupError, TypeError, ValueError, OverflowError):
+        return finite_number(load_snapshot(path, tensors=False).config["best"]["nimg"] / 1000)
+    except (SnapshotError, LookupError, TypeError, OverflowError):
         return None
 
 

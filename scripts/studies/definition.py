@@ -257,20 +257,37 @@ def _refuse_others(stored: Study, asked: Request) -> None:
     """CliError where a start asks for other settings than those that the folder's runs have."""
     if asked.command not in (None, stored.command):
         raise CliError(f"--outdir holds a study of `ggdr {stored.command}`, got one of `ggdr {asked.command}`")
-    pairs = [] if asked.options is None else [("options of every run", stored.options, asked.options)]
+    if asked.options is not None:
+        _refuse_changes(
+            stored.options,
+            asked.options,
+            "options of every run",
+            "Options of every run are repeated as they were, all of them, or left out",
+        )
     old = {variant.name: variant.options for variant in stored.variants}
-    pairs += [(f"variant {x.name}", old[x.name], x.options) for x in asked.variants or () if x.name in old]
-    for what, before, now in pairs:
-        changed = [name for name in dict.fromkeys([*before, *now]) if before.get(name) != now.get(name)]
-        if changed:
-            shown = ", ".join(f"--{name} {_shown(before, name)} -> {_shown(now, name)}" for name in changed)
-            raise CliError(
-                f"--outdir holds a study of other settings: {what}: {shown}; give another --outdir, or a new variant"
+    for variant in asked.variants or ():
+        if variant.name in old:
+            _refuse_changes(
+                old[variant.name],
+                variant.options,
+                f"variant {variant.name}",
+                "Options of a variant are repeated as they were, all of them, or it is left out; other options need "
+                "another name",
             )
 
 
+def _refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], what: str, rule: str) -> None:
+    """CliError that names the options that differ; only where none has another value, those that are missing."""
+    changed = [name for name in now if before.get(name) != now[name]] or [name for name in before if name not in now]
+    if changed:
+        shown = ", ".join(f"--{name}: got {_shown(now, name)}, stored {_shown(before, name)}" for name in changed)
+        raise CliError(
+            f"--outdir holds a study of other settings: {what}: {shown}. {rule}; a new --outdir is another study"
+        )
+
+
 def _shown(options: Mapping[str, Any], name: str) -> str:
-    return printable(options[name]) if name in options else "not given"
+    return printable(options[name]) if name in options else "none"
 
 
 def _check_names(names: Sequence[Any], where: str = "") -> None:

@@ -12,28 +12,46 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ggdr.scripts.errors import EXIT_STOPPED
 from ggdr.scripts.studies.definition import Study
 from ggdr.scripts.studies.machine_shares import share_environment
 from ggdr.scripts.studies.run_progress import RunProgress
+from ggdr.scripts.studies.steps import READABLE, Step, next_step
 from ggdr.scripts.studies.study_folder import StudyFolder, StudyRun, runs_in_order
 from ggdr.scripts.training.run_folder import RunFolder
-from ggdr.scripts.training.snapshot_files import snapshots_in
 from ggdr.torch_utils.child_python import module_command
 from ggdr.torch_utils.untrusted.regular_files import make_subfolder, open_no_link, refuse_link
 
 CHILD = "ggdr.scripts.studies.child_process"
-CLUSTERED = ("train",)  # commands whose snapshots `ggdr clusters` reads
 POLL_SECONDS = 0.1
 
 
 @dataclass
 class Outcome:
-    """How a start of a study ended."""
+    """How a start of a study ended.
+
+    Attributes:
+        failed:     runs whose training failed.
+        unmeasured: runs of which a snapshot could not be measured.
+        signal:     that asked to stop.
+        left:       runs of which something is left to do since then.
+    """
 
     failed: list[StudyRun] = field(default_factory=list)
-    signal: str | None = None  # that stopped it
+    unmeasured: list[StudyRun] = field(default_factory=list)
+    signal: signal.Signals | None = None
+    left: list[StudyRun] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Process:
+    """What goes on of a run."""
+
+    run: StudyRun
+    step: Step
+    handle: subprocess.Popen
 
 
 class StudyRunner:
@@ -43,7 +61,7 @@ class StudyRunner:
         jobs:     runs side by side.
         gpus:     names of those that runs share, as in CUDA_VISIBLE_DEVICES; none: runs are not told which to take.
         clusters: make cluster maps of each run's last snapshot when it has come to its end.
-        on_end:   called after each run that ended but the last one.
+        on_end:   called after each run that is complete but the last one.
         progress: told of all that happens.
     """
 
@@ -60,35 +78,48 @@ class StudyRunner:
     ) -> None:
         self.study, self.folder, self.jobs, self.gpus = study, folder, jobs, gpus
         self.clusters, self.on_end, self.progress = clusters, on_end, progress
-        self._active: dict[int, tuple[StudyRun, subprocess.Popen]] = {}  # by slot
-        self._trained: set[StudyRun] = set()  # those whose process now makes cluster maps
+        self._active: dict[int, Process] = {}  # by slot
         self._waiting: list[StudyRun] = []
+        self._tried: set[Path] = set()  # snapshots that were measured, or could not be
+        self._signals = self._answered = 0
         self._outcome = Outcome()
 
     def run(self) -> Outcome:
-        """Starts and waits for all runs that are not finished; those that fail leave the others going.
+        """Does what is left of all runs; those that fail leave the others going.
 
-        SIGINT, SIGTERM and SIGHUP are passed on once, and then all runs are waited for, which save first.
+        The first SIGINT, SIGTERM or SIGHUP is passed on, and then all runs are waited for, which save first.
 
         Raises:
             OSError: a process or a file of the study cannot be made.
         """
-        self._waiting = [run for run in runs_in_order(self.study) if not self.folder.is_finished(run)]
-        self.progress.begin(len(self._waiting), len(runs_in_order(self.study)))
+        runs = runs_in_order(self.study)
+        steps = {run: step for run in runs if (step := self._next_step(run)) is not None}
+        self._waiting = list(steps)
+        missing = sum(step.trains for step in steps.values())
+        unmeasured = sum(step.measures is not None for step in steps.values())
+        self.progress.begin(missing, len(runs), unmeasured)
         with self._heeding_signals():
             try:
                 while self._active or (self._waiting and self._outcome.signal is None):
                     self._start_some()
                     time.sleep(POLL_SECONDS)
+                    self._answer_signals()
                     self.progress.refresh()
                     self._collect()
             finally:
                 # After an error of this process none of its runs stays behind; a second signal would not let them save.
                 if self._outcome.signal is None:
-                    self._stop_all()
-                for _, process in self._active.values():
-                    process.wait()
+                    self._stop_all(signal.SIGTERM)
+                for process in self._active.values():
+                    process.handle.wait()
+        if self._outcome.signal is not None:
+            self._outcome.left = [
+                run for run in runs if run not in self._outcome.failed and self._next_step(run) is not None
+            ]
         return self._outcome
+
+    def _next_step(self, run: StudyRun) -> Step | None:
+        return next_step(self.study, self.folder, run, clusters=self.clusters, left_out=self._tried)
 
     def _start_some(self) -> None:
         """Fills free slots with the first runs whose folders nobody trains in."""
@@ -100,23 +131,33 @@ class StudyRunner:
                 self.progress.note_busy(run)
                 continue
             self._waiting.remove(run)
-            self._start(run, free.pop(0))
+            step = self._next_step(run)
+            if step is not None:  # nobody else has done it meanwhile
+                self._start(run, step, free.pop(0))
 
-    def _start(self, run: StudyRun, slot: int) -> None:
-        """Starts a run's process in a session of its own, so that Ctrl-C reaches it through this process alone."""
-        words = self.study.words(run.variant, run.seed, self.folder.run_folder(run))
+    def _start(self, run: StudyRun, step: Step, slot: int) -> None:
+        """Tells of a step and starts its process."""
+        folder = self.folder.run_folder(run)
         make_subfolder(self.folder.path, run.variant.name)
-        refuse_link(self.folder.run_folder(run))
-        self._start_process(run, slot, [*words, "--resume", "latest"])
-        self.folder.ended.pop(run.name, None)
-        self.progress.start(run, self.folder.run_folder(run))
+        refuse_link(folder)
+        if step.trains:
+            self.folder.ended.pop(run.name, None)
+            self.progress.train(run, folder)
+        elif step.measures is not None:
+            self.progress.measure(run, str(step.measures))
+        else:
+            self.progress.make_maps(run)
+        self._active[slot] = Process(run, step, self._open(run, slot, step.words))
+        if self._outcome.signal is not None:  # it came while the process was being started
+            _send(self._active[slot], self._outcome.signal)
 
-    def _start_process(self, run: StudyRun, slot: int, words: list[str]) -> None:
-        """`ggdr WORDS`, whose output goes to the run's log."""
+    def _open(self, run: StudyRun, slot: int, words: list[str]) -> subprocess.Popen:
+        """`ggdr WORDS` in a session of its own, so that Ctrl-C reaches it through this process alone; it prints to the
+        run's log."""
         with open_no_link(self.folder.log(run), "ab") as output:
             output.write(f"$ {shlex.join(['ggdr', *words])}\n".encode())
             output.flush()
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 [*module_command(CHILD), str(os.getpid()), *words],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -124,44 +165,58 @@ class StudyRunner:
                 env=share_environment(self.jobs, slot, self.gpus),
                 start_new_session=True,
             )
-        self._active[slot] = run, process
-        if self._outcome.signal is not None:  # it came while the process was being started
-            process.terminate()
 
     def _collect(self) -> None:
-        """Takes note of runs that ended."""
-        for slot, (run, process) in list(self._active.items()):
-            code = process.poll()
+        """Takes note of processes that ended, and goes on with what is next of their runs."""
+        for slot, process in list(self._active.items()):
+            code = process.handle.poll()
             if code is None:
                 continue
             del self._active[slot]
-            if code != 0 and self._outcome.signal is not None:
-                code = EXIT_STOPPED  # also where it had not come so far that it could save
-            elif run in self._trained:
-                code = 0  # also without maps, as of networks that need a class; the log says why
-            elif code == 0 and (words := self._cluster_words(run)):
-                self._trained.add(run)
-                self._start_process(run, slot, words)
+            self._note_end(process, code)
+            self.progress.end(process.run)
+            if self._outcome.signal is not None:
                 continue
-            self.folder.ended[run.name] = code
-            self.folder.write(self.study)
-            if code != 0 and self._outcome.signal is None:
-                self._outcome.failed.append(run)
-            self.progress.end(run, code, self.folder.last_line(run))
-            if self._active or self._waiting:
+            step = self._next_step(process.run)
+            if step is not None and not step.trains:  # one that failed is trained again by the next start
+                self._start(process.run, step, slot)
+            elif self._active or self._waiting:
                 self.on_end()
 
-    def _cluster_words(self, run: StudyRun) -> list[str]:
-        """The command that makes cluster maps of a run's last snapshot; empty if it is not to be run."""
-        folder = self.folder.run_folder(run)
-        snapshots = snapshots_in(folder)
-        if not (self.clusters and self.study.command in CLUSTERED and snapshots) or self._outcome.signal is not None:
-            return []
-        return ["clusters", "--network", str(snapshots[-1]), "--outdir", str(folder / "clusters")]
+    def _note_end(self, process: Process, code: int) -> None:
+        """What came of a process."""
+        run, step, is_stopping = process.run, process.step, self._outcome.signal is not None
+        if step.trains:
+            if code != 0 and is_stopping:
+                code = EXIT_STOPPED  # also where it had not come so far that it could save
+            self.folder.ended[run.name] = code
+            if code == 0 and self.clusters and self.study.command in READABLE:
+                self.folder.without_maps.add(run.name)
+            if code != 0 and not is_stopping:
+                self._outcome.failed.append(run)
+            self.progress.trained(run, code, self.folder.last_line(run))
+        elif code != 0 and is_stopping:
+            return  # it is left to the next start
+        elif step.measures is not None:
+            self._tried.add(step.measures.snapshot)
+            if code != 0:
+                self.progress.not_measured(run, str(step.measures), self.folder.last_line(run))
+            if code != 0 and run not in self._outcome.unmeasured:
+                self._outcome.unmeasured.append(run)
+        else:
+            self.folder.without_maps.discard(run.name)  # also of networks that need a class; the log says why
+        self.folder.write(self.study)
 
-    def _stop_all(self) -> None:
-        for _, process in self._active.values():
-            process.terminate()
+    def _answer_signals(self) -> None:
+        """Says what is waited for; here, since a handler may come in the middle of another line."""
+        if self._answered < self._signals:
+            saving = [x.run for x in self._active.values() if x.step.trains and x.handle.poll() is None]
+            self.progress.stopping(saving, again=self._answered > 0)
+            self._answered = self._signals
+
+    def _stop_all(self, number: signal.Signals) -> None:
+        for process in self._active.values():
+            _send(process, number)
 
     @contextmanager
     def _heeding_signals(self) -> Iterator[None]:
@@ -170,9 +225,10 @@ class StudyRunner:
         previous: Mapping[int, object] = {number: signal.getsignal(number) for number in numbers}
 
         def handle(number: int, frame: object) -> None:
+            self._signals += 1
             if self._outcome.signal is None:
-                self._outcome.signal = signal.Signals(number).name
-                self._stop_all()
+                self._outcome.signal = signal.Signals(number)
+                self._stop_all(self._outcome.signal)
 
         for number, handler in previous.items():
             if handler is not signal.SIG_IGN:
@@ -182,3 +238,8 @@ class StudyRunner:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+
+def _send(process: Process, number: signal.Signals) -> None:
+    """A signal to a process, which tells in its log which one it was; on Windows there is one alone."""
+    process.handle.send_signal(number if os.name == "posix" else signal.SIGTERM)

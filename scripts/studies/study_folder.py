@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""The folder of a study: its definition, how its runs ended, and the lock that keeps a second start out."""
+"""The folder of a study: its definition, how far its runs are, and the lock that keeps a second start out."""
 
 from __future__ import annotations
 
@@ -48,13 +48,15 @@ class StudyFolder:
     Attributes:
         started:  ISO time of the first start.
         versions: of the first start.
-        ended:    exit codes of the last process of each run, by the run's name.
+        ended:    exit codes with which the training of each run last ended, by the run's name.
+        without_maps: names of finished runs whose cluster maps are still to be made.
     """
 
     path: Path
     started: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%S%z"))
     versions: dict[str, Any] = field(default_factory=installed_versions)
     ended: dict[str, int] = field(default_factory=dict)
+    without_maps: set[str] = field(default_factory=set)
 
     @property
     def file(self) -> Path:
@@ -103,16 +105,19 @@ class StudyFolder:
         if not isinstance(content, dict):
             raise CliError(f"{self.file}: not the definition of a study")
         stored: Request = read_mapping({k: v for k, v in content.items() if k in KEYS}, str(self.file), self.path)
-        ended, versions = content.get("ended"), content.get("versions")
+        ended, versions, without_maps = (content.get(key) for key in ("ended", "versions", "without_maps"))
         self.started = printable(content.get("started"), 40)
         self.versions = dict(versions) if isinstance(versions, Mapping) else {}
         is_right = isinstance(ended, Mapping) and all(type(code) is int for code in ended.values())
         self.ended = dict(ended) if is_right else {}
+        is_right = isinstance(without_maps, list) and all(isinstance(name, str) for name in without_maps)
+        self.without_maps = set(without_maps) if is_right else set()
         return combine(None, stored)
 
     def write(self, study: Study) -> None:
         """study.json."""
         record = {**study.to_json(), "started": self.started, "versions": self.versions, "ended": self.ended}
+        record["without_maps"] = sorted(self.without_maps)
         with atomic_write(self.file) as file:
             file.write((json.dumps(record, indent=2) + "\n").encode())
 

@@ -13,10 +13,12 @@ import pytest
 import torch
 
 from ggdr.metrics.image_sets import GeneratedImages
+from ggdr.scripts.benches.step_timing import step_timer
 from ggdr.scripts.errors import CliError
 from ggdr.scripts.training.host import Prepared
 from ggdr.scripts.training.hosts import HOSTS
 from ggdr.scripts.training.plan import resolve_run
+from ggdr.scripts.training.resume import Origin
 from ggdr.scripts.training.run import start_run
 from ggdr.scripts.training.settings import RunSettings, resolve_metrics
 from ggdr.torch_utils.checkpoint import load_snapshot, load_state
@@ -117,6 +119,14 @@ def networks(run):
 
 def assert_same(a, b):
     assert all(torch.equal(value, b[net][key]) for net, state in a.items() for key, value in state.items())
+
+
+def test_its_steps_can_be_timed(toy_train, dataset_zip):
+    command = {"data": dataset_zip, "nimg": TOTAL_NIMG, "metrics": None, "width": 8}
+    prepared = HOSTS["toy"].prepare(command, Origin(), GROUP)
+    with step_timer(prepared.settings, prepared.data, GROUP) as timer:
+        timer.run()
+    assert {"data", "step_end"} < timer.seconds().keys()
 
 
 def test_its_run_folder_holds_what_its_task_declares(toy_train, tmp_path):

@@ -14,11 +14,19 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
+from ggdr.metrics.detectors import DetectorFiles
+from ggdr.metrics.image_sets import GeneratedImages
+from ggdr.metrics.names import parse_metrics
+from ggdr.metrics.resize import MODES
+from ggdr.scripts.studies.estimate import snapshots_to_come
+from ggdr.scripts.studies.metric_times import DetectorTimes, ImageTimes, evaluation_seconds, time_images
 from ggdr.scripts.studies.results import read_results
 from ggdr.scripts.studies.study_folder import StudyFolder
 from ggdr.scripts.training import versions
 from ggdr.torch_utils.checkpoint import load_state
+from ggdr.torch_utils.loop import LoopConfig
 from tests.conftest import ROOT, TINY_RUN, python
 from tests.study_cases import compare, definition, table
 from tests.toy_run import METRIC
@@ -108,10 +116,11 @@ def test_ctrl_c_lets_runs_save_and_says_how_to_go_on(dataset_zip, tmp_path):
     process.send_signal(signal.SIGINT)
     output = process.communicate(timeout=SECONDS)[0]
     assert process.returncode == 130, output
-    assert f"stopped by SIGINT; go on with: ggdr compare --outdir {folder}" in output
+    assert "stopping: 2 runs save first\n" in output
+    assert f"stopped by SIGINT, 4 runs are not complete; go on with: ggdr compare --outdir {folder}" in output
     for run in runs:
         assert (run / "training-state.pt").exists()
-        assert (folder / run.parent.name / "seed0.log").read_text().count("stopped by SIGTERM") == 1
+        assert (folder / run.parent.name / "seed0.log").read_text().count("stopped by SIGINT at ") == 1
 
 
 def test_a_run_with_options_that_cannot_be_is_named_and_the_others_are_compared(whole, tmp_path):
@@ -124,6 +133,21 @@ def test_a_run_with_options_that_cannot_be_is_named_and_the_others_are_compared(
     assert {path: path.stat().st_mtime_ns for path in written} == written
     lines = table(folder).splitlines()
     assert [line for line in lines if "odd" not in line] == table(whole).splitlines()
+
+
+def test_a_metric_that_is_missing_is_computed_as_the_run_itself_would(whole, tmp_path):
+    folder = tmp_path / "study"
+    shutil.copytree(whole, folder)
+    results = folder / "ggdr" / "seed1" / f"metric-{METRIC}.jsonl"
+    lines = results.read_text().splitlines(keepends=True)
+    assert "measuring" in (folder / "ggdr" / "seed1" / "log.txt").read_text() and len(lines) == 3
+    results.write_text("".join(lines[:-1]))
+    output = compare("--outdir", folder, "--jobs", 1)
+    assert f"measuring ggdr/seed1: {METRIC} at kimg 0.08" in output
+    (again,) = map(json.loads, results.read_text().splitlines()[2:])
+    last = json.loads(lines[-1])
+    assert again["results"] == pytest.approx(last["results"]) and again["nimg"] == last["nimg"]
+    assert again["choices"].keys() == last["choices"].keys() and table(folder) == table(whole)
 
 
 def test_the_page_alone_can_be_written_anew(whole, tmp_path):
@@ -140,17 +164,77 @@ def test_the_page_alone_can_be_written_anew(whole, tmp_path):
     assert data["machine"]["cores"] >= 1 and data["variants"][0]["seconds_per_kimg"] > 0
 
 
-def test_dry_run_measures_and_writes_nothing(dataset_zip, tmp_path):
-    folder = tmp_path / "study"
-    words = definition(folder, dataset_zip, "--dry-run", "--jobs", 1, options=(*TINY_RUN, "--kimg", 100))
-    output = compare(*words)
-    assert not folder.exists()
-    found = re.findall(r"(none|ggdr) +([\d.]+) +100 +2 +([\d.]+)", output)
+def test_dry_run_measures_and_writes_nothing(dataset_zip, tmp_path, monkeypatch):
+    monkeypatch.setenv("GGDR_CACHE", str(tmp_path / "cache"))
+    folder, metrics = tmp_path / "study", "fd_offline2k_full,kd_offline1k_full,fid50k_full"
+    options = (*TINY_RUN, "--kimg", 100, "--tick", 10, "--snap", 2, "--ops", "reference")
+    output = compare(*definition(folder, dataset_zip, "--dry-run", "--jobs", 1, "--metrics", metrics, options=options))
+    assert not folder.exists() and not (tmp_path / "cache" / "metrics").exists()
+    found = re.findall(r"(none|ggdr) +([\d.]+) +100 +2 +([\d.]+) +10 +([\d.]+)", output)
     assert [name for name, *_ in found] == ["none", "ggdr"]
-    for _, rate, hours in found:
+    for _, rate, hours, _ in found:
         assert float(hours) == pytest.approx(float(rate) * 200 / 3600, abs=0.02)
-    total = float(re.search(r"all together: ([\d.]+) hours \(.*\), one at a time; metrics come on top", output)[1])
-    assert total == pytest.approx(sum(float(hours) for *_, hours in found), abs=0.03)
+    total = float(re.search(r"all together: ([\d.]+) hours \(.*\), one at a time timed: 8 training steps", output)[1])
+    assert total == pytest.approx(sum(float(hours) for line in found for hours in line[2:]), abs=0.05)
+    assert "64 images of each and their features (offline), scaled to the numbers that metrics take; " in output
+    assert "for those of all reals, once not timed: the start of processes, pictures, snapshots" in output
+    assert "cluster maps, the distances between features not in it: fid50k_full: detector inception: its" in output
+
+
+def test_the_time_of_metrics_is_that_of_their_images():
+    detectors = DetectorTimes({"offline": 0.5, "lite": 2.0}, missing={"inception": "no weights"})
+    images = ImageTimes(0.25, {"ppl2_wend": 3.0})
+
+    def seconds(names):
+        return evaluation_seconds(parse_metrics(names), detectors, images)
+
+    assert seconds("fd_offline2k_full,kd_offline1k_full") == 2000 * 0.75  # the same images, by one detector
+    assert seconds("fd_offline1k_full,fd_lite2k_full") == 2000 * 2.75
+    assert seconds("fid50k_full") == 0 and seconds("ppl2_wend,fd_offline1k_full") == 50_000 * 3 + 750
+
+
+def test_paths_and_images_are_timed_in_part(monkeypatch):
+    asked = []
+
+    class Made:
+        def images(self, num):
+            return GeneratedImages(lambda numbers: asked.append(len(numbers)) or torch.zeros(len(numbers), 3, 8, 8))
+
+        def measure_paths(self, spec, numbers, distance):
+            asked.append((spec.name, len(numbers), distance))
+
+    files = DetectorFiles(MODES["stylegan"], torch.device("cpu"))
+    monkeypatch.setattr(DetectorFiles, "get", lambda self, name: name)
+    specs = parse_metrics("fd_offline5k_full,ppl2_wend")
+    times = time_images(specs, Made(), files, DetectorTimes())
+    assert asked == [8, 64, ("ppl2_wend", 1, "lpips"), ("ppl2_wend", 4, "lpips")]
+    assert times.an_image > 0 and times.a_path["ppl2_wend"] > 0
+    assert time_images(specs, Made(), files, DetectorTimes(missing={"lpips": "no weights"})).a_path == {}
+
+
+@pytest.mark.parametrize(
+    "total, nimg, expected",
+    [
+        (100, 0, 5),
+        (100, 20, 4),
+        (100, 39, 4),
+        (100, 100, 0),
+        (96, 0, 5),
+        (99, 0, 5),
+        (110, 0, 6),
+        (20, 0, 1),
+        (8, 0, 1),
+    ],
+)
+def test_snapshots_to_come_are_those_that_the_loop_makes(total, nimg, expected):
+    loop = LoopConfig(total, batch=4, batch_gpu=4, tick_nimg=10, snap_ticks=2)
+    every, end, at, made = 20, -(-total // 4) * 4, nimg, 0
+    while at < total:  # as `train` counts
+        at += 4
+        made += at >= total or at // every > (at - 4) // every
+    assert snapshots_to_come(loop, nimg) == expected
+    if nimg % 4 == 0:
+        assert made == expected and (nimg >= total or at == end)
 
 
 def test_dry_run_names_a_variant_that_cannot_be(dataset_zip, tmp_path):
@@ -160,7 +244,7 @@ def test_dry_run_names_a_variant_that_cannot_be(dataset_zip, tmp_path):
 
 def test_dry_run_counts_what_is_left(whole):
     output = compare("--outdir", whole, "--dry-run", "--seeds", "2", "--jobs", "2")
-    assert re.search(r"none +[\d.]+ +0.08 +1 ", output) and "2 at a time" in output
+    assert re.search(r"none +[\d.]+ +0.08 +1 +[\d.]+ +3 ", output) and "2 at a time" in output
 
 
 # What runs record of the code that they ran.

@@ -9,12 +9,15 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
+from ggdr.clusters import Clusters
 from ggdr.scripts.reports import page_pictures
 from ggdr.scripts.reports.page_curves import series, thinned
 from ggdr.scripts.reports.read_run import command_line, machines, read_run, settings, snapshots, status
 from ggdr.scripts.training.run_folder import RunFolder
 from ggdr.scripts.viewing.cluster_files import ClusterFolder
+from ggdr.scripts.viewing.cluster_sheets import NetworkView
 from ggdr.torch_utils.checkpoint import save_snapshot
 from ggdr.torch_utils.pictures.images import save_image
 from tests.conftest import ROOT
@@ -302,7 +305,8 @@ def test_cluster_sheets_are_shown_and_links_lead_there_from_the_page(tmp_path):
     assert picture(data, cluster["sheets"][0]["image"]).tolist() == grid(1, 16).tolist()  # flat colours stay exact
     assert cluster["sheets"][0]["link"] == "../my%20run/clusters/b8.png"
     assert data["pictures"][cluster["animations"][0]["image"]].startswith("data:image/webp")
-    assert cluster["numbers"] == [{"network": "net", "clusters": 8, "nmi": 0.5, "cosine": None}]
+    words = {"prediction: mutual information": 0.5, "prediction: cosine similarity": None}
+    assert cluster["numbers"] == [{"network": "net", "clusters": 8, **words}]
     assert data["runs"][0]["snapshots"][0]["link"] == "../my%20run/network-snapshot-000004.safetensors"
 
 
@@ -325,13 +329,22 @@ def test_what_ggdr_clusters_writes_is_what_is_read(tmp_path):
     folder = ClusterFolder(path / "clusters", "What G knows")
     folder.path.mkdir()
     folder.add_sheet("8x8.png", grid(1, 16), "8x8", "coarse")
-    folder.add_numbers([{"network": "net", "nmi": 0.5}])
+    clusters = {8: Clusters(torch.zeros(2, 1), False, torch.arange(2))}
+    view = NetworkView("net", [], np.zeros([0, 8, 8, 3], np.uint8), clusters)
+    folder.add_numbers(view.numbers())
     folder.write_index()
     data = data_of(path)
     (cluster,) = data["clusters"]
     assert cluster["title"] == "What G knows" and cluster["command"].startswith("ggdr") and not data["notes"]
     assert [(sheet["title"], sheet["note"]) for sheet in cluster["sheets"]] == [("8x8", "coarse")]
-    assert cluster["numbers"] == [{"network": "net", "nmi": 0.5}]
+    (row,) = cluster["numbers"]
+    assert row["network"] == "net" and row["layer"] == "8x8" and row["clusters"] == 2
+    about_d = [
+        "prediction: mutual information",
+        "prediction: cosine similarity",
+        "D's own features: mutual information",
+    ]
+    assert list(row)[3:] == about_d
 
 
 def test_a_large_animation_is_only_linked(tmp_path, monkeypatch):

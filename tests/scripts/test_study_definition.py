@@ -74,9 +74,11 @@ def test_metrics_are_by_default_the_best_that_need_no_download(tmp_path, monkeyp
 def test_study_json_is_read_as_it_was_written(study_file, tmp_path):
     study, folder = combine(None, read_yaml(study_file)), StudyFolder(tmp_path)
     folder.ended["none/seed0"] = 0
+    folder.without_maps.add("none/seed0")
     folder.write(study)
     again = StudyFolder(tmp_path)
     assert again.read() == study and again.ended == {"none/seed0": 0} and again.versions == folder.versions
+    assert again.without_maps == {"none/seed0"}
     assert again.versions["ggdr"] and StudyFolder(tmp_path / "elsewhere").read() is None
 
 
@@ -93,21 +95,33 @@ def test_variants_seeds_and_metrics_can_be_added(study_file, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "typed, message",
+    "typed, differing",
     [
-        (["--kimg", "80"], "options of every run: --kimg 60.0 -> 80.0"),
-        (["--batch", "8"], "--batch not given -> 8"),
+        (["--kimg", "80"], "--kimg: got 80.0, stored 60.0"),
+        (["--batch", "8"], "--batch: got 8, stored none"),
     ],
 )
-def test_a_folder_of_other_settings_is_refused(study_file, tmp_path, typed, message):
+def test_a_folder_of_other_settings_is_refused_by_what_differs(study_file, tmp_path, typed, differing):
     study = combine(None, read_yaml(study_file))
-    with pytest.raises(CliError, match=message):
-        combine(study, from_options(tmp_path, *typed))
+    for request in (from_options(tmp_path, *typed), read_words(typed, [])):  # all options, and the changed one alone
+        with pytest.raises(CliError) as error:
+            combine(study, request)
+        assert str(error.value) == (
+            f"--outdir holds a study of other settings: options of every run: {differing}. Options of every run are "
+            "repeated as they were, all of them, or left out; a new --outdir is another study"
+        )
+
+
+def test_options_of_every_run_are_all_repeated_or_none(study_file, tmp_path):
+    study = combine(None, read_yaml(study_file))
+    assert combine(study, from_options(tmp_path)) == study
+    with pytest.raises(CliError, match="options of every run: --cfg: got none, stored cpu, .*--mirror: got none"):
+        combine(study, read_words(["--data", str(tmp_path / "data.zip"), "--kimg", "60"], []))
 
 
 def test_a_variant_of_the_same_name_and_other_options_is_refused(study_file):
     study = combine(None, read_yaml(study_file))
-    with pytest.raises(CliError, match="variant strong: --ggdr-weight 30.0 -> 40.0"):
+    with pytest.raises(CliError, match="variant strong: --ggdr-weight: got 40.0, stored 30.0. .*need another name"):
         combine(study, read_words([], ["strong=--ggdr-weight 40 --ggdr-res 8 --ggdr-res 16"]))
 
 
@@ -214,5 +228,6 @@ def test_without_pyyaml_one_line_says_what_to_install(study_file, tmp_path):
 def test_study_json_can_be_read_by_anyone(study_file, tmp_path):
     StudyFolder(tmp_path).write(combine(None, read_yaml(study_file)))
     content = json.loads((tmp_path / "study.json").read_text())
-    assert list(content) == ["command", "options", "variants", "seeds", "metrics", "started", "versions", "ended"]
+    definition = ["command", "options", "variants", "seeds", "metrics"]
+    assert list(content) == [*definition, "started", "versions", "ended", "without_maps"]
     assert content["variants"]["none"] == {"ggdr": False} and content["options"]["data"] == str(tmp_path / "data.zip")

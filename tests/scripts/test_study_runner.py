@@ -6,36 +6,18 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import threading
-import time
 
 import pytest
 
-from ggdr.scripts.studies import machine_shares, runner
+from ggdr.scripts.studies import machine_shares
 from ggdr.scripts.studies.run_progress import how_far
 from ggdr.scripts.training.run_folder import RunFolder
-from tests.conftest import ROOT
-from tests.study_cases import compare, definition, starts, table
-
-SIDE_BY_SIDE = 4  # processors, as far as a study knows
+from tests.study_cases import SIDE_BY_SIDE, compare, definition, starts, table, use_toy_runs
 
 
 @pytest.fixture(autouse=True)
-def toy_runs(monkeypatch, tmp_path):
-    """Runs in milliseconds, on a machine of some processors and no GPU."""
-    monkeypatch.setattr(runner, "CHILD", "tests.toy_run")
-    monkeypatch.setattr(runner, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(machine_shares, "cpu_count", lambda: SIDE_BY_SIDE)
-    monkeypatch.setattr(machine_shares, "find_gpus", lambda device: [])
-    monkeypatch.setattr(machine_shares, "_memory_gib", lambda: 1.0)  # enough for one run, where --jobs is not given
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    (tmp_path / "data.zip").touch()
-
-
-@pytest.fixture
-def data(tmp_path):
-    return tmp_path / "data.zip"
+def data(monkeypatch, tmp_path):
+    return use_toy_runs(monkeypatch, tmp_path)
 
 
 @pytest.fixture
@@ -121,25 +103,6 @@ def test_each_gpu_gets_a_run(study, data, monkeypatch):
     compare(*definition(study, data, options=("--gamma", 0.5)))
     assert overlaps(study) == 2
     assert sorted(start["CUDA_VISIBLE_DEVICES"] for start in starts(study)) == ["3", "3", "5", "5"]
-
-
-def test_a_signal_is_passed_on_once_and_the_study_goes_on_later(study, data):
-    def stop():
-        while len(names(study)) < 2:
-            time.sleep(0.01)
-        time.sleep(0.1)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    thread = threading.Thread(target=stop)
-    thread.start()
-    output = compare(*definition(study, data, "--jobs", 2, options=("--gamma", 1)), code=130)
-    thread.join()
-    assert output.count("stopped none/seed0") == 1 and "failed" not in output.lower()
-    assert f"stopped by SIGTERM; go on with: ggdr compare --outdir {study}" in output
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    assert sorted(names(study)) == ["ggdr/seed0", "none/seed0"]
-    compare("--outdir", study, "--jobs", 4)
-    assert "4 of 4 runs finished" in (study / "compare.md").read_text()
 
 
 def test_no_run_is_started_where_another_process_trains(study, data, monkeypatch):

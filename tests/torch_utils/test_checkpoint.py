@@ -59,6 +59,17 @@ def test_truncated_and_foreign_files_are_named(tmp_path, kind):
         LOAD[kind](tmp_path / "absent")
 
 
+def test_settings_are_read_without_the_tensors(tmp_path):
+    path = tmp_path / "f"
+    save_snapshot(path, {"G": {"w": torch.ones(1000)}}, {"nimg": 7})
+    snapshot = load_snapshot(path, tensors=False)
+    assert snapshot.nimg == 7 and snapshot.networks == {}
+    for damaged in (path.read_bytes()[:100], path.read_bytes().replace(b"nimg", b"ni\\g")):
+        path.write_bytes(damaged)
+        with pytest.raises(SnapshotError, match=str(path)):
+            load_snapshot(path, tensors=False)
+
+
 def test_safetensors_of_another_kind_are_refused(tmp_path):
     path = tmp_path / "f.safetensors"
     safetensors.torch.save_file({"w": torch.ones(1)}, path)

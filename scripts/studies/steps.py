@@ -1,0 +1,92 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""What is left to do of a run of a study: training, metrics that its snapshots lack, cluster maps."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from ggdr.scripts.measuring.snapshot_metrics import missing_metrics
+from ggdr.scripts.options.option_words import option_value
+from ggdr.scripts.studies.definition import Study
+from ggdr.scripts.studies.study_folder import StudyFolder, StudyRun
+from ggdr.scripts.training.snapshot_files import snapshots_in
+from ggdr.torch_utils.checkpoint import SnapshotError, load_snapshot
+
+READABLE = ("train",)  # commands whose snapshots `ggdr metrics` and `ggdr clusters` read
+
+
+@dataclass(frozen=True)
+class Unmeasured:
+    """A snapshot of a run without a result of some metrics."""
+
+    snapshot: Path
+    nimg: int
+    metrics: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{', '.join(self.metrics)} at kimg {self.nimg / 1000:g}"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A process of a run: `ggdr WORDS`, which trains, or measures a snapshot, or makes cluster maps.
+
+    Attributes:
+        measures: what it measures; None if it does not.
+    """
+
+    words: list[str]
+    trains: bool = False
+    measures: Unmeasured | None = None
+
+
+def next_step(
+    study: Study, folder: StudyFolder, run: StudyRun, *, clusters: bool, left_out: Collection[Path] = ()
+) -> Step | None:
+    """The first thing to do of a run; None if it is complete.
+
+    Args:
+        clusters: whether cluster maps are to be made, of a run that has come to its end and has none.
+        left_out: snapshots that are not to be measured.
+    """
+    path = folder.run_folder(run)
+    if not folder.is_finished(run):
+        return Step([*study.words(run.variant, run.seed, path), "--resume", "latest"], trains=True)
+    for found in unmeasured(study, path):
+        if found.snapshot not in left_out:
+            return Step(_metric_words(study, run, path, found), measures=found)
+    snapshots = snapshots_in(path)
+    if clusters and run.name in folder.without_maps and snapshots:
+        return Step(["clusters", "--network", str(snapshots[-1]), "--outdir", str(path / "clusters")])
+    return None
+
+
+def unmeasured(study: Study, run_folder: Path) -> list[Unmeasured]:
+    """The snapshots of a run that lack some of the study's metrics, the longest trained first.
+
+    Those that are not there any more, and files that are no snapshots, are left out.
+    """
+    if study.command not in READABLE or not study.metrics:
+        return []
+    found = []
+    for path in reversed(snapshots_in(run_folder)):
+        try:
+            nimg = load_snapshot(path, tensors=False).nimg
+        except SnapshotError:
+            continue
+        names = missing_metrics(study.metrics, path, nimg) if nimg is not None else []
+        found += [Unmeasured(path, nimg, tuple(names))] if names else []
+    return found
+
+
+def _metric_words(study: Study, run: StudyRun, path: Path, found: Unmeasured) -> list[str]:
+    """As the run measures its snapshots itself."""
+    options = study.options_of(run.variant)
+    given = {name: option_value(study.command, options, name) for name in ("data", "device", "ops")}
+    words = [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
+    return [
+        "metrics", "--network", str(found.snapshot), "--metrics", ",".join(found.metrics), "--outdir", str(path), *words
+    ]  # fmt: skip
