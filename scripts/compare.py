@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ggdr.scripts.errors import EXIT_STOPPED, CliError, cli_errors
+from ggdr.scripts.options.numbers import WholeNumber
 from ggdr.scripts.terminal import say
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ Examples:
 )
 @click.option(
     "--jobs",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     metavar="N",
     help="Runs side by side.  [default: one a GPU; one a processor without GPUs]",
 )

@@ -14,8 +14,6 @@ from ggdr.scripts.cli import COMMANDS
 from ggdr.scripts.cli import main as ggdr
 from ggdr.scripts.options.numbers import FiniteFloat, WholeNumber
 
-OTHERS = {"compare"}  # whose --jobs is a number of click
-
 
 def number_options() -> Iterator[tuple[list[str], click.Option]]:
     """The words of each command, and those of its options that take numbers."""
@@ -35,8 +33,6 @@ def text_of(result) -> str:
 def test_every_option_for_numbers_says_so_in_words():
     seen = 0
     for words, param in number_options():
-        if words[0] in OTHERS:
-            continue
         result = CliRunner().invoke(ggdr, [*words, param.opts[0], "abc"])
         kind = "whole number" if isinstance(param.type, WholeNumber) else "number"
         assert f"Invalid value for '{param.opts[0]}': expected a {kind}" in text_of(result), (words, param)
