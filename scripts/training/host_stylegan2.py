@@ -17,7 +17,7 @@ from ggdr.scripts.measuring.snapshot_images import SnapshotGenerator
 from ggdr.scripts.training.host import Prepared
 from ggdr.scripts.training.regularizers import build_regularizers, describe_regularizers
 from ggdr.scripts.training.resume import Origin
-from ggdr.scripts.training.settings import HALF_DTYPES
+from ggdr.scripts.training.settings import HALF_DTYPES, precision_note
 from ggdr.scripts.training.settings_stylegan2 import NAME, StyleGAN2Settings, resolve_settings
 from ggdr.scripts.training.start_networks import check_fits, starting_point
 from ggdr.stylegan2.attachment import attachment
@@ -81,6 +81,9 @@ class StyleGAN2Host:
             notes.append(f"no font here has the letters of some classes, which pictures call by number: {shown}{more}")
         if settings.cfg == "auto" and start is None and group.device.type == "cpu":
             notes.append("preset auto is for GPUs, and slow on a CPU; --cfg cpu trains a small network")
+        slow = precision_note(settings.precision, group.device)
+        if slow is not None:
+            notes.append(slow)
         return Prepared(settings, data, snapshot, notes)
 
     def build(self, settings: StyleGAN2Settings, data: ImageDataset, group: ProcessGroup) -> StyleGAN2Task:

@@ -15,6 +15,7 @@ from ggdr.scripts.errors import OptionError
 from ggdr.torch_utils.loop import LoopConfig
 
 HALF_DTYPES = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
+BF16_CAPABILITY = (8, 0)  # of the first GPUs that multiply bfloat16 by themselves
 FP16_MAX_SKIPS = 8  # gradients in float16 overflow now and then; eight times in a row is no accident
 
 
@@ -45,6 +46,20 @@ def resolve_precision(name: str, device_type: str) -> str:
     if name == "fp16" and device_type == "cpu":
         raise OptionError("--precision", "fp16 needs a GPU; on a CPU use fp32 or bf16")
     return name
+
+
+def precision_note(precision: str, device: torch.device) -> str | None:
+    """What to tell of a precision that the device only imitates; None of others."""
+    if precision != "bf16" or device.type != "cuda":
+        return None
+    capability = torch.cuda.get_device_capability(device)
+    if capability >= BF16_CAPABILITY:
+        return None
+    name = torch.cuda.get_device_name(device)
+    have, need = (f"{major}.{minor}" for major, minor in (capability, BF16_CAPABILITY))
+    return (
+        f"{name} has no bfloat16 (compute capability {have}, expected {need}) and is slow at it: use --precision fp16"
+    )
 
 
 def resolve_metrics(text: str | None) -> tuple[str, ...]:
