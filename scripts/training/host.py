@@ -77,6 +77,9 @@ class Host(Protocol):
     def advice(self, settings: Any) -> str:
         """What to change where a loss becomes NaN or infinite."""
 
+    def memory_advice(self, settings: Any) -> str:
+        """What to change where a GPU's memory does not suffice."""
+
     def summary(self, settings: Any, data: Any) -> str:
         """What is about to be trained, on what, in one line."""
 

@@ -168,6 +168,17 @@ class StyleGAN2Host:
         safer = {"fp16": "--precision fp32 or bf16, ", "bf16": "--precision fp32, "}.get(settings.precision, "")
         return f"{safer}a larger --gamma, a smaller --lr"
 
+    def memory_advice(self, settings: StyleGAN2Settings) -> str:
+        batch_gpu, group = settings.loop.batch_gpu, settings.D.mbstd_group_size
+        parts = [n for n in range(1, batch_gpu) if batch_gpu % n == 0 and (n < group or n % group == 0)]
+        ways = []
+        if parts:
+            effect = "same result but for rounding" if parts[-1] >= group else "smaller groups of minibatch-std"
+            ways.append(f"--batch-gpu {parts[-1]} in place of {batch_gpu} ({effect})")
+        if settings.precision == "fp32":
+            ways.append("--precision fp16 or bf16")
+        return "; ".join([*ways, "a new run with a smaller --channel-base, or of images of a lower resolution"])
+
     def summary(self, settings: StyleGAN2Settings, data: ImageDataset) -> str:
         s = settings
         return (

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ggdr.scripts.errors import CliError, metric_errors, os_error_text
+from ggdr.scripts.errors import CliError, memory_error_text, metric_errors, os_error_text
 from ggdr.scripts.measuring.snapshot_metrics import SnapshotMetrics, missing_metrics
 from ggdr.scripts.terminal import say
 from ggdr.scripts.training.plan import RunPlan
@@ -77,6 +77,9 @@ def start_run(plan: RunPlan, group: ProcessGroup, argv: list[str]) -> bool:
         except NonFiniteError as error:
             advice = f"If it happens again: {plan.host.advice(settings)}"
             raise CliError(f"{error}; {_last_state(plan, group)}. {advice}") from error
+        except torch.OutOfMemoryError as error:
+            advice = f"What takes less: {plan.host.memory_advice(settings)}"
+            raise CliError(f"{memory_error_text(error)}; {_last_state(plan, group)}. {advice}") from error
         except (DataError, LostPeer, WorkerDied) as error:
             raise CliError(f"{error}; {_last_state(plan, group)}") from error
         except OSError as error:
