@@ -53,7 +53,7 @@ SECTIONS = {
     "Networks and optimisation": ("batch", "batch_gpu", "gamma", "lr", "channel_base", "channel_max", "freezed"),
     "Augmentation": ("aug", "p", "target", "augpipe"),
     "Reports and snapshots": ("tick", "snap", "metrics"),
-    "Machine": ("device", "precision", "ops", "dist_timeout"),
+    "Machine": ("device", "precision", "deterministic", "ops", "dist_timeout"),
 }
 
 
@@ -127,6 +127,11 @@ SECTIONS = {
     help="Freeze the N highest-resolution layers of D (for transfer learning).",
 )
 @precision_option
+@click.option(
+    "--deterministic/--no-deterministic",
+    default=False,
+    help="On a GPU: sums in a fixed order, so that a run can be repeated, as far as PyTorch can; slower.",
+)
 @device_option
 @ops_option
 @dist_timeout_option

@@ -17,6 +17,7 @@ import torch
 from ggdr.scripts.errors import CliError, memory_error_text, metric_errors, os_error_text
 from ggdr.scripts.measuring.snapshot_metrics import SnapshotMetrics, missing_metrics
 from ggdr.scripts.terminal import say
+from ggdr.scripts.training.determinism import deterministic_arithmetic
 from ggdr.scripts.training.plan import RunPlan
 from ggdr.scripts.training.stored import load_task
 from ggdr.torch_utils.checkpoint import SnapshotError, save_snapshot, save_state
@@ -40,6 +41,12 @@ def start_run(plan: RunPlan, group: ProcessGroup, argv: list[str]) -> bool:
     Raises:
         CliError: training cannot go on; names the last good state.
     """
+    with deterministic_arithmetic(group.device) if plan.settings.deterministic else nullcontext():
+        return _build_and_train(plan, group, argv)
+
+
+def _build_and_train(plan: RunPlan, group: ProcessGroup, argv: list[str]) -> bool:
+    """See `start_run`."""
     settings, folder = plan.settings, plan.folder
     if plan.resume is not None and plan.start_nimg >= settings.loop.total_nimg and not _lacks_metrics(plan, group):
         if group.is_main:
@@ -211,7 +218,7 @@ def kimg_name(nimg: int, loop: LoopConfig) -> str:
 def tune_process(device: torch.device, precision: str) -> None:
     """Settings of PyTorch and the C library, for this process, with which a training step is fast."""
     if device.type == "cuda":
-        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
         torch.backends.cudnn.allow_tf32 = precision != "fp32"
     else:
         keep_freed_memory()

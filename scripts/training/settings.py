@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -33,6 +33,7 @@ class RunSettings:
     init_snapshot: str | None  # transfer learning
     init_source: dict[str, Any] | None  # the file that its weights were imported from
     metrics: tuple[str, ...]  # of each snapshot; the first one chooses the best
+    deterministic: bool = field(default=False, kw_only=True)  # sums in a fixed order on a GPU
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts, lists, numbers and strings."""

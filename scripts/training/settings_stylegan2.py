@@ -155,6 +155,7 @@ def resolve_settings(
         init_snapshot=init_snapshot,
         init_source=start and start.source,
         metrics=resolve_metrics(get("metrics")),
+        deterministic=bool(get("deterministic")),
     )
 
 

@@ -4,19 +4,23 @@
 
 from __future__ import annotations
 
+import json
+import os
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from ggdr.scripts import train as train_command
+from ggdr.scripts.training.determinism import deterministic_arithmetic
 from ggdr.scripts.training.hosts import HOSTS
 from ggdr.scripts.training.resume import Origin
-from ggdr.torch_utils.checkpoint import load_state
+from ggdr.scripts.training.run import tune_process
+from ggdr.torch_utils.checkpoint import load_state, save_state
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.loop import PhaseRunner
 from tests.conftest import TINY_RUN
-from tests.scripts.test_train import ggdr_train, train
+from tests.scripts.test_train import assert_same_weights, ggdr_train, train
 
 CUDA = torch.device("cuda", 0)
 
@@ -80,3 +84,77 @@ def test_a_full_gpu_is_given_the_next_smaller_forward_that_the_groups_allow(batc
     assert text == f"{advice}a new run with a smaller --channel-base, or of images of a lower resolution"
     settings.precision = "fp32"
     assert "--precision fp16" in HOSTS["stylegan2"].memory_advice(settings)
+
+
+# Repeating a run.
+
+
+def settings_of_torch():
+    cudnn = torch.backends.cudnn
+    return {
+        "algorithms": torch.are_deterministic_algorithms_enabled(),
+        "warns": torch.is_deterministic_algorithms_warn_only_enabled(),
+        "cudnn": cudnn.deterministic,
+        "benchmark": cudnn.benchmark,
+        "fills": torch.utils.deterministic.fill_uninitialized_memory,
+    }
+
+
+def test_deterministic_arithmetic_is_that_of_the_run_alone(monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    before = settings_of_torch()
+    with pytest.raises(KeyError), deterministic_arithmetic(CUDA):
+        tune_process(CUDA, "fp32")
+        inside = {"algorithms": True, "warns": True, "cudnn": True, "benchmark": False, "fills": False}
+        assert settings_of_torch() == inside and os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        raise KeyError
+    assert settings_of_torch() == before and not before["algorithms"]
+    tune_process(CUDA, "fp32")
+    assert torch.backends.cudnn.benchmark
+
+
+def test_deterministic_arithmetic_changes_nothing_on_a_cpu():
+    before = settings_of_torch()
+    with deterministic_arithmetic(torch.device("cpu")):
+        assert settings_of_torch() == before
+
+
+@pytest.mark.parametrize(
+    ("args", "is_exact"),
+    [
+        ([], False),
+        (["--augpipe", "color"], True),
+        (["--aug", "noaug"], True),
+        (["--aug", "fixed", "--p", 0.2, "--augpipe", "blit"], False),
+    ],
+)
+def test_a_run_that_cannot_be_repeated_to_the_bit_says_so(dataset_zip, monkeypatch, args, is_exact):
+    prepared = prepare(dataset_zip, "--deterministic", *args, capability=(8, 0), monkeypatch=monkeypatch)
+    assert any("no fixed order" in note for note in prepared.notes) == (not is_exact)
+    without = prepare(dataset_zip, *args, capability=(8, 0), monkeypatch=monkeypatch)
+    assert not any("no fixed order" in note for note in without.notes)
+
+
+def test_a_deterministic_run_on_a_cpu_is_the_run_without(dataset_zip, tmp_path):
+    train(dataset_zip, tmp_path / "plain", kimg=0.032)
+    train(dataset_zip, tmp_path / "run", "--deterministic", kimg=0.016)
+    assert json.loads((tmp_path / "run" / "training_options.json").read_text())["deterministic"] is True
+    assert "settings that differ" not in ggdr_train("--outdir", tmp_path / "run", "--resume", "latest", "--kimg", 0.016)
+    ggdr_train("--outdir", tmp_path / "run", "--resume", "latest", "--kimg", 0.032)
+    assert load_state(tmp_path / "run" / "training-state.pt")["options"]["deterministic"] is True
+    assert_same_weights(tmp_path / "plain", tmp_path / "run")
+
+
+def test_a_run_of_before_the_option_goes_on_without_it(dataset_zip, tmp_path):
+    train(dataset_zip, tmp_path, kimg=0.016)
+    options, state = tmp_path / "training_options.json", tmp_path / "training-state.pt"
+    stored = json.loads(options.read_text())
+    del stored["deterministic"], stored["command"]["deterministic"]
+    options.write_text(json.dumps(stored))
+    content = load_state(state)
+    del content["options"]["deterministic"]
+    save_state(state, content)
+    output = ggdr_train("--outdir", tmp_path, "--resume", "latest", "--kimg", 0.032)
+    assert "deterministic" not in output and "resuming" in output
