@@ -26,7 +26,7 @@ from ggdr.scripts.options.sections import SectionedCommand
 from ggdr.scripts.options.training import (
     aug_option,
     augpipe_option,
-    batch_gpu_option,
+    batch_gpu_or_auto_option,
     batch_option,
     cfg_option,
     channel_base_option,
@@ -84,7 +84,7 @@ SECTIONS = {
     help="Length of training in thousands of real images shown to D.  [default: from --cfg]",
 )
 @batch_option
-@batch_gpu_option
+@batch_gpu_or_auto_option
 @regularizer_options
 @click.option("--mirror/--no-mirror", default=False, help="Add the x-flip of every image to the dataset.")
 @click.option("--cond/--no-cond", default=False, help="Conditional model, on the dataset's labels.")

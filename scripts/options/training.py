@@ -4,10 +4,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from ggdr.scripts.options.parameters import FiniteFloat
 from ggdr.stylegan2.config import PRESET_NAMES
+
+AUTO = "auto"  # of --batch-gpu: as the GPU's memory allows
+
+
+class NumberOrAuto(click.IntRange):
+    """A number in a range, or the word auto."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        return value if value == AUTO else super().convert(value, param, ctx)
+
 
 cfg_option = click.option("--cfg", type=click.Choice(PRESET_NAMES), default="auto", help="Preset of settings.")
 batch_option = click.option(
@@ -21,6 +33,13 @@ batch_gpu_option = click.option(
     type=click.IntRange(min=1),
     metavar="N",
     help="Images in one forward of one process; the rest is accumulated.  [default: all]",
+)
+batch_gpu_or_auto_option = click.option(
+    "--batch-gpu",
+    type=NumberOrAuto(min=1),
+    metavar="N|auto",
+    help="Images in one forward of one process; the rest is accumulated. auto: all, or a half, a quarter and so on of "
+    "them that fits the GPU.  [default: all]",
 )
 gamma_option = click.option(
     "--gamma",

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,18 @@ class StyleGAN2Host:
     def advice(self, settings: StyleGAN2Settings) -> str:
         safer = {"fp16": "--precision fp32 or bf16, ", "bf16": "--precision fp32, "}.get(settings.precision, "")
         return f"{safer}a larger --gamma, a smaller --lr"
+
+    def memory_trials(self, settings: StyleGAN2Settings) -> list[tuple[StyleGAN2Settings, StyleGAN2Settings]]:
+        group, batch_gpu, trials = settings.D.mbstd_group_size, settings.loop.batch_gpu, []
+        while True:
+            choice = replace(settings, loop=replace(settings.loop, batch_gpu=batch_gpu))
+            # With every transform on every image, as ADA may come to it.
+            mode = "noaug" if settings.augment.mode == "noaug" else "fixed"
+            augment, data = replace(settings.augment, mode=mode, p=1.0), replace(settings.data, workers=0)
+            trials.append((choice, replace(choice, augment=augment, data=data)))
+            if batch_gpu % 2 or batch_gpu // 2 % group:
+                return trials
+            batch_gpu //= 2
 
     def memory_advice(self, settings: StyleGAN2Settings) -> str:
         batch_gpu, group = settings.loop.batch_gpu, settings.D.mbstd_group_size

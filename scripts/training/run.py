@@ -16,8 +16,10 @@ import torch
 
 from ggdr.scripts.errors import CliError, memory_error_text, metric_errors, os_error_text
 from ggdr.scripts.measuring.snapshot_metrics import SnapshotMetrics, missing_metrics
+from ggdr.scripts.options.training import AUTO
 from ggdr.scripts.terminal import say
 from ggdr.scripts.training.determinism import deterministic_arithmetic
+from ggdr.scripts.training.fit_memory import fitting_settings
 from ggdr.scripts.training.plan import RunPlan
 from ggdr.scripts.training.stored import load_task
 from ggdr.torch_utils.checkpoint import SnapshotError, save_snapshot, save_state
@@ -57,10 +59,14 @@ def _build_and_train(plan: RunPlan, group: ProcessGroup, argv: list[str]) -> boo
         with metric_errors():
             data = str(plan.command["data"])
             metrics = SnapshotMetrics(settings.metrics, data, folder.path, group, plan.host.snapshot_images)
+    notes = list(plan.notes)
+    if plan.command.get("batch_gpu") == AUTO:
+        tune_process(group.device, settings.precision)
+        settings = plan.settings = fitting_settings(plan.host, settings, plan.data, group)
+        notes.append(f"--batch-gpu auto: {settings.loop.batch_gpu} images in a forward")
     task = plan.host.build(settings, plan.data, group)
     if plan.resume is not None:
         load_task(task, plan.resume["task"], plan.state_path)
-    notes = list(plan.notes)
     if plan.snapshot is not None:
         notes += plan.host.load_weights(task, plan.snapshot)
     with folder.locked() if group.is_main else nullcontext() as is_held:
@@ -69,8 +75,10 @@ def _build_and_train(plan: RunPlan, group: ProcessGroup, argv: list[str]) -> boo
                 raise CliError(f"--outdir: another process trained in {folder.path} meanwhile; start again")
             if not is_held:
                 notes.append(f"{folder.path} cannot be locked on its file system: see that nothing else trains in it")
-            # With the batch as it was resolved, which `auto` takes from the number of processes.
+            # With the batch as it was resolved, which `auto` takes from the number of processes and the memory.
             command = {**plan.command, "batch": settings.loop.batch}
+            if command.get("batch_gpu") == AUTO:
+                command["batch_gpu"] = settings.loop.batch_gpu
             declared = _declared(task, group)
             record = {**settings.to_json(), **declared, "argv": argv}
             folder.write_options(record, command, [*plan.history, *notes])

@@ -12,6 +12,7 @@ import torch
 
 from ggdr.metrics.names import parse_metrics
 from ggdr.scripts.errors import OptionError
+from ggdr.scripts.options.training import AUTO
 from ggdr.torch_utils.loop import LoopConfig
 
 HALF_DTYPES = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -71,12 +72,15 @@ def resolve_metrics(text: str | None) -> tuple[str, ...]:
         raise OptionError("--metrics", str(error)) from error
 
 
-def resolve_batch_gpu(batch: int, batch_gpu: int | None, num_processes: int) -> int:
-    """Images in one forward of one process; raises OptionError where the batch does not split."""
+def resolve_batch_gpu(batch: int, batch_gpu: int | str | None, num_processes: int) -> int:
+    """Images in one forward of one process; raises OptionError where the batch does not split.
+
+    Of AUTO, as of None, it is all of them: `fit_memory.fitting_settings` finds what fits.
+    """
     if batch % num_processes:
         raise OptionError("--batch", f"{batch} is not a multiple of the {num_processes} processes")
     share = batch // num_processes
-    if batch_gpu is None:
+    if batch_gpu in (None, AUTO):
         return share
     if share % batch_gpu:
         raise OptionError("--batch-gpu", f"{batch_gpu} does not divide the {share} images of a process")

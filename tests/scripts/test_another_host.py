@@ -94,6 +94,9 @@ class ToyHost:
     def advice(self, settings):
         return "a lower rate"
 
+    def memory_trials(self, settings):
+        return [(settings, settings)]
+
     def memory_advice(self, settings):
         return "fewer toys"
 

@@ -6,13 +6,17 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from ggdr.scripts import train as train_command
+from ggdr.scripts.errors import CliError
+from ggdr.scripts.training import train as call
 from ggdr.scripts.training.determinism import deterministic_arithmetic
+from ggdr.scripts.training.fit_memory import largest_that_fits
 from ggdr.scripts.training.hosts import HOSTS
 from ggdr.scripts.training.resume import Origin
 from ggdr.scripts.training.run import tune_process
@@ -21,6 +25,7 @@ from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.loop import PhaseRunner
 from tests.conftest import TINY_RUN
 from tests.scripts.test_train import assert_same_weights, ggdr_train, train
+from tests.scripts.test_train_call import TINY
 
 CUDA = torch.device("cuda", 0)
 
@@ -84,6 +89,66 @@ def test_a_full_gpu_is_given_the_next_smaller_forward_that_the_groups_allow(batc
     assert text == f"{advice}a new run with a smaller --channel-base, or of images of a lower resolution"
     settings.precision = "fp32"
     assert "--precision fp16" in HOSTS["stylegan2"].memory_advice(settings)
+
+
+def forward_of_at_most(num, monkeypatch):
+    """Makes phases fail that take more images in a forward; returns what they were tried with, from now on."""
+    run, tried = PhaseRunner.run, []
+
+    def limited(self, phase, batch, nimg):
+        tried.append((self.config.batch_gpu, phase.name, len(batch["img"]), self.task.augment.p))
+        if self.config.batch_gpu > num:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return run(self, phase, batch, nimg)
+
+    monkeypatch.setattr(PhaseRunner, "run", limited)
+    return tried
+
+
+def test_auto_takes_the_largest_forward_that_fits(dataset_zip, monkeypatch):
+    prepared = prepare(dataset_zip, "--batch", 16, "--gamma", 1, capability=(8, 0), monkeypatch=monkeypatch)
+    settings = replace(prepared.settings, precision="fp32")
+    tried = forward_of_at_most(4, monkeypatch)
+    found = largest_that_fits(HOSTS["stylegan2"], settings, prepared.data, ProcessGroup())
+    assert found == replace(settings, loop=replace(settings.loop, batch_gpu=4))
+    # One phase of those that fail; of the last one all, twice, as they will be at the strongest augmentation.
+    assert tried[:2] == [(16, "G", 16, 1.0), (8, "G", 16, 1.0)]
+    assert tried[2:] == [(4, name, 16, 1.0) for name in ("G", "D", "D_r1")] * 2
+
+
+def test_auto_says_where_not_even_a_group_of_minibatch_std_fits(dataset_zip, monkeypatch):
+    prepared = prepare(dataset_zip, "--batch", 16, capability=(8, 0), monkeypatch=monkeypatch)
+    settings = replace(prepared.settings, precision="fp32")
+    tried = forward_of_at_most(0, monkeypatch)
+    with pytest.raises(CliError) as error:
+        largest_that_fits(HOSTS["stylegan2"], settings, prepared.data, ProcessGroup())
+    assert error.value.message.startswith(
+        "--batch-gpu: not even 4 images in a forward fit the GPU's memory. What takes"
+    )
+    assert "--batch-gpu 2 in place of 4 (smaller groups of minibatch-std)" in error.value.message
+    assert [batch_gpu for batch_gpu, *_ in tried] == [16, 8, 4]
+
+
+def test_what_auto_found_is_kept_by_the_run(dataset_zip, tmp_path, monkeypatch):
+    def four(host, settings, data, group):
+        return replace(settings, loop=replace(settings.loop, batch_gpu=4))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ggdr.scripts.training.run.fitting_settings", four)
+        output = train(dataset_zip, tmp_path / "auto", "--batch-gpu", "auto", kimg=0.016)
+    assert "--batch-gpu auto: 4 images in a forward" in output
+    options = json.loads((tmp_path / "auto" / "training_options.json").read_text())
+    assert options["loop"]["batch_gpu"] == options["command"]["batch_gpu"] == 4
+    output = ggdr_train("--outdir", tmp_path / "auto", "--resume", "latest", "--kimg", 0.032)
+    assert "batch-gpu" not in output
+    train(dataset_zip, tmp_path / "four", "--batch-gpu", 4, kimg=0.032)
+    assert_same_weights(tmp_path / "auto", tmp_path / "four")
+
+
+def test_auto_is_all_images_on_a_cpu(dataset_zip, tmp_path):
+    assert call(data=dataset_zip, outdir=tmp_path, batch_gpu="auto", kimg=0.008, tick=0.008, **TINY)
+    options = json.loads((tmp_path / "training_options.json").read_text())
+    assert options["loop"]["batch_gpu"] == options["command"]["batch_gpu"] == 8
 
 
 # Repeating a run.
