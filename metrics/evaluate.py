@@ -7,8 +7,8 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,7 +17,17 @@ from torch import Tensor
 from ggdr.metrics.compute import Compared, Values, compute
 from ggdr.metrics.detector import Detector
 from ggdr.metrics.detectors import DetectorFiles
-from ggdr.metrics.extract import Extracted, FeatureRequest, IsStopped, MetricError, Progress, extract, together
+from ggdr.metrics.extract import (
+    Extracted,
+    FeatureRequest,
+    IsStopped,
+    MetricError,
+    OutOfMemory,
+    Progress,
+    extract,
+    smaller_batch,
+    together,
+)
 from ggdr.metrics.feature_cache import FeatureCache
 from ggdr.metrics.image_sets import ImageSource
 from ggdr.metrics.names import MetricSpec
@@ -51,7 +61,7 @@ class Job:
         reals:         images, or stored statistics; None where no metric needs them.
         fakes:         images; None where only path lengths are asked for.
         measure_paths: of the generator that makes the fakes, if one does.
-        batch:         images at once in one process.
+        batch:         images at once in one process; fewer where they do not fit a GPU's memory.
         seed:          of KID's and FID-infinity's subsets.
         warnings:      for every result.
         is_stopped:    asked between batches, on every process; once it says so the work ends in MetricsStopped.
@@ -167,6 +177,7 @@ def evaluate(specs: Sequence[MetricSpec], job: Job) -> list[MetricResult]:
     Raises:
         MetricError, WeightsError: as `check`; too few images, features that are not finite.
         DataError: an image cannot be read.
+        OutOfMemory: a single image does not fit a GPU's memory.
         PeerFailed, MetricsStopped: as `extract.together`.
     """
     check(specs, job)
@@ -252,35 +263,43 @@ def _extract(
 
 
 def _all_lengths(spec: MetricSpec, job: Job) -> Tensor:
-    """Lengths of all paths, [num] float64, shared among the processes."""
-    group, step = job.group, job.batch * job.group.world
+    """Lengths of all paths, [num] float64, shared among the processes; as many at once as `extract` takes images."""
+    group, batch = job.group, job.batch
     distance = job.detectors.get(spec.detector)
     lengths = []
-    for start in range(0, spec.num, step):
-        numbers = range(start, min(start + step, spec.num))
+    start = 0
+    while start < spec.num:
+        numbers = range(start, min(start + batch * group.world, spec.num))
         mine = numbers[group.rank :: group.world]
-        with together(group, job.is_stopped):
-            share = job.measure_paths(spec, mine or numbers[:1], distance)[: len(mine)]
+        try:
+            with together(group, job.is_stopped):
+                share = job.measure_paths(spec, mine or numbers[:1], distance)[: len(mine)]
+        except OutOfMemory:
+            batch = smaller_batch(batch, "paths")
+            continue
         lengths.append(group.gather_rows(share, len(numbers)).cpu())
+        start = numbers.stop
         if job.progress is not None and group.is_main:
-            job.progress("paths", numbers[-1] + 1, spec.num)
+            job.progress("paths", start, spec.num)
     return torch.cat(lengths)
 
 
 def _compare(spec: MetricSpec, real: Extracted | Gaussian | None, fake: Extracted, job: Job) -> Values:
+    """One metric's values; on the CPU where the features do not fit the GPU's memory."""
     by_class = spec.needs_labels
-    return compute(
-        Compared(
-            spec,
-            real,
-            fake,
-            real_labels=job.reals.labels if by_class else None,
-            fake_labels=job.fakes.labels if by_class else None,
-            mode=job.detectors.mode,
-            seed=job.seed,
-            device=job.detectors.device,
-        )
+    compared = Compared(
+        spec,
+        real,
+        fake,
+        real_labels=job.reals.labels if by_class else None,
+        fake_labels=job.fakes.labels if by_class else None,
+        mode=job.detectors.mode,
+        seed=job.seed,
+        device=job.detectors.device,
     )
+    with suppress(torch.OutOfMemoryError):
+        return compute(compared)
+    return compute(replace(compared, device=torch.device("cpu")))
 
 
 def _choices(spec: MetricSpec, job: Job) -> dict[str, Any]:

@@ -33,6 +33,13 @@ class PeerFailed(MetricError):
         super().__init__("another process failed; its own message says why")
 
 
+class OutOfMemory(MetricError):
+    """The memory of this process' GPU does not suffice, or that of another's."""
+
+    def __init__(self, why: str = "not enough GPU memory") -> None:
+        super().__init__(why)
+
+
 class MetricsStopped(Exception):
     """The metrics were given up, as the caller asked."""
 
@@ -112,7 +119,8 @@ def extract(
     what the detector's own sums do.
 
     Args:
-        batch:      images at once in one process; fewer are taken where the source says so.
+        batch:      images at once in one process; fewer are taken where the source says so, and half as many, again
+            and again, where they do not fit a GPU's memory.
         is_stopped: asked on every process before each batch.
 
     Returns:
@@ -120,6 +128,7 @@ def extract(
 
     Raises:
         MetricError: an image is too small, features are not finite.
+        OutOfMemory: a single image does not fit a GPU's memory.
         PeerFailed, MetricsStopped: as `together`.
         WeightsError: a detector of the user's gives no features [N, D].
         DataError: an image cannot be read.
@@ -131,24 +140,18 @@ def extract(
 
     keeps_row = {name: keeps(want.keep) for name, (_, want) in detectors.items()}
     keeps_logits = {name: keeps(want.logits) for name, (_, want) in detectors.items()}
-    step = min(batch, source.most_batch or batch) * group.world
-    parts = [numbers[i : i + step] for i in range(0, num, step)]
-    # A last part may leave a process without an image: it takes one for nothing.
-    shares = [part[group.rank :: group.world] for part in parts]
-    mine = [share if len(share) else part[:1] for part, share in zip(parts, shares, strict=True)]
     kept: dict[str, Extracted] = {}
     features: dict[str, list[Tensor]] = {name: [] for name in detectors}
     logits: dict[str, list[Tensor]] = {name: [] for name in detectors}
+    networks = {name: detector for name, (detector, _) in detectors.items()}
+    most = min(batch, source.most_batch or batch)
     done = 0
-    with closing(source.batches(mine)) as batches:
-        for part, share in zip(parts, shares, strict=True):
-            with together(group, is_stopped):
-                images_u8 = to_device(next(batches), device)
-                outs = {name: _features(detector, images_u8, name) for name, (detector, _) in detectors.items()}
+    with closing(_outputs(source, networks, numbers, most, what, device, group, is_stopped)) as outputs:
+        for size, outs in outputs:
             for name, (_, want) in detectors.items():
-                rows = group.gather_rows(outs[name]["features"][: len(share)], len(part))
+                rows = group.gather_rows(outs[name]["features"], size)
                 if want.logits:
-                    logit_rows = group.gather_rows(outs[name]["logits"][: len(share)], len(part))
+                    logit_rows = group.gather_rows(outs[name]["logits"], size)
                 with together(group):
                     if not group.is_main:
                         continue
@@ -156,16 +159,61 @@ def extract(
                         kept[name] = Extracted(num, FeatureStats(rows.shape[1]), total=source.num)
                     kept[name].stats.update(rows)
                     if want.keep:
-                        features[name].append(rows.float().cpu()[keeps_row[name][done : done + len(part)]])
+                        features[name].append(rows.float().cpu()[keeps_row[name][done : done + size]])
                     if want.logits:
-                        logits[name].append(logit_rows.float().cpu()[keeps_logits[name][done : done + len(part)]])
-            done += len(part)
+                        logits[name].append(logit_rows.float().cpu()[keeps_logits[name][done : done + size]])
+            done += size
             if progress is not None and group.is_main:
                 progress(what, done, num)
     for name, entry in kept.items():
         entry.features = torch.cat(features[name]) if detectors[name][1].keep else None
         entry.logits = torch.cat(logits[name]) if logits[name] else None
     return kept
+
+
+def _outputs(
+    source: ImageSource,
+    detectors: Mapping[str, Detector],
+    numbers: np.ndarray,
+    batch: int,
+    what: str,
+    device: torch.device,
+    group: ProcessGroup,
+    is_stopped: IsStopped | None,
+) -> Iterator[tuple[int, dict[str, dict[str, Tensor]]]]:
+    """The numbers in parts: the size of each, and what every detector gives for this process' share of it."""
+    done = 0
+    while done < len(numbers):
+        step = batch * group.world
+        parts = [numbers[i : i + step] for i in range(done, len(numbers), step)]
+        # A last part may leave a process without an image: it takes one for nothing.
+        shares = [part[group.rank :: group.world] for part in parts]
+        mine = [share if len(share) else part[:1] for part, share in zip(parts, shares, strict=True)]
+        with closing(source.batches(mine)) as batches:
+            for part, share in zip(parts, shares, strict=True):
+                try:
+                    with together(group, is_stopped):
+                        outs = _next_outputs(batches, detectors, device)
+                except OutOfMemory:
+                    batch = smaller_batch(batch, what)
+                    break
+                yield len(part), {name: {k: x[: len(share)] for k, x in out.items()} for name, out in outs.items()}
+                done += len(part)
+
+
+def _next_outputs(
+    batches: Iterator[Images], detectors: Mapping[str, Detector], device: torch.device
+) -> dict[str, Mapping[str, Tensor]]:
+    """What every detector gives for the next images."""
+    images_u8 = to_device(next(batches), device)
+    return {name: _features(detector, images_u8, name) for name, detector in detectors.items()}
+
+
+def smaller_batch(batch: int, what: str) -> int:
+    """Half of a batch that did not fit a GPU's memory; raises OutOfMemory where it is a single one."""
+    if batch == 1:
+        raise OutOfMemory(f"not enough GPU memory for the {what}, even for one at a time")
+    return batch // 2
 
 
 def chosen_numbers(total: int | None, num: int) -> np.ndarray:
@@ -200,6 +248,7 @@ def together(group: ProcessGroup, is_stopped: IsStopped | None = None) -> Iterat
     """Where one process fails or is stopped inside, all of them end with an error instead of waiting for it.
 
     Raises:
+        OutOfMemory: on all of them, where a GPU's memory did not suffice and nothing else went wrong.
         PeerFailed: another process failed or was stopped.
         MetricsStopped: `is_stopped` said so on this one.
     """
@@ -208,7 +257,13 @@ def together(group: ProcessGroup, is_stopped: IsStopped | None = None) -> Iterat
         if is_stopped is not None and is_stopped():
             raise MetricsStopped
         yield
+    except torch.OutOfMemoryError:
+        failure = OutOfMemory()  # without the error itself, which holds on to all that was computed
     except Exception as error:  # whatever it is, the others must hear of it
         failure = error
     if group.any(failure is not None):
-        raise failure or PeerFailed()
+        # Memory alone is a reason to try again, which all of them do or none.
+        lacks_memory = isinstance(failure, OutOfMemory)
+        if group.any(failure is not None and not lacks_memory):
+            raise PeerFailed() if failure is None or lacks_memory else failure
+        raise failure or OutOfMemory()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 @contextmanager
 def cli_errors() -> Iterator[None]:
     """Turns the errors that a user can mend into messages; all others keep their traceback."""
+    import torch
+
     from ggdr.torch_utils.checkpoint import SnapshotError
     from ggdr.torch_utils.data.image_files import DataError
     from ggdr.torch_utils.data.workers import WorkerDied
@@ -51,6 +54,8 @@ def cli_errors() -> Iterator[None]:
         raise CliError(str(error)) from error
     except OptionError as error:
         raise click.BadParameter(error.message, param_hint=f"'{error.option}'") from error
+    except torch.OutOfMemoryError as error:
+        raise CliError(memory_error_text(error)) from error
     except OSError as error:
         raise CliError(os_error_text(error)) from error
 
@@ -72,6 +77,12 @@ def os_error_text(error: OSError) -> str:
     """The file's name and what is wrong with it."""
     where = "" if error.filename is None else f"{error.filename}: "
     return f"{where}{error.strerror or error}"
+
+
+def memory_error_text(error: BaseException) -> str:
+    """That a GPU's memory does not suffice, and for how much, if torch's error says so."""
+    found = re.search(r"[Tt]ried to allocate ([\d.]+ \w+)", str(error))
+    return "not enough GPU memory" + (f" for {found[1]} more" if found else "")
 
 
 def write_error_text(out: Path, error: OSError) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ggdr.scripts.errors import CliError, first_process_speaks, metric_errors, os_error_text
+from ggdr.scripts.errors import first_process_speaks, metric_errors, os_error_text
 from ggdr.scripts.options.detectors import detector_options, given_files
 from ggdr.scripts.options.network import SNAPSHOT_FILE
 from ggdr.scripts.options.numbers import FiniteFloat, WholeNumber
@@ -99,7 +99,12 @@ Examples:
 )
 @detector_options
 @click.option(
-    "--batch", "batch_size", metavar="N", type=WholeNumber(min=1), default=64, help="Images at once in a process."
+    "--batch",
+    "batch_size",
+    metavar="N",
+    type=WholeNumber(min=1),
+    default=64,
+    help="Images at once in a process; fewer where a GPU's memory does not suffice.",
 )
 @device_option
 @ops_option
@@ -189,8 +194,6 @@ def _measure(
     command: dict[str, Any], specs: list[MetricSpec], fakes: ImageSource | None, group: ProcessGroup
 ) -> list[MetricResult]:
     """Opens the other images, and computes; says what --save-stats stored."""
-    import torch
-
     from ggdr.metrics.detectors import DetectorFiles
     from ggdr.metrics.evaluate import evaluate
     from ggdr.metrics.resize import MODES
@@ -210,10 +213,7 @@ def _measure(
             num = save_real_statistics(command["save_stats"], specs, job)
             if num is not None:
                 say(f"statistics of {num} images written to {command['save_stats']}", err=True)
-        try:
-            return [] if job.fakes is None else evaluate(specs, job)
-        except torch.OutOfMemoryError as error:
-            raise CliError(f"--batch: {command['batch_size']} images at once do not fit the GPU's memory") from error
+        return [] if job.fakes is None else evaluate(specs, job)
 
 
 def _check_folders(command: dict[str, Any], specs: list[MetricSpec], group: ProcessGroup) -> Path | None:

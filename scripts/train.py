@@ -24,7 +24,7 @@ from ggdr.scripts.options.sections import SectionedCommand
 from ggdr.scripts.options.training import (
     aug_option,
     augpipe_option,
-    batch_gpu_option,
+    batch_gpu_or_auto_option,
     batch_option,
     cfg_option,
     channel_base_option,
@@ -51,7 +51,7 @@ SECTIONS = {
     "Networks and optimisation": ("batch", "batch_gpu", "gamma", "lr", "channel_base", "channel_max", "freezed"),
     "Augmentation": ("aug", "p", "target", "augpipe"),
     "Reports and snapshots": ("tick", "snap", "metrics"),
-    "Machine": ("device", "precision", "ops", "dist_timeout"),
+    "Machine": ("device", "precision", "deterministic", "ops", "dist_timeout"),
 }
 
 
@@ -82,7 +82,7 @@ SECTIONS = {
     help="Length of training in thousands of real images shown to D.  [default: from --cfg]",
 )
 @batch_option
-@batch_gpu_option
+@batch_gpu_or_auto_option
 @regularizer_options
 @click.option("--mirror/--no-mirror", default=False, help="Add the x-flip of every image to the dataset.")
 @click.option("--cond/--no-cond", default=False, help="Conditional model, on the dataset's labels.")
@@ -125,6 +125,11 @@ SECTIONS = {
     help="Freeze the N highest-resolution layers of D (for transfer learning).",
 )
 @precision_option
+@click.option(
+    "--deterministic/--no-deterministic",
+    default=False,
+    help="On a GPU: sums in a fixed order, so that a run can be repeated, as far as PyTorch can; slower.",
+)
 @device_option
 @ops_option
 @dist_timeout_option

@@ -21,7 +21,7 @@ from ggdr.metrics.feature_cache import FeatureCache
 from ggdr.metrics.image_sets import FileImages, GeneratedImages
 from ggdr.metrics.names import MetricSpec, parse_metric
 from ggdr.metrics.resize import MODES
-from ggdr.scripts.errors import os_error_text
+from ggdr.scripts.errors import memory_error_text, os_error_text
 from ggdr.scripts.measuring.results import append_results
 from ggdr.scripts.terminal import say
 from ggdr.scripts.training.snapshot_files import BEST_FILE
@@ -57,7 +57,8 @@ class SnapshotMetrics:
     """Computes metrics of each snapshot, on all processes together.
 
     Results go to metric-NAME.jsonl, to the log and to TensorBoard; the snapshot that is best by the first metric is
-    kept as network-best.safetensors. A metric that fails is reported, and training goes on.
+    kept as network-best.safetensors. A metric that fails is reported, and training goes on; a snapshot of which one
+    failed is not among those that the best is chosen from.
 
     Args:
         names:       of the metrics; the first one chooses the best snapshot.
@@ -148,7 +149,8 @@ class SnapshotMetrics:
         """Says why in the log; the cause on another process, which has no log, on its standard error."""
         failure = failure or PeerFailed()
         reason = os_error_text(failure) if isinstance(failure, OSError) else failure
-        text = f"metrics of {snapshot.name} failed: {reason}; training goes on"
+        reason = memory_error_text(failure) if isinstance(failure, torch.OutOfMemoryError) else reason
+        text = f"metrics of {snapshot.name} failed: {reason}; {BEST_FILE} is chosen without it; training goes on"
         log.info(text)
         if not self.group.is_main and not isinstance(failure, PeerFailed):
             say(f"process {self.group.rank}: {text}", err=True)

@@ -11,13 +11,24 @@ import click
 
 
 class WholeNumber(click.IntRange):
-    """A whole number in a range."""
+    """A whole number in a range.
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+    Args:
+        word: that is taken in place of a number, as "auto".
+    """
+
+    def __init__(self, min: int | None = None, max: int | None = None, *, word: str | None = None) -> None:
+        super().__init__(min, max)
+        self.word = word
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        if self.word is not None and value == self.word:
+            return self.word
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter:
-            self.fail(f"expected a whole number{_in_range(self)}, got {value!r}", param, ctx)
+            or_word = "" if self.word is None else f" or {self.word}"
+            self.fail(f"expected a whole number{_in_range(self)}{or_word}, got {value!r}", param, ctx)
 
     def _describe_range(self) -> str:
         return _in_range(self).strip()

@@ -96,7 +96,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def join_processes(device: str, timeout_min: float = DIST_TIMEOUT_MIN) -> ProcessGroup:
-    """The processes that torchrun started, or this one alone.
+    """The processes that torchrun started, or this one alone; on GPUs with memory that grows in place.
 
     Args:
         timeout_min: how long to wait for the others, in minutes.
@@ -105,9 +105,13 @@ def join_processes(device: str, timeout_min: float = DIST_TIMEOUT_MIN) -> Proces
         ClickException: the device is not there, or the others are not.
     """
     from ggdr.torch_utils.distributed import LostPeer, init_process_group
+    from ggdr.torch_utils.timing.allocator import grow_gpu_segments
 
+    chosen = choose_device(device)
+    if chosen.type == "cuda":
+        grow_gpu_segments()
     try:
-        return init_process_group(str(choose_device(device)), timeout_min)
+        return init_process_group(str(chosen), timeout_min)
     except LostPeer as error:
         raise CliError(str(error)) from error
     except (ValueError, RuntimeError) as error:

@@ -9,6 +9,9 @@ import click
 from ggdr.scripts.options.numbers import FiniteFloat, WholeNumber
 from ggdr.stylegan2.config import PRESET_NAMES
 
+AUTO = "auto"  # of --batch-gpu: as the GPU's memory allows
+
+
 cfg_option = click.option("--cfg", type=click.Choice(PRESET_NAMES), default="auto", help="Preset of settings.")
 batch_option = click.option(
     "--batch",
@@ -21,6 +24,13 @@ batch_gpu_option = click.option(
     type=WholeNumber(min=1),
     metavar="N",
     help="Images in one forward of one process; the rest is accumulated.  [default: all]",
+)
+batch_gpu_or_auto_option = click.option(
+    "--batch-gpu",
+    type=WholeNumber(min=1, word=AUTO),
+    metavar="N|auto",
+    help="Images in one forward of one process; the rest is accumulated. auto: all, or a half, a quarter and so on of "
+    "them that fits the GPU.  [default: all]",
 )
 gamma_option = click.option(
     "--gamma",

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -76,6 +76,16 @@ class Host(Protocol):
 
     def advice(self, settings: Any) -> str:
         """What to change where a loss becomes NaN or infinite."""
+
+    def memory_trials(self, settings: Any) -> Sequence[tuple[Any, Any]]:
+        """What `--batch-gpu auto` chooses from, the largest forward first.
+
+        Each is the settings of a run, and those of a trial that takes as much memory as the run ever will. All of them
+        give the same result but for rounding.
+        """
+
+    def memory_advice(self, settings: Any) -> str:
+        """What to change where a GPU's memory does not suffice."""
 
     def summary(self, settings: Any, data: Any) -> str:
         """What is about to be trained, on what, in one line."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from ggdr.scripts.measuring.snapshot_images import SnapshotGenerator
 from ggdr.scripts.training.host import Prepared
 from ggdr.scripts.training.regularizers import build_regularizers, describe_regularizers
 from ggdr.scripts.training.resume import Origin
-from ggdr.scripts.training.settings import HALF_DTYPES
+from ggdr.scripts.training.settings import HALF_DTYPES, precision_note
 from ggdr.scripts.training.settings_stylegan2 import NAME, StyleGAN2Settings, resolve_settings
 from ggdr.scripts.training.start_networks import check_fits, starting_point
 from ggdr.stylegan2.attachment import attachment
@@ -81,6 +82,17 @@ class StyleGAN2Host:
             notes.append(f"no font here has the letters of some classes, which pictures call by number: {shown}{more}")
         if settings.cfg == "auto" and start is None and group.device.type == "cpu":
             notes.append("preset auto is for GPUs, and slow on a CPU; --cfg cpu trains a small network")
+        slow = precision_note(settings.precision, group.device)
+        if slow is not None:
+            notes.append(slow)
+        a = settings.augment
+        moves_pixels = a.mode != "noaug" and PIPES[a.pipe].moves_pixels
+        if settings.deterministic and group.device.type == "cuda" and moves_pixels:
+            # The backward pass of torch's grid_sample adds with atomics on CUDA, and has no other version.
+            notes.append(
+                f"--deterministic: the gradient of --augpipe {a.pipe} is summed in no fixed order on a GPU, so that "
+                "runs differ by rounding; with --augpipe color or --aug noaug they do not"
+            )
         return Prepared(settings, data, snapshot, notes)
 
     def build(self, settings: StyleGAN2Settings, data: ImageDataset, group: ProcessGroup) -> StyleGAN2Task:
@@ -164,6 +176,29 @@ class StyleGAN2Host:
     def advice(self, settings: StyleGAN2Settings) -> str:
         safer = {"fp16": "--precision fp32 or bf16, ", "bf16": "--precision fp32, "}.get(settings.precision, "")
         return f"{safer}a larger --gamma, a smaller --lr"
+
+    def memory_trials(self, settings: StyleGAN2Settings) -> list[tuple[StyleGAN2Settings, StyleGAN2Settings]]:
+        group, batch_gpu, trials = settings.D.mbstd_group_size, settings.loop.batch_gpu, []
+        while True:
+            choice = replace(settings, loop=replace(settings.loop, batch_gpu=batch_gpu))
+            # With every transform on every image, as ADA may come to it.
+            mode = "noaug" if settings.augment.mode == "noaug" else "fixed"
+            augment, data = replace(settings.augment, mode=mode, p=1.0), replace(settings.data, workers=0)
+            trials.append((choice, replace(choice, augment=augment, data=data)))
+            if batch_gpu % 2 or batch_gpu // 2 % group:
+                return trials
+            batch_gpu //= 2
+
+    def memory_advice(self, settings: StyleGAN2Settings) -> str:
+        batch_gpu, group = settings.loop.batch_gpu, settings.D.mbstd_group_size
+        parts = [n for n in range(1, batch_gpu) if batch_gpu % n == 0 and (n < group or n % group == 0)]
+        ways = []
+        if parts:
+            effect = "same result but for rounding" if parts[-1] >= group else "smaller groups of minibatch-std"
+            ways.append(f"--batch-gpu {parts[-1]} in place of {batch_gpu} ({effect})")
+        if settings.precision == "fp32":
+            ways.append("--precision fp16 or bf16")
+        return "; ".join([*ways, "a new run with a smaller --channel-base, or of images of a lower resolution"])
 
     def summary(self, settings: StyleGAN2Settings, data: ImageDataset) -> str:
         s = settings

@@ -7,7 +7,7 @@ from __future__ import annotations
 import itertools
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +144,9 @@ def load_resumed(
     """
     state = load_state(state_path)
     check_state(state, state_path)
-    changes = differences(state["options"], settings.to_json())
+    # Settings that came later than the run are at their defaults in it.
+    defaults = {each.name: each.default for each in fields(settings) if each.default is not MISSING}
+    changes = differences({**defaults, **state["options"]}, settings.to_json())
     fixed = {name: change for name, change in changes.items() if is_fixed(name)}
     if fixed:
         snapshots = snapshots_in(state_path.parent)

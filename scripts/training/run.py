@@ -15,10 +15,13 @@ from typing import Any
 import click
 import torch
 
-from ggdr.scripts.errors import CliError, metric_errors, os_error_text
+from ggdr.scripts.errors import CliError, memory_error_text, metric_errors, os_error_text
 from ggdr.scripts.measuring.snapshot_metrics import SnapshotMetrics, missing_metrics
 from ggdr.scripts.options.parameters import prepare_ops, typed_words
+from ggdr.scripts.options.training import AUTO
 from ggdr.scripts.terminal import say
+from ggdr.scripts.training.determinism import deterministic_arithmetic
+from ggdr.scripts.training.fit_memory import fitting_settings
 from ggdr.scripts.training.plan import RunPlan
 from ggdr.scripts.training.stored import load_task
 from ggdr.torch_utils.checkpoint import SnapshotError, save_snapshot, save_state
@@ -48,6 +51,12 @@ def start_run(plan: RunPlan, group: ProcessGroup, argv: list[str]) -> bool:
     Raises:
         CliError: training cannot go on; names the last good state.
     """
+    with deterministic_arithmetic(group.device) if plan.settings.deterministic else nullcontext():
+        return _build_and_train(plan, group, argv)
+
+
+def _build_and_train(plan: RunPlan, group: ProcessGroup, argv: list[str]) -> bool:
+    """See `start_run`."""
     settings, folder = plan.settings, plan.folder
     if plan.resume is not None and plan.start_nimg >= settings.loop.total_nimg and not _lacks_metrics(plan, group):
         if group.is_main:
@@ -58,10 +67,14 @@ def start_run(plan: RunPlan, group: ProcessGroup, argv: list[str]) -> bool:
         with metric_errors():
             data = str(plan.command["data"])
             metrics = SnapshotMetrics(settings.metrics, data, folder.path, group, plan.host.snapshot_images)
+    notes = list(plan.notes)
+    if plan.command.get("batch_gpu") == AUTO:
+        tune_process(group.device, settings.precision)
+        settings = plan.settings = fitting_settings(plan.host, settings, plan.data, group)
+        notes.append(f"--batch-gpu auto: {settings.loop.batch_gpu} images in a forward")
     task = plan.host.build(settings, plan.data, group)
     if plan.resume is not None:
         load_task(task, plan.resume["task"], plan.state_path)
-    notes = list(plan.notes)
     if plan.snapshot is not None:
         notes += plan.host.load_weights(task, plan.snapshot)
     with folder.locked() if group.is_main else nullcontext() as is_held:
@@ -70,8 +83,10 @@ def start_run(plan: RunPlan, group: ProcessGroup, argv: list[str]) -> bool:
                 raise CliError(f"--outdir: another process trained in {folder.path} meanwhile; start again")
             if not is_held:
                 notes.append(f"{folder.path} cannot be locked on its file system: see that nothing else trains in it")
-            # With the batch as it was resolved, which `auto` takes from the number of processes.
+            # With the batch as it was resolved, which `auto` takes from the number of processes and the memory.
             command = {**plan.command, "batch": settings.loop.batch}
+            if command.get("batch_gpu") == AUTO:
+                command["batch_gpu"] = settings.loop.batch_gpu
             declared = _declared(task, group)
             record = {**settings.to_json(), **declared, "argv": argv}
             folder.write_options(record, command, [*plan.history, *notes])
@@ -85,6 +100,9 @@ def start_run(plan: RunPlan, group: ProcessGroup, argv: list[str]) -> bool:
         except NonFiniteError as error:
             advice = f"If it happens again: {plan.host.advice(settings)}"
             raise CliError(f"{error}; {_last_state(plan, group)}. {advice}") from error
+        except torch.OutOfMemoryError as error:
+            advice = f"What takes less: {plan.host.memory_advice(settings)}"
+            raise CliError(f"{memory_error_text(error)}; {_last_state(plan, group)}. {advice}") from error
         except (DataError, LostPeer, WorkerDied) as error:
             raise CliError(f"{error}; {_last_state(plan, group)}") from error
         except OSError as error:
@@ -217,7 +235,7 @@ def kimg_name(nimg: int, loop: LoopConfig) -> str:
 def tune_process(device: torch.device, precision: str) -> None:
     """Settings of PyTorch and the C library, for this process, with which a training step is fast."""
     if device.type == "cuda":
-        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
         torch.backends.cudnn.allow_tf32 = precision != "fp32"
     else:
         keep_freed_memory()

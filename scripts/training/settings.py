@@ -5,16 +5,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 
 from ggdr.metrics.names import parse_metrics
 from ggdr.scripts.errors import OptionError
+from ggdr.scripts.options.training import AUTO
 from ggdr.torch_utils.loop import LoopConfig
 
 HALF_DTYPES = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
+BF16_CAPABILITY = (8, 0)  # of the first GPUs that multiply bfloat16 by themselves
 FP16_MAX_SKIPS = 8  # gradients in float16 overflow now and then; eight times in a row is no accident
 
 
@@ -32,6 +34,7 @@ class RunSettings:
     init_snapshot: str | None  # transfer learning
     init_source: dict[str, Any] | None  # the file that its weights were imported from
     metrics: tuple[str, ...]  # of each snapshot; the first one chooses the best
+    deterministic: bool = field(default=False, kw_only=True)  # sums in a fixed order on a GPU
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts, lists, numbers and strings."""
@@ -47,6 +50,20 @@ def resolve_precision(name: str, device_type: str) -> str:
     return name
 
 
+def precision_note(precision: str, device: torch.device) -> str | None:
+    """What to tell of a precision that the device only imitates; None of others."""
+    if precision != "bf16" or device.type != "cuda":
+        return None
+    capability = torch.cuda.get_device_capability(device)
+    if capability >= BF16_CAPABILITY:
+        return None
+    name = torch.cuda.get_device_name(device)
+    have, need = (f"{major}.{minor}" for major, minor in (capability, BF16_CAPABILITY))
+    return (
+        f"{name} has no bfloat16 (compute capability {have}, expected {need}) and is slow at it: use --precision fp16"
+    )
+
+
 def resolve_metrics(text: str | None) -> tuple[str, ...]:
     """Names of metrics from a list of them; raises OptionError."""
     try:
@@ -55,12 +72,15 @@ def resolve_metrics(text: str | None) -> tuple[str, ...]:
         raise OptionError("--metrics", str(error)) from error
 
 
-def resolve_batch_gpu(batch: int, batch_gpu: int | None, num_processes: int) -> int:
-    """Images in one forward of one process; raises OptionError where the batch does not split."""
+def resolve_batch_gpu(batch: int, batch_gpu: int | str | None, num_processes: int) -> int:
+    """Images in one forward of one process; raises OptionError where the batch does not split.
+
+    Of AUTO, as of None, it is all of them: `fit_memory.fitting_settings` finds what fits.
+    """
     if batch % num_processes:
         raise OptionError("--batch", f"{batch} is not a multiple of the {num_processes} processes")
     share = batch // num_processes
-    if batch_gpu is None:
+    if batch_gpu in (None, AUTO):
         return share
     if share % batch_gpu:
         raise OptionError("--batch-gpu", f"{batch_gpu} does not divide the {share} images of a process")

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ggdr.scripts.errors import OptionError
+from ggdr.scripts.options.training import AUTO
 from ggdr.scripts.training.regularizers import resolve_regularizers
 from ggdr.scripts.training.settings import (
     FP16_MAX_SKIPS,
@@ -123,7 +124,7 @@ def resolve_settings(
     }
     mbstd = min(p.mbstd, batch_gpu)
     if batch_gpu % mbstd:
-        option = "--batch" if get("batch_gpu") is None else "--batch-gpu"
+        option = "--batch" if get("batch_gpu") in (None, AUTO) else "--batch-gpu"
         raise OptionError(
             option, f"{batch_gpu} images in a forward are not a multiple of minibatch-std's group, {mbstd}"
         )
@@ -155,6 +156,7 @@ def resolve_settings(
         init_snapshot=init_snapshot,
         init_source=start and start.source,
         metrics=resolve_metrics(get("metrics")),
+        deterministic=bool(get("deterministic")),
     )
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ggdr.stylegan2.generator import Generator
+from ggdr.stylegan2.latent.seeded_noise import seeded_noise
 from ggdr.stylegan2.layers import MappingNetwork
 from ggdr.torch_utils.pictures.images import to_u8
 
@@ -77,8 +78,8 @@ def generate_images(
 ) -> Iterator[tuple[list[int], Tensor, Tensor]]:
     """Generate the images of `seeds`, batch by batch.
 
-    A seed's z, and its noise if `noise_mode` is "random", are drawn on the CPU from a `torch.Generator` of
-    their own, so that they depend neither on the device nor on the batch size nor on the other seeds.
+    A seed's z is drawn on the CPU from a `torch.Generator` of its own, and its noise, if `noise_mode` is "random", is
+    `seeded_noise`. So they depend neither on the device nor on the batch size nor on the other seeds.
 
     Args:
         G:         on `device`, in eval mode.
@@ -121,12 +122,10 @@ def images_of_seeds(
     Returns:
         img [n, C, H, W] float32 and ws [n, num_ws, w_dim] float32, both on `device`.
     """
-    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-    z = torch.stack([torch.randn([G.z_dim], generator=generator) for generator in generators])
-    noise = None
+    z, noise = latents_of_seeds(seeds, G.z_dim), None
     if noise_mode == "random":
-        draws = [G.synthesis.draw_noise(1, generator=generator) for generator in generators]
-        noise = [torch.cat(layer).to(device) for layer in zip(*draws, strict=True)]
+        shapes = G.synthesis.noise_shapes()
+        noise = [seeded_noise(seeds, shape, stream=i, device=device) for i, shape in enumerate(shapes)]
     with torch.inference_mode():
         ws = G.mapping(z.to(device), c.to(device), truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
         return G.synthesis(ws, noise=noise, noise_mode=noise_mode), ws

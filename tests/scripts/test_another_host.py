@@ -96,6 +96,12 @@ class ToyHost:
     def advice(self, settings):
         return "a lower rate"
 
+    def memory_trials(self, settings):
+        return [(settings, settings)]
+
+    def memory_advice(self, settings):
+        return "fewer toys"
+
     def summary(self, settings, data):
         return f"toys of width {settings.width} from {data}"
 

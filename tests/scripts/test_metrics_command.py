@@ -329,7 +329,43 @@ def test_a_metric_that_fails_does_not_end_the_training(dataset_zip, tmp_path, mo
 
     monkeypatch.setattr("ggdr.scripts.measuring.snapshot_metrics.evaluate", fail)
     output = train(dataset_zip, tmp_path / "run", *METRICS, "--kimg", 0.064)
-    assert output.count("training goes on") == 2 and "No space left" in output and "done: 0.064 kimg" in output
+    assert output.count("network-best.safetensors is chosen without it; training goes on") == 2
+    assert "No space left" in output and "done: 0.064 kimg" in output
+
+
+def test_a_metric_that_does_not_fit_the_memory_is_said_in_plain_words(dataset_zip, tmp_path, monkeypatch):
+    def fail(self, numbers, labels):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr("ggdr.scripts.measuring.snapshot_images.SnapshotGenerator._draw", fail)
+    output = train(dataset_zip, tmp_path / "run", *METRICS, "--kimg", 0.032)
+    text = "failed: not enough GPU memory for the fakes, even for one at a time; network-best.safetensors is chosen"
+    assert text in output and "done: 0.032 kimg" in output
+
+
+def test_images_that_do_not_fit_the_memory_are_made_fewer_at_a_time(network, reals, monkeypatch):
+    names = [NAMES, "--json", "--no-cache"]
+    whole = ggdr_metrics("--network", network, "--data", reals, "--metrics", *names, "--batch", 3)
+    sizes = with_room_for(3, monkeypatch)
+    parts = ggdr_metrics("--network", network, "--data", reals, "--metrics", *names, "--batch", 24)
+    assert sizes[:4] == [24, 12, 6, 3] and sum(size for size in sizes if size <= 3) == 30
+    assert results(parts) == results(whole)
+
+
+def with_room_for(num: int, monkeypatch) -> list[int]:
+    """Makes a generator fail at more images; returns how many it was asked for, from now on."""
+    from ggdr.scripts.measuring.snapshot_images import SnapshotGenerator
+
+    sizes, draw = [], SnapshotGenerator._draw
+
+    def limited(self, numbers, labels):
+        sizes.append(len(numbers))
+        if len(numbers) > num:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return draw(self, numbers, labels)
+
+    monkeypatch.setattr(SnapshotGenerator, "_draw", limited)
+    return sizes
 
 
 def test_results_that_cannot_be_kept_are_in_the_log_and_training_goes_on(dataset_zip, tmp_path):

@@ -49,6 +49,7 @@ def test_every_option_for_numbers_says_so_in_words():
         (WholeNumber(0, 2**63 - 1), "-1", "expected a whole number from 0 to 9223372036854775807, got '-1'"),
         (WholeNumber(max=9), "10", "expected a whole number up to 9, got '10'"),
         (WholeNumber(), "x", "expected a whole number, got 'x'"),
+        (WholeNumber(min=1, word="auto"), "0", "expected a whole number from 1 or auto, got '0'"),
         (FiniteFloat(), "nan", "expected a number, got 'nan'"),
         (FiniteFloat(min=0), "inf", "expected a number from 0, got 'inf'"),
         (FiniteFloat(min=0, min_open=True), "0", "expected a number above 0, got '0'"),
@@ -66,6 +67,7 @@ def test_a_number_out_of_range_is_told_the_range(kind, value, message):
 
 def test_numbers_in_range_are_taken():
     assert WholeNumber(1, 3).convert("3", None, None) == 3
+    assert [WholeNumber(1, word="auto").convert(value, None, None) for value in ("3", "auto")] == [3, "auto"]
     assert FiniteFloat(0, 1, min_open=True).convert("1e-3", None, None) == 0.001
 
 
