@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ggdr.metrics.float32 import exact_float32
 from ggdr.metrics.inception import InceptionV3, load_inception
 from ggdr.metrics.resize import INPUT_SIZE, MODES, prepare
+from ggdr.torch_utils.float32 import exact_float32
 from ggdr.torch_utils.timing.allocator import keep_freed_memory
 from ggdr.torch_utils.timing.flops import count_flops
 from ggdr.torch_utils.timing.machine_peak import conv_rate

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ggdr.metrics.float32 import exact_float32
+from ggdr.torch_utils.float32 import exact_float32
 
 Images = Tensor | list[Tensor]  # uint8 [N, 3, H, W]; or N of [3, H, W] where they differ in size
 

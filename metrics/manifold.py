@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ggdr.metrics.features import CHUNK_ROWS, check_sets
-from ggdr.metrics.float32 import exact_float32
+from ggdr.torch_utils.float32 import exact_float32
 
 # Rounding errors of a squared distance, relative to the squares of both vectors: 6 epsilons at most were seen in
 # float32 and up to 4096 dimensions. Twice that, as a distance is compared with a radius that has errors too.

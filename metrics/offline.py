@@ -29,8 +29,8 @@ from torch import Tensor, nn
 
 from ggdr.metrics.detector import Detector
 from ggdr.metrics.detectors import DetectorFiles
-from ggdr.metrics.float32 import exact_float32
 from ggdr.metrics.resize import check_images_u8
+from ggdr.torch_utils.float32 import exact_float32
 
 VERSION = "offline-v1"
 SIZE, LARGE_SIZE, MIN_SIZE = 32, 64, 8  # pixels

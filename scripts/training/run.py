@@ -28,6 +28,7 @@ from ggdr.torch_utils.checkpoint import SnapshotError, save_snapshot, save_state
 from ggdr.torch_utils.data.image_files import DataError
 from ggdr.torch_utils.data.workers import WorkerDied
 from ggdr.torch_utils.distributed import LostPeer, ProcessGroup
+from ggdr.torch_utils.float32 import allow_tf32_convolutions
 from ggdr.torch_utils.gan import GANTask
 from ggdr.torch_utils.loop import LoopConfig, NonFiniteError, run_panels, train
 from ggdr.torch_utils.ops import uses_native
@@ -236,6 +237,6 @@ def tune_process(device: torch.device, precision: str) -> None:
     """Settings of PyTorch and the C library, for this process, with which a training step is fast."""
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
-        torch.backends.cudnn.allow_tf32 = precision != "fp32"
+        allow_tf32_convolutions(precision != "fp32")
     else:
         keep_freed_memory()

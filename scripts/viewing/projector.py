@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ggdr.metrics.float32 import exact_float32
 from ggdr.scripts.options.progress import Progress
 from ggdr.scripts.viewing.photographs import Target
 from ggdr.scripts.viewing.projection_distance import DistanceTo
@@ -21,6 +20,7 @@ from ggdr.scripts.viewing.projection_files import Result, save_result
 from ggdr.stylegan2 import Generator
 from ggdr.stylegan2.latent.projection import ProjectionConfig, WStatistics, project
 from ggdr.torch_utils.checkpoint import SnapshotError
+from ggdr.torch_utils.float32 import exact_float32
 from ggdr.torch_utils.pictures.images import from_u8, to_u8
 
 NUM_FRAMES = 120  # of a video, before its last image is held

@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ggdr.metrics import float32
-from ggdr.metrics.float32 import exact_float32
 from ggdr.metrics.inception import InceptionV3, load_inception
 from ggdr.metrics.resize import MODES, prepare
+from ggdr.torch_utils import float32
 from ggdr.torch_utils.downloads import WeightsError
+from ggdr.torch_utils.float32 import exact_float32
 from ggdr.torch_utils.timing.flops import count_flops
 from tests.references import import_or_skip
 

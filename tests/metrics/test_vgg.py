@@ -13,10 +13,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ggdr.metrics import vgg
-from ggdr.metrics.float32 import exact_float32
 from ggdr.metrics.lpips import LPIPS, load_lpips
 from ggdr.metrics.vgg import VGG16, load_vgg16, shapes_of
 from ggdr.torch_utils.downloads import WeightsError
+from ggdr.torch_utils.float32 import exact_float32
 from tests.references import import_or_skip
 
 SMALL_FC = 48  # the published 4096 would take half a gigabyte

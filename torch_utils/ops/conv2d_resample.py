@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
+from ggdr.torch_utils.ops.convolution import conv2d
 from ggdr.torch_utils.ops.cpu.conv3x3 import conv3x3, conv3x3_up
 from ggdr.torch_utils.ops.upfirdn2d import downsample2d, upfirdn2d, upsample2d
 
@@ -33,8 +33,8 @@ def conv2d_resample(x: Tensor, w: Tensor, f: Tensor | None = None, *, up: int = 
     if k == 1:
         w = w.to(x.dtype)
         if up == 2:
-            return upsample2d(F.conv2d(x, w), f)
-        return F.conv2d(downsample2d(x, f) if down == 2 else x, w)
+            return upsample2d(conv2d(x, w), f)
+        return conv2d(downsample2d(x, f) if down == 2 else x, w)
     if up == 2:
         # The transposed convolution gives (2H+1)x(2W+1); the filter brings it back to 2Hx2W.
         x = conv3x3_up(x, w.transpose(0, 1))

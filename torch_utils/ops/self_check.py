@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ggdr.torch_utils.float32 import exact_float32
 from ggdr.torch_utils.ops import build
 
 DEFAULT_TOLERANCE = 1e-4  # of the largest value; float32 sums in another order differ by less than a tenth of it
@@ -87,9 +88,10 @@ def run_self_check(check: SelfCheck, device: torch.device, *, repeats: int = 5) 
     times: dict[str, list[float]] = {"native": [], "reference": []}
     previous = build.set_ops("native")
     try:
-        for mode in times:
-            build.set_ops(mode)
-            results[mode] = _forward_and_backward(check, inputs)
+        with exact_float32(device):  # TF32 in a reference would be an error larger than what is allowed
+            for mode in times:
+                build.set_ops(mode)
+                results[mode] = _forward_and_backward(check, inputs)
         for _ in range(repeats):  # in turns, so that a busy machine slows down both alike
             for mode in times:
                 build.set_ops(mode)

@@ -156,11 +156,11 @@ def cpu_toolchain() -> Toolchain:
 
 
 def cuda_toolchain(archs: Sequence[str]) -> Toolchain:
-    """For GPU architectures such as "9.0".
+    """For GPU architectures such as "9.0"; for one that is newer than nvcc, in a form that the driver compiles.
 
     Raises:
         MissingTool: no nvcc, C++ compiler or ninja.
-        BuildError:  nvcc is not of the CUDA version that torch was built with.
+        BuildError:  nvcc is not of the CUDA version that torch was built with, or no longer knows an architecture.
     """
     built_with = torch.version.cuda
     nvcc = find_nvcc()
@@ -177,8 +177,7 @@ def cuda_toolchain(archs: Sequence[str]) -> Toolchain:
         raise BuildError("cuda", cause, remedy=remedy)
     # A compiler of several words (ccache g++) is none for nvcc, which then takes g++ from PATH.
     host = ["-ccbin", cxx[0]] if len(cxx) == 1 else []
-    code = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in (arch.replace(".", "") for arch in archs)]
-    flags = [*NVCC_FLAGS, *code, _abi_flag()]
+    flags = [*NVCC_FLAGS, *_code_flags(nvcc, archs), _abi_flag()]
     return Toolchain(
         device_type="cuda",
         ninja=ninja,
@@ -187,6 +186,28 @@ def cuda_toolchain(archs: Sequence[str]) -> Toolchain:
         libraries=(f"-L{TORCH_DIR / 'lib'}", "-lc10", "-lc10_cuda", "-ltorch_cpu", "-ltorch_cuda"),
         identity=(*_torch_identity(), nvcc_version, version_of(cxx), *flags, platform.machine()),
     )
+
+
+def _code_flags(nvcc: str, archs: Sequence[str]) -> list[str]:
+    """What nvcc is to generate: machine code, or for GPUs that it does not know, its newest PTX that they can run."""
+    listed = re.findall(r"\bcompute_(\d+)\b", output_of([nvcc, "--list-gpu-arch"]))
+    known = sorted({int(number) for number in listed})
+    flags = []
+    for arch in archs:
+        number = int(arch.replace(".", ""))
+        if number in known or not known:
+            flags.append(f"-gencode=arch=compute_{number},code=sm_{number}")
+            continue
+        older = [other for other in known if other < number]
+        if not older:
+            oldest = f"{known[0] // 10}.{known[0] % 10}"
+            cause = f"{nvcc} compiles for compute capability {oldest} and newer, but a GPU here has {arch}"
+            remedy = (
+                "install a torch for an older CUDA, and the nvcc of that, or leave the GPU out by CUDA_VISIBLE_DEVICES"
+            )
+            raise BuildError("cuda", cause, remedy=remedy)
+        flags.append(f"-gencode=arch=compute_{older[-1]},code=compute_{older[-1]}")
+    return list(dict.fromkeys(flags))
 
 
 def find_cxx(device_type: str) -> tuple[str, ...]:

@@ -134,8 +134,45 @@ def _insert_zeros(x: Tensor, up_x: int, up_y: int, pad: tuple[int, int, int, int
 
 def _filter(x: Tensor, f: Tensor, down: tuple[int, int], padding: tuple[int, int]) -> Tensor:
     """Correlates every channel with one [fh, fw] filter; down and zero padding are (y, x)."""
-    weight = f.to(x.dtype)[None, None].expand(x.shape[1], 1, *f.shape)
-    return F.conv2d(x, weight, stride=down, padding=padding, groups=x.shape[1])
+    return _Filter.apply(x, f.to(x.dtype)[None, None].expand(x.shape[1], 1, *f.shape), down, padding)
+
+
+class _Filter(torch.autograd.Function):
+    """Image to image, with a constant filter: PyTorch's second derivative has a convolution for each channel."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, down: tuple[int, int], padding: tuple[int, int]) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.args = down, padding, x.shape, x.stride()
+        return F.conv2d(x, weight, stride=down, padding=padding, groups=len(weight))
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:
+        return _FilterAdjoint.apply(*grad_outputs, *ctx.saved_tensors, *ctx.args), None, None, None
+
+
+class _FilterAdjoint(torch.autograd.Function):
+    """The gradient of `_Filter`, which is linear, and so the derivative of this."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        grad: Tensor,
+        weight: Tensor,
+        down: tuple[int, int],
+        padding: tuple[int, int],
+        x_shape: torch.Size,
+        x_stride: tuple[int, ...],
+    ) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.args = down, padding
+        x = torch.empty_strided(x_shape, x_stride, dtype=grad.dtype, device=grad.device)  # only its layout counts
+        settings = None, down, padding, (1, 1), False, (0, 0), len(weight)
+        return torch.ops.aten.convolution_backward(grad, x, weight, *settings, (True, False, False))[0]
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None, None, None]:
+        return _Filter.apply(*grad_outputs, *ctx.saved_tensors, *ctx.args), None, None, None, None, None
 
 
 # The compiled operation. Its adjoint is itself: resampling the other way, with the filter turned around.

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import fcntl
 import logging
@@ -25,7 +24,7 @@ from ggdr.torch_utils.cache import cache_folder, private_temporary_folder
 from ggdr.torch_utils.ops import build, toolchain
 from ggdr.torch_utils.ops.bias_act import bias_act
 from ggdr.torch_utils.ops.build import BuildError, find_library, find_or_build, set_ops, uses_native
-from ggdr.torch_utils.ops.toolchain import MissingTool, cpu_toolchain, cuda_toolchain, find_nvcc
+from ggdr.torch_utils.ops.toolchain import MissingTool, cpu_toolchain
 from tests.conftest import python
 
 CPU = torch.device("cpu")
@@ -327,75 +326,6 @@ def test_without_ninja_pip_is_recommended(monkeypatch):
     monkeypatch.setattr(toolchain, "find_spec", lambda name: None)
     with pytest.raises(MissingTool, match="pip install ninja"):
         cpu_toolchain()
-
-
-# On a GPU, played by this machine.
-
-
-@pytest.fixture
-def gpu(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda i: (9, 0))
-    monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr(torch.version, "hip", None)
-    return torch.device("cuda", 1)
-
-
-def test_a_gpu_does_not_fall_back_without_a_full_warning(gpu, monkeypatch, caplog):
-    monkeypatch.setattr(toolchain, "find_nvcc", lambda: None)
-    for _ in range(2):
-        assert not uses_native(gpu)
-    (record,) = caplog.records
-    for part in ("CUDA operations run in plain PyTorch", "slow", "nvcc", "pip install", "13.0", "CUDA_HOME"):
-        assert part in record.getMessage()
-    set_ops("native")
-    with pytest.raises(MissingTool, match="nvcc"):
-        uses_native(gpu)
-
-
-@needs_cxx
-def test_a_cuda_toolkit_of_another_major_version_is_refused(gpu, monkeypatch, tmp_path):
-    nvcc = tmp_path / "nvcc"
-    nvcc.write_text("#!/bin/sh\necho 'Cuda compilation tools, release 12.4, V12.4.99'\n")
-    nvcc.chmod(0o755)
-    monkeypatch.setattr(toolchain, "find_nvcc", lambda: str(nvcc))
-    with pytest.raises(BuildError, match=r"CUDA 12\.4, but torch .* CUDA 13\.0"):
-        build.device_toolchain("cuda")
-    monkeypatch.setattr(torch.version, "cuda", "12.8")  # minor versions mix
-    assert "-gencode=arch=compute_90,code=sm_90" in build.device_toolchain("cuda").compile
-
-
-def test_the_kernels_are_not_for_amd_gpus(gpu, monkeypatch):
-    monkeypatch.setattr(torch.version, "hip", "6.2")
-    with pytest.raises(BuildError, match="AMD"):
-        build.device_toolchain("cuda")
-
-
-@needs_cxx
-@pytest.mark.skipif(find_nvcc() is None, reason="needs nvcc")
-def test_cuda_sources_compile(monkeypatch, ops_cache, tmp_path):
-    sources = build.device_sources("cuda")
-    release = toolchain.re.search(r"release (\d+\.\d+)", toolchain.version_of([find_nvcc()]))[1]
-    built_with = torch.version.cuda or release
-    if built_with.split(".")[0] != release.split(".")[0]:
-        pytest.skip(f"nvcc {release} cannot compile for a torch built with CUDA {built_with}")
-    monkeypatch.setattr(torch.version, "cuda", built_with)
-    nvcc = cuda_toolchain(["9.0"])
-    stamp = ops_cache / f"cuda-compiled-{build.library_key(nvcc, sources)}"
-    if stamp.exists():
-        return  # these sources did compile, with this compiler and these flags
-    # The one header that torch's CPU builds lack of those that CUDA sources include.
-    header = tmp_path / "include" / "c10" / "cuda" / "impl" / "cuda_cmake_macros.h"
-    if not (toolchain.TORCH_DIR / "include" / "c10" / "cuda" / "impl" / "cuda_cmake_macros.h").exists():
-        header.parent.mkdir(parents=True)
-        header.write_text("#define C10_CUDA_BUILD_SHARED_LIBS\n")
-    nvcc = dataclasses.replace(
-        nvcc, compile=(*nvcc.compile, "-Werror", "all-warnings", "-isystem", str(tmp_path / "include"))
-    )
-    nvcc.write_ninja_file(tmp_path / "build.ninja", sources)
-    nvcc.run_ninja(tmp_path, *(f"{source.stem}.o" for source in sources), log=tmp_path / "build.log")
-    stamp.touch()
 
 
 # The real library.

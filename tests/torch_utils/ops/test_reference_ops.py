@@ -9,6 +9,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ggdr.torch_utils.ops.bias_act import ACTIVATIONS, bias_act
 from ggdr.torch_utils.ops.build import set_ops
@@ -94,6 +95,26 @@ def test_upfirdn2d_is_twice_differentiable(up, down):
 
     assert torch.autograd.gradcheck(func, x)
     assert torch.autograd.gradgradcheck(func, x)
+
+
+def test_second_derivatives_of_the_reference_have_no_convolution_for_each_channel():
+    set_ops("reference")
+    calls = []
+
+    class Calls(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            calls.append(func.overloadpacket)
+            return func(*args, **(kwargs or {}))
+
+    x = torch.randn(1, 50, 8, 8, requires_grad=True)
+    with Calls():
+        y = upfirdn2d(x, FIR, down=2, padding=1)
+        (first,) = torch.autograd.grad(y.sin().sum(), x, create_graph=True)
+        (second,) = torch.autograd.grad(first.square().sum(), x)
+    ops = torch.ops.aten
+    # Of the second derivative: from the first one back to the cosines, and from those to the image.
+    assert [calls.count(op) for op in (ops.convolution, ops.convolution_backward)] == [2, 2]
+    assert second.abs().max() > 0
 
 
 @pytest.mark.parametrize("act", ACTIVATIONS)

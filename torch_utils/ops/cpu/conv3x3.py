@@ -7,10 +7,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ggdr.torch_utils.ops.build import uses_native
+from ggdr.torch_utils.ops.convolution import conv2d, conv_transpose2d, needs_weight_gradients
 from ggdr.torch_utils.ops.self_check import register_self_check
 
 # Where Winograd's filtering pays, by type and stride: from so many tiles of 4x4 results on, and so many channels. Its
@@ -71,11 +71,11 @@ def conv3x3_up(x: Tensor, w: Tensor) -> Tensor:
 
 
 def _conv3x3_ref(x: Tensor, w: Tensor, stride: int) -> Tensor:
-    return F.conv2d(x, w.to(x.dtype), stride=stride, padding=1 if stride == 1 else 0)
+    return conv2d(x, w.to(x.dtype), stride=stride, padding=1 if stride == 1 else 0)
 
 
 def _conv3x3_up_ref(x: Tensor, w: Tensor) -> Tensor:
-    return F.conv_transpose2d(x, w.to(x.dtype), stride=2)
+    return conv_transpose2d(x, w.to(x.dtype), stride=2)
 
 
 def _winograd_pays(x: Tensor, w: Tensor, stride: int, height: int, width: int) -> bool:
@@ -122,7 +122,7 @@ def _conv3x3_backward(ctx: Any, gy: Tensor) -> tuple[Tensor | None, ...]:
     gx = gw = None
     if ctx.needs_input_grad[0]:
         gx = torch.ops.ggdr.conv3x3(gy, w, ctx.stride, not ctx.transpose)
-    if ctx.needs_input_grad[1]:
+    if ctx.needs_input_grad[1] and needs_weight_gradients():
         large, small = (gy, x) if ctx.transpose else (x, gy)
         gw = torch.ops.ggdr.conv3x3_weight_grad(large, small, ctx.stride)
     return gx, gw, None, None

@@ -5,8 +5,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ggdr.torch_utils.ops.build import set_ops
+from ggdr.torch_utils.ops.convolution import without_weight_gradients
 from ggdr.torch_utils.ops.cpu import conv3x3 as module
 from ggdr.torch_utils.ops.cpu.conv3x3 import conv3x3, conv3x3_up
 
@@ -100,6 +102,25 @@ def test_derivatives_of_the_transposed_convolution_agree_with_those_of_direct_su
     expected = derivatives(lambda x, w: F.conv_transpose2d(x, w, stride=2), *double)
     for ours, exact in zip(derivatives(conv3x3_up, small, w, large), expected, strict=True):
         assert_near(ours, exact, torch.float32)
+
+
+def test_gradients_of_weights_that_nobody_needs_are_not_computed(no_minimum):
+    x, w, _ = tensors((1, 4, 5, 6, 6))
+    x, w = x.requires_grad_(), w.requires_grad_()
+    calls = []
+
+    class Calls(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            calls.append(func)
+            return func(*args, **(kwargs or {}))
+
+    with Calls(), without_weight_gradients():
+        (gx,) = torch.autograd.grad(conv3x3(x, w).sin().sum(), x, create_graph=True)
+    ops = torch.ops.ggdr
+    assert ops.conv3x3.default in calls and ops.conv3x3_weight_grad.default not in calls
+    with Calls():
+        assert torch.autograd.grad(gx.square().sum(), w)[0].abs().max() > 0
+    assert calls.count(ops.conv3x3_weight_grad.default) == 2
 
 
 @pytest.mark.parametrize("stride", [1, 2])
