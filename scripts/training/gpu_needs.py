@@ -13,6 +13,8 @@ from ggdr.scripts.training.settings_stylegan2 import StyleGAN2Settings
 from ggdr.torch_utils.data.loader import ImageDataset
 from ggdr.torch_utils.timing.step_trace import META, StepTrace, trace_step
 
+ADA_P = 0.5  # where every transform is at work
+
 
 def trace_settings(settings: StyleGAN2Settings, data: ImageDataset) -> StepTrace:
     """The trace of an iteration of one of the processes.
@@ -33,3 +35,11 @@ def trace_settings(settings: StyleGAN2Settings, data: ImageDataset) -> StepTrace
     return trace_step(
         lambda group: host.build(settings, data, group), batch, replace(settings.loop, batch=share), tf32=tf32
     )
+
+
+def gpu_memory_note(settings: StyleGAN2Settings, data: ImageDataset) -> str:
+    """How much memory each GPU needs, in one line."""
+    if settings.augment.mode == "ada":
+        settings = replace(settings, augment=replace(settings.augment, p=ADA_P))
+    peak = trace_settings(settings, data).peak
+    return f"needs about {peak / 2**30:.1f} GiB on each GPU (counted, not measured), and what CUDA and cuDNN take"

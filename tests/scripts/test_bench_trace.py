@@ -10,6 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from ggdr.scripts import train
 from ggdr.scripts.bench import main
 from ggdr.scripts.benches.step_timing import resolve_settings
 from ggdr.scripts.training.gpu_needs import trace_settings
@@ -122,3 +123,29 @@ def test_options_for_timing_are_refused(option):
 
 def test_settings_that_cannot_be_trained_are_refused():
     assert "'--ggdr-res'" in bench(*TINY, "--trace", "h100", "--ggdr-res", "64", code=2)
+
+
+# ggdr train --dry-run.
+
+
+class AbsentGpus(ProcessGroup):
+    """The first of two processes with GPUs that are not there."""
+
+    def __init__(self) -> None:
+        super().__init__(world=2, device=torch.device("cuda"))
+
+    def agrees(self, text: str) -> bool:
+        return True
+
+    def leave(self, exit_code: int = 0) -> None:
+        pass
+
+
+def test_a_dry_run_for_gpus_says_what_memory_each_needs_beside_the_json(dataset_zip, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "join_processes", lambda *args: AbsentGpus())
+    args = ["--data", str(dataset_zip), "--outdir", str(tmp_path / "run"), *TINY[:-2], "--cfg", "demo", "--dry-run"]
+    result = CliRunner().invoke(train.main, args, catch_exceptions=False)
+    assert json.loads(result.stdout)["precision"] == "fp16"
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("needs about 0.0 GiB on each GPU")
+    assert not (tmp_path / "run").exists()
