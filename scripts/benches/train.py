@@ -85,8 +85,8 @@ class GpuName(click.ParamType):
     "--trace",
     type=GpuName(),
     metavar="GPU",
-    help="Time nothing: count what an iteration asks of a GPU, which need not be there, and how long that takes at "
-    f"least on one of {', '.join(GPUS)}.",
+    help="Time nothing: count what an iteration asks of a GPU, which need not be there, and set it against the "
+    f"published peaks of one of {', '.join(GPUS)}.",
 )
 @json_option
 @click.pass_context
