@@ -10,8 +10,9 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from ggdr.scripts.benches.gpu_option import trace_option
 from ggdr.scripts.benches.report import json_option, resolution_option, show
-from ggdr.scripts.errors import cli_errors, nearest
+from ggdr.scripts.errors import cli_errors
 from ggdr.scripts.options.parameters import (
     FiniteFloat,
     bad_parameter,
@@ -33,7 +34,6 @@ from ggdr.scripts.options.training import (
     seed_option,
 )
 from ggdr.scripts.training.regularizers import regularizer_options
-from ggdr.torch_utils.timing.gpus import GPUS, plain_name
 
 EXAMPLES = """\b
 Examples:
@@ -43,17 +43,6 @@ Examples:
 """
 
 OF_THE_CLOCK = ("device", "threads", "iterations", "table")  # options that --trace has no use for
-
-
-class GpuName(click.ParamType):
-    """A GPU whose peaks are known."""
-
-    name = "gpu"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if plain_name(value) not in GPUS:
-            self.fail(f"{value!r} is none of {', '.join(GPUS)}{nearest(plain_name(value), GPUS)}", param, ctx)
-        return plain_name(value)
 
 
 @click.command("train", epilog=EXAMPLES, context_settings={"show_default": True, "max_content_width": 110})
@@ -81,13 +70,7 @@ class GpuName(click.ParamType):
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads on a CPU.  [default: one a core]")
 @click.option("--iterations", type=click.IntRange(min=4), default=16, metavar="N", help="Iterations that are timed.")
 @click.option("--table", is_flag=True, help="With and without GGDR, with and without augmentation, turn by turn.")
-@click.option(
-    "--trace",
-    type=GpuName(),
-    metavar="GPU",
-    help="Time nothing: count what an iteration asks of a GPU, which need not be there, and set it against the "
-    f"published peaks of one of {', '.join(GPUS)}.",
-)
+@trace_option
 @json_option
 @click.pass_context
 def train(ctx: click.Context, **command: Any) -> None:
@@ -139,7 +122,7 @@ def _trace(ctx: click.Context, command: Mapping[str, Any]) -> None:
 
     with cli_errors():
         prepare_ops(command["ops"], torch.device("meta"))
-        result = trace_command(command, GPUS[command["trace"]])
+        result = trace_command(command, command["trace"])
     show(report_trace(result), result, command["as_json"])
 
 
