@@ -176,6 +176,10 @@ def main(ctx: click.Context, **command: Any) -> None:
     if command["dry_run"]:
         if group.is_main:
             say(plan.settings_text())
+            if group.device.type == "cuda":
+                from ggdr.scripts.training.gpu_needs import gpu_memory_note
+
+                say(gpu_memory_note(plan.settings, plan.data), err=True)
         group.leave()
         return
     with first_process_speaks(), cli_errors():

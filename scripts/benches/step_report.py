@@ -8,13 +8,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
+def network_settings(r: Mapping[str, Any]) -> str:
+    """Preset, sizes and precision."""
+    return (
+        f"{r['cfg']}, {r['resolution']}x{r['resolution']}, batch {r['batch']}, channels "
+        f"{r['channel_base']}/{r['channel_max']}, {r['precision']}"
+    )
+
+
+def guide_and_augmentation(r: Mapping[str, Any]) -> str:
+    """What GGDR predicts, and what D's images go through."""
+    guide = "no GGDR" if r["ggdr_res"] is None else f"GGDR at {', '.join(f'{res}x{res}' for res in r['ggdr_res'])}"
+    return f"{guide}, augmentation {_augmentation(r)}"
+
+
 def _settings_line(r: Mapping[str, Any]) -> str:
     """What was timed, and where."""
     where = r["gpu"] if "gpu" in r else f"{r['threads']} thread(s) of {r['processor']}"
-    return (
-        f"{r['cfg']}, {r['resolution']}x{r['resolution']}, batch {r['batch']}, channels "
-        f"{r['channel_base']}/{r['channel_max']}, {r['precision']}, {r['ops']} operations, {where}, torch {r['torch']}"
-    )
+    return f"{network_settings(r)}, {r['ops']} operations, {where}, torch {r['torch']}"
 
 
 def _augmentation(r: Mapping[str, Any]) -> str:
@@ -24,11 +35,10 @@ def _augmentation(r: Mapping[str, Any]) -> str:
 
 def report_pieces(r: Mapping[str, Any]) -> str:
     """Pieces of the step and their sum."""
-    guide = "no GGDR" if r["ggdr_res"] is None else f"GGDR at {', '.join(f'{res}x{res}' for res in r['ggdr_res'])}"
     memory = "" if r["peak_memory_mib"] is None else f", {r['peak_memory_mib']:.0f} MiB"
     pieces = [(name, s, r["gflop_by_phase"].get(name)) for name, s in r["sec_per_kimg_by_piece"].items()]
     pieces.append(("total", r["sec_per_kimg"], r["gflop_per_iteration"]))
-    lines = [_settings_line(r), f"{guide}, augmentation {_augmentation(r)}", ""]
+    lines = [_settings_line(r), guide_and_augmentation(r), ""]
     lines.append(f"{'':<14}{'sec/kimg':>10}{'GFLOP':>10}")
     lines += [f"{name:<14}{s:>10.2f}" + ("" if gflop is None else f"{gflop:>10.1f}") for name, s, gflop in pieces]
     lines += [

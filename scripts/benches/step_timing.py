@@ -75,6 +75,24 @@ def resolve_settings(command: Mapping[str, Any], dataset: ImageDataset, group: P
     return options
 
 
+def describe_settings(options: StyleGAN2Settings) -> dict[str, Any]:
+    """What of the settings is reported."""
+    augments = options.augment.mode != "noaug"
+    return {
+        "cfg": options.cfg,
+        "resolution": options.G.img_resolution,
+        "batch": options.loop.batch,
+        "batch_gpu": options.loop.batch_gpu,
+        "channel_base": options.G.channel_base,
+        "channel_max": options.G.channel_max,
+        "precision": options.precision,
+        "ggdr_res": list(options.regularizers["ggdr"].guide_res) if "ggdr" in options.regularizers else None,
+        "aug": options.augment.mode,
+        "augpipe": options.augment.pipe if augments else None,
+        "p": options.augment.p if augments else None,
+    }
+
+
 def _measure(
     settings: list[StyleGAN2Settings], dataset: ImageDataset, group: ProcessGroup, iterations: int
 ) -> list[dict[str, Any]]:
@@ -124,17 +142,7 @@ def _result(options: StyleGAN2Settings, timer: StepTimer, flops: Mapping[str, fl
         "gflop_by_phase": gflop,
         "conv_peak_gflop_per_sec": peak / 1e9,
         "fraction_of_peak": per_iteration * 1000 / batch / total / (peak / 1e9),
-        "cfg": options.cfg,
-        "resolution": options.G.img_resolution,
-        "batch": batch,
-        "batch_gpu": options.loop.batch_gpu,
-        "channel_base": options.G.channel_base,
-        "channel_max": options.G.channel_max,
-        "precision": options.precision,
-        "ggdr_res": list(options.regularizers["ggdr"].guide_res) if "ggdr" in options.regularizers else None,
-        "aug": options.augment.mode,
-        "augpipe": None if options.augment.mode == "noaug" else options.augment.pipe,
-        "p": None if options.augment.mode == "noaug" else options.augment.p,
+        **describe_settings(options),
     }
 
 

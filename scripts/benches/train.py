@@ -10,6 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from ggdr.scripts.benches.gpu_option import trace_option
 from ggdr.scripts.benches.report import json_option, resolution_option, show
 from ggdr.scripts.errors import cli_errors
 from ggdr.scripts.options.numbers import FiniteFloat, WholeNumber
@@ -38,7 +39,10 @@ EXAMPLES = """\b
 Examples:
   ggdr bench train --cfg cpu --channel-base 4096 --channel-max 128
   ggdr bench train --cfg paper256 --resolution 256 --precision bf16 --table --json
+  ggdr bench train --resolution 256 --trace h100
 """
+
+OF_THE_CLOCK = ("device", "threads", "iterations", "table")  # options that --trace has no use for
 
 
 @click.command("train", epilog=EXAMPLES, context_settings={"show_default": True, "max_content_width": 110})
@@ -66,6 +70,7 @@ Examples:
 @click.option("--threads", type=WholeNumber(min=1), metavar="N", help="Threads on a CPU.  [default: one a core]")
 @click.option("--iterations", type=WholeNumber(min=4), default=16, metavar="N", help="Iterations that are timed.")
 @click.option("--table", is_flag=True, help="With and without GGDR, with and without augmentation, turn by turn.")
+@trace_option
 @json_option
 @click.pass_context
 def train(ctx: click.Context, **command: Any) -> None:
@@ -76,6 +81,10 @@ def train(ctx: click.Context, **command: Any) -> None:
     and counts for its share. FLOPs are those of convolutions and matrix products, and the fraction of the peak is
     their rate over the whole step against that of a 3x3 convolution of the same type, measured in the same run.
     """
+    if command["trace"] is not None:
+        _trace(ctx, command)
+        return
+
     import torch
 
     from ggdr.scripts.benches.step_report import report_pieces, report_table, table_json
@@ -84,8 +93,8 @@ def train(ctx: click.Context, **command: Any) -> None:
     commands = [command]
     if command["table"]:
         commands = _four_commands(command)
-    elif command["aug"] == "noaug" and ctx.get_parameter_source("p") is not ParameterSource.DEFAULT:
-        raise bad_parameter("needs --aug ada or fixed, got --aug noaug", "--p")
+    else:
+        _check_p(ctx, command)
     if command["threads"] is not None:
         torch.set_num_threads(command["threads"])
     with cli_errors():
@@ -97,6 +106,30 @@ def train(ctx: click.Context, **command: Any) -> None:
     elif group.is_main:
         show(report_pieces(results[0]), results[0], command["as_json"])
     group.leave()
+
+
+def _trace(ctx: click.Context, command: Mapping[str, Any]) -> None:
+    """Counts what an iteration asks of a GPU; raises BadParameter for an option that has no part in that."""
+    for name in OF_THE_CLOCK:
+        if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise bad_parameter("is for timing; leave it out with --trace", f"--{name}")
+    _check_p(ctx, command)
+
+    import torch
+
+    from ggdr.scripts.benches.step_trace import trace_command
+    from ggdr.scripts.benches.trace_report import report_trace
+
+    with cli_errors():
+        prepare_ops(command["ops"], torch.device("meta"))
+        result = trace_command(command, command["trace"])
+    show(report_trace(result), result, command["as_json"])
+
+
+def _check_p(ctx: click.Context, command: Mapping[str, Any]) -> None:
+    """Refuses a probability of no augmentation."""
+    if command["aug"] == "noaug" and ctx.get_parameter_source("p") is not ParameterSource.DEFAULT:
+        raise bad_parameter("needs --aug ada or fixed, got --aug noaug", "--p")
 
 
 def _four_commands(command: Mapping[str, Any]) -> list[dict[str, Any]]:
