@@ -44,7 +44,7 @@ def _gpu(name: str, memory_gb: float, gb_per_sec: float, fp32: float, **tensor: 
 
 
 GPUS: dict[str, Gpu] = {
-    # NVIDIA H100 data sheet and "NVIDIA H100 Tensor Core GPU Architecture" (2022), table 2; half of the sparse rates.
+    # NVIDIA H100 data sheet and "NVIDIA H100 Tensor Core GPU Architecture" (2022); half of the sparse rates.
     "h100": _gpu("H100 SXM", 80, 3350, 66.9, fp16=989.4, bf16=989.4, tf32=494.7),
     # NVIDIA H200 data sheet: an H100 with other memory.
     "h200": _gpu("H200 SXM", 141, 4800, 66.9, fp16=989.4, bf16=989.4, tf32=494.7),
@@ -52,11 +52,11 @@ GPUS: dict[str, Gpu] = {
     "a100": _gpu("A100 80GB SXM", 80, 2039, 19.5, fp16=312, bf16=312, tf32=156),
     # NVIDIA V100 data sheet, SXM2 of 32 GB.
     "v100": _gpu("V100 SXM2", 32, 900, 15.7, fp16=125),
-    # "NVIDIA Ada GPU Architecture" (2022), appendix A; fp16 with sums in float32.
+    # "NVIDIA Ada GPU Architecture" (2022); fp16 with sums in float32.
     "rtx4090": _gpu("RTX 4090", 24, 1008, 82.6, fp16=165.2, bf16=165.2, tf32=82.6),
-    # "NVIDIA Ampere GA102 GPU Architecture" (2020), table 9; fp16 with sums in float32.
+    # "NVIDIA Ampere GA102 GPU Architecture" (2020); fp16 with sums in float32.
     "rtx3090": _gpu("RTX 3090", 24, 936, 35.6, fp16=71, bf16=71, tf32=35.6),
-    # NVIDIA T4 data sheet; its bandwidth from "NVIDIA Turing GPU Architecture" (2018), appendix.
+    # NVIDIA T4 data sheet; its bandwidth from "NVIDIA Turing GPU Architecture" (2018).
     "t4": _gpu("T4", 16, 320, 8.1, fp16=65),
     # NVIDIA L4 data sheet; half of the sparse rates.
     "l4": _gpu("L4", 24, 300, 30.3, fp16=121, bf16=121, tf32=60),
