@@ -1,0 +1,51 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""The CUDA kernels, emulated, against the reference: the tests of the compiled operations, and random calls."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from ggdr.torch_utils.ops import build
+from tests.torch_utils.ops import test_native_ops as native
+from tests.torch_utils.ops.emulation.random_cases import CHECKS, check_random_cases
+from tests.torch_utils.ops.emulation.rewrite import kernels
+from tests.torch_utils.ops.test_native_ops import (  # noqa: F401
+    test_bias_act_agrees_with_the_reference,
+    test_bias_act_finds_the_slope_for_gains_of_either_sign,
+    test_bias_act_passes_nan_and_infinity_as_the_reference_does,
+    test_second_derivatives_of_a_small_discriminator_agree_with_the_reference,
+    test_smooth_activations_have_a_third_derivative,
+    test_upfirdn2d_agrees_with_the_reference,
+    test_upfirdn2d_joins_the_tiles_of_wide_images,
+    test_wrong_arguments_of_the_operations_are_named,
+)
+
+pytestmark = pytest.mark.usefixtures("native_ops")
+SOURCES = build.device_sources("cuda")
+
+
+@pytest.fixture(autouse=True)
+def _loops_and_sums(emulation, native_ops, monkeypatch):
+    """Few blocks, so that each does several pieces of the work; no long sums, which torch does, less well on a CPU."""
+    emulation.set(max_blocks=3, order="shuffled")
+    shapes = [(shape, dim) for shape, dim in native.BIAS_ACT_SHAPES if math.prod(shape) < 10_000]
+    monkeypatch.setattr(native, "BIAS_ACT_SHAPES", shapes)
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_random_calls_agree_with_the_reference(emulation, source):
+    assert source.stem in CHECKS, f"{source.name} has no random calls; CHECKS of random_cases.py lists them"
+    before = {kernel: emulation.launches(kernel) for kernel in kernels([source])}
+    check_random_cases(emulation, source.stem, num=150)
+    idle = [kernel for kernel, num in before.items() if emulation.launches(kernel) == num]
+    assert not idle, f"no random call launches {', '.join(idle)} of {source.name}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 11))
+@pytest.mark.parametrize("operation", CHECKS)
+def test_many_random_calls_agree_with_the_reference(emulation, operation, seed):
+    check_random_cases(emulation, operation, seed=seed, num=150)
