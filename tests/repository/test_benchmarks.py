@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.conftest import python
+from tests.conftest import ROOT, python
 
 
 def output_of(*args) -> str:
@@ -67,3 +67,10 @@ def test_attach_benchmark_tabulates_layers_distances_and_costs(dataset_zip, tmp_
             assert all(0 < float(cell.strip("*")) < 2 for cell in cells[4:7])
             assert all(float(cell.removeprefix("x ")) > 0 for cell in cells[7:])
     assert Image.open(picture).size[0] > 400
+
+
+@pytest.mark.parametrize("values", sorted((ROOT / "benchmarks" / "studies").glob("*.jsonl")), ids=lambda path: path.stem)
+def test_tables_of_the_study_are_those_of_the_values_that_are_kept(values):
+    page = (ROOT / "docs" / "study.md").read_text()
+    rows = [line for line in output_of("-m", "benchmarks.study_values", values).splitlines() if line.startswith("| `")]
+    assert len(rows) == 8 and all(row in page for row in rows)
