@@ -69,7 +69,9 @@ def test_attach_benchmark_tabulates_layers_distances_and_costs(dataset_zip, tmp_
     assert Image.open(picture).size[0] > 400
 
 
-@pytest.mark.parametrize("values", sorted((ROOT / "benchmarks" / "studies").glob("*.jsonl")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "values", sorted((ROOT / "benchmarks" / "studies").glob("*.jsonl")), ids=lambda path: path.stem
+)
 def test_tables_of_the_study_are_those_of_the_values_that_are_kept(values):
     page = (ROOT / "docs" / "study.md").read_text()
     rows = [line for line in output_of("-m", "benchmarks.study_values", values).splitlines() if line.startswith("| `")]
