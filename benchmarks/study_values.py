@@ -70,6 +70,14 @@ def wins_by_snapshot(rows: Sequence[Row], metric: str, a: str, b: str) -> tuple[
     return sum(y < x for x, y in whole), len(whole)
 
 
+def _chosen(text: str, known: set[str]) -> list[str]:
+    """Two variants that there are values of; click.UsageError for others."""
+    names = text.split(",")
+    if len(names) != 2 or not known.issuperset(names):
+        raise click.UsageError(f"--variants: expected two of {', '.join(sorted(known)) or 'none'}, got {text}")
+    return names
+
+
 @click.command()
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
 @click.option("--variants", metavar="A,B", default="none,ggdr", show_default=True, help="Baseline and the other one.")
@@ -84,7 +92,7 @@ def main(source: Path, variants: str, out: Path | None) -> None:
     rows = read_rows(source)
     if out is not None:
         out.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    a, b = variants.split(",")
+    a, b = _chosen(variants, {row["variant"] for row in rows})
     click.echo(f"At the last snapshot:\n\n{table(rows, a, b, last=True)}\n")
     click.echo(f"Mean over all snapshots:\n\n{table(rows, a, b, last=False)}\n")
     for metric in sorted(rows[0].keys() - set(KEYS)):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,9 @@ def main(
         with cli_errors():
             refuse_link(out.parent)
         if os.path.lexists(out):
-            raise bad_parameter(f"{out} is there; name it to replace it, or another file", "--out")
+            raise bad_parameter(
+                f"{out} is there: give --out {shlex.quote(str(out))} to replace it, or another file", "--out"
+            )
     if out.suffix.lower() != ".md":
         raise bad_parameter(f"expected a name ending in .md, got {out}", "--out")
     check_place(out)
@@ -82,4 +85,4 @@ def main(
             file.write(text.encode())
     say(f"card written to {out}")
     if licence is None:
-        say("it names no licence: choose one with --license", err=True)
+        say("the card names no licence: choose one with --license", err=True)

@@ -128,7 +128,7 @@ SECTIONS = {
 @click.option(
     "--deterministic/--no-deterministic",
     default=False,
-    help="On a GPU: sums in a fixed order, so that a run can be repeated, as far as PyTorch can; slower.",
+    help="On a GPU: sums in a fixed order, where PyTorch has one; slower. Augmentations that move pixels have none.",
 )
 @device_option
 @ops_option

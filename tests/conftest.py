@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -116,6 +117,14 @@ def write_dataset(path: Path, *, num: int = 24, res: int = 16, channels: int = 3
 def dataset_zip(tmp_path_factory) -> Path:
     """24 images of 16x16 RGB in 3 classes."""
     return write_dataset(tmp_path_factory.mktemp("data") / "gradients.zip")
+
+
+@pytest.fixture
+def heeds_interrupts() -> Iterator[None]:
+    """Ctrl-C has its usual meaning in this process, also where the tests run in the background and ignore it."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
 
 
 _started: list[subprocess.Popen] = []

@@ -82,6 +82,7 @@ class StudyRunner:
         self._waiting: list[StudyRun] = []
         self._tried: set[Path] = set()  # snapshots that were measured, or could not be
         self._signals = self._answered = 0
+        self._saving: list[StudyRun] = []  # those that trained when the first signal came
         self._outcome = Outcome()
 
     def run(self) -> Outcome:
@@ -210,9 +211,12 @@ class StudyRunner:
     def _answer_signals(self) -> None:
         """Says what is waited for; here, since a handler may come in the middle of another line."""
         if self._answered < self._signals:
-            saving = [x.run for x in self._active.values() if x.step.trains and x.handle.poll() is None]
-            self.progress.stopping(saving, again=self._answered > 0)
+            again = self._answered > 0
+            self.progress.stopping(self._training() if again else self._saving, again=again)
             self._answered = self._signals
+
+    def _training(self) -> list[StudyRun]:
+        return [x.run for x in self._active.values() if x.step.trains and x.handle.poll() is None]
 
     def _stop_all(self, number: signal.Signals) -> None:
         for process in self._active.values():
@@ -227,7 +231,7 @@ class StudyRunner:
         def handle(number: int, frame: object) -> None:
             self._signals += 1
             if self._outcome.signal is None:
-                self._outcome.signal = signal.Signals(number)
+                self._outcome.signal, self._saving = signal.Signals(number), self._training()
                 self._stop_all(self._outcome.signal)
 
         for number, handler in previous.items():

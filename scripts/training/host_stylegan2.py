@@ -91,7 +91,7 @@ class StyleGAN2Host:
             # The backward pass of torch's grid_sample adds with atomics on CUDA, and has no other version.
             notes.append(
                 f"--deterministic: the gradient of --augpipe {a.pipe} is summed in no fixed order on a GPU, so that "
-                "runs differ by rounding; with --augpipe color or --aug noaug they do not"
+                "runs differ by rounding"
             )
         return Prepared(settings, data, snapshot, notes)
 

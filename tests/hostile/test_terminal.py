@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -104,6 +105,7 @@ def test_the_host_of_a_resumed_run(tmp_path):
 
 @pytest.mark.parametrize("is_fixed", [True, False])
 def test_settings_in_a_training_state(tmp_path, is_fixed):
+    @dataclass
     class Settings:
         def to_json(self) -> dict:
             return {"G": {"z_dim": 8}, "regularizers": {}}

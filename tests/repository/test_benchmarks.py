@@ -12,6 +12,8 @@ from PIL import Image
 
 from tests.conftest import ROOT, python
 
+STUDIES = ROOT / "benchmarks" / "studies"
+
 
 def output_of(*args) -> str:
     process = python(*args)
@@ -69,10 +71,9 @@ def test_attach_benchmark_tabulates_layers_distances_and_costs(dataset_zip, tmp_
     assert Image.open(picture).size[0] > 400
 
 
-@pytest.mark.parametrize(
-    "values", sorted((ROOT / "benchmarks" / "studies").glob("*.jsonl")), ids=lambda path: path.stem
-)
-def test_tables_of_the_study_are_those_of_the_values_that_are_kept(values):
+@pytest.mark.parametrize("name", ["cifar10-cpu-60kimg"])
+def test_tables_of_the_study_are_those_of_the_values_that_are_kept(name):
     page = (ROOT / "docs" / "study.md").read_text()
-    rows = [line for line in output_of("-m", "benchmarks.study_values", values).splitlines() if line.startswith("| `")]
+    output = output_of("-m", "benchmarks.study_values", STUDIES / f"{name}.jsonl")
+    rows = [line for line in output.splitlines() if line.startswith("| `")]
     assert len(rows) == 8 and all(row in page for row in rows)

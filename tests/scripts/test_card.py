@@ -397,7 +397,7 @@ def test_without_a_place_the_card_goes_into_a_folder_beside_the_snapshot_once(ru
     assert written.read_text().startswith("---") and written.with_name("samples.png").exists()
     written.write_text("---\nlicense: mit\n---\nMy own words.\n")
     result = run(run_dir, "--seeds", "0")
-    assert result.exit_code == 2 and f"{written} is there; name it to replace it" in " ".join(result.output.split())
+    assert result.exit_code == 2 and f"{written} is there: give --out" in " ".join(result.output.split())
     assert "My own words." in written.read_text()
 
 

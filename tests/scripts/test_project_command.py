@@ -290,7 +290,7 @@ def test_lpips_sees_every_channel_and_has_a_gradient(lpips_files):
         (["photo.png", "--space", "z"], ["--space", "'z'"]),
         (["photo.png", "--steps", "0"], ["--steps"]),
         (["photo.png", "--lr", "0"], ["--lr"]),
-        (["photo.png", "--lr", "nan"], ["--lr", "finite"]),
+        (["photo.png", "--lr", "nan"], ["--lr", "expected a number above 0"]),
         (["photo.png", "--lr", "1e4"], ["--lr", "1000"]),
         (["photo.png", "--video", "avi"], ["--video", "avi"]),
         (["photo.png", "--class", "1"], ["--class", "unconditional"]),

@@ -21,7 +21,7 @@ OTHER, THIRD = "kd_offline0.05k_full", "mind_offline0.05k_full"
 
 
 @pytest.fixture(autouse=True)
-def data(monkeypatch, tmp_path):
+def data(monkeypatch, tmp_path, heeds_interrupts):
     return use_toy_runs(monkeypatch, tmp_path)
 
 

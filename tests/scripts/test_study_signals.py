@@ -22,7 +22,7 @@ SECONDS = 120  # for what takes one of them on a machine of its own
 
 
 @pytest.fixture(autouse=True)
-def data(monkeypatch, tmp_path):
+def data(monkeypatch, tmp_path, heeds_interrupts):
     return use_toy_runs(monkeypatch, tmp_path)
 
 
