@@ -131,9 +131,10 @@ def thousands(num: int) -> str:
 
 
 def _names_like(text: str) -> list[str]:
-    """Names of all kinds of metrics, with the number of images that the text names, if it does."""
+    """Names of all kinds of metrics, with the number of images that the text names, if it does; "500" is 0.5k."""
     number = re.search(rf"(?<![\d.])({_NUM})k", text)
-    num = 50_000 if number is None else _count(number[1])
+    bare = re.search(r"(?<!\d)(\d{3,9})(_\w*)?$", text)
+    num = _count(number[1]) if number is not None else int(bare[1]) if bare is not None else 50_000
     specs = [
         MetricSpec(kind, detector, num, front, DEFAULT_NEIGHBOURS.get(kind, 0))
         for front, (kind, detector) in _fronts().items()

@@ -76,7 +76,7 @@ OF_THE_CLOCK = ("device", "threads", "iterations", "table")  # options that --tr
 def train(ctx: click.Context, **command: Any) -> None:
     """Time the training step, on drawn images.
 
-    Runs what `ggdr train` runs: loader, phases, moving average, ADA and the look for NaN; not reports and snapshots.
+    Runs what `ggdr train` runs: loader, phases, moving average, ADA and the check for NaN; not reports and snapshots.
     Times are medians over iterations. A phase that --cfg runs less often than every 4 iterations runs every 4 here,
     and counts for its share. FLOPs are those of convolutions and matrix products, and the fraction of the peak is
     their rate over the whole step against that of a 3x3 convolution of the same type, measured in the same run.

@@ -56,6 +56,8 @@ def test_paths_are_named_by_space_and_sampling():
         ("fid_offline50k_full", "is no metric; did you mean 'fd_offline50k_full'"),
         ("fd_offline50k_ful", "is no metric; did you mean 'fd_offline50k_full'"),
         ("fd_ofline12.8k_full", "is no metric; did you mean 'fd_offline12.8k_full'"),
+        ("fd_offline500_full", "is no metric; did you mean 'fd_offline0.5k_full'"),
+        ("fid10000_full", "is no metric; did you mean 'fid10k_full'"),
         ("FID50k_full", "is no metric; did you mean 'fid50k_full'"),
         ("precision", "is no metric; expected names such as fid50k_full"),
         ("is_offline50k", "is no metric"),
