@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 
 # A network small enough that a training iteration takes milliseconds.
 TINY_RUN = ["--cfg", "demo", "--channel-base", "64", "--channel-max", "8", "--batch", "8", "--device", "cpu"]
+needs_cxx = pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="needs a C++ compiler")
 
 
 @pytest.fixture(autouse=True, scope="session")

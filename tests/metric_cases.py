@@ -62,3 +62,15 @@ def write_images(path: Path, images: np.ndarray, *, suffix: str = ".png", labels
         for name, data in files.items():
             (path / name).write_bytes(data)
     return path
+
+
+def limited(work, num: int, sizes: list[int]):
+    """`work` on at most `num` things, failing at more as on a full GPU; `sizes` gets how many were asked for."""
+
+    def attempt(things, *args):
+        sizes.append(len(things))
+        if len(things) > num:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return work(things, *args)
+
+    return attempt

@@ -11,7 +11,6 @@ from ggdr.stylegan2.config import PRESET_NAMES
 
 AUTO = "auto"  # of --batch-gpu: as the GPU's memory allows
 
-
 cfg_option = click.option("--cfg", type=click.Choice(PRESET_NAMES), default="auto", help="Preset of settings.")
 batch_option = click.option(
     "--batch",

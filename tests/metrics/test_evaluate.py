@@ -25,10 +25,8 @@ from ggdr.metrics.extract import (
     MetricError,
     MetricsStopped,
     OutOfMemory,
-    PeerFailed,
     chosen_numbers,
     extract,
-    together,
 )
 from ggdr.metrics.feature_cache import FeatureCache
 from ggdr.metrics.fid import frechet_distance
@@ -41,7 +39,7 @@ from ggdr.scripts.measuring.results import describe_result
 from ggdr.scripts.options.detectors import detector_options, given_files
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.downloads import WeightsError
-from tests.metric_cases import DETECTOR, noise_images, thumbnails, write_images
+from tests.metric_cases import DETECTOR, limited, noise_images, thumbnails, write_images
 
 CPU = torch.device("cpu")
 LABELS = np.arange(90) % 3
@@ -301,29 +299,6 @@ def test_a_generator_makes_as_many_images_as_asked(reals):
 # Memory.
 
 
-def limited(work, num: int, sizes: list[int]):
-    """`work` on at most `num` things, failing at more as on a full GPU; `sizes` gets how many were asked for."""
-
-    def attempt(things, *args):
-        sizes.append(len(things))
-        if len(things) > num:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return work(things, *args)
-
-    return attempt
-
-
-def test_a_detector_gets_fewer_images_where_the_memory_does_not_suffice(reals):
-    images, sizes = torch.from_numpy(noise_images(20)).permute(0, 3, 1, 2), []
-    detector = Detector("limited", "0" * 16, "", limited(lambda x: {"features": thumbnails(CPU)(x)}, 5, sizes))
-    found = extract(
-        GeneratedImages(lambda numbers: images[numbers]), {"limited": (detector, FeatureRequest(20))},
-        num=20, batch=16, device=CPU, group=ProcessGroup(),
-    )["limited"]  # fmt: skip
-    assert sizes == [16, 8, 4, 4, 4, 4, 4]
-    assert torch.equal(found.features, features(noise_images(20)))
-
-
 def test_paths_are_fewer_at_a_time_where_the_memory_does_not_suffice(reals, fakes):
     (spec,), sizes = parse_metrics("ppl2_wend0.01k"), []
     paths = limited(lambda numbers: torch.tensor(list(numbers)).double(), 3, sizes)
@@ -357,33 +332,6 @@ def test_features_that_do_not_fit_the_memory_are_compared_on_the_cpu(reals, fake
         lambda what, source, num, wants, _: _extract(what, source, num, wants, job(reals, fakes)),
     )
     assert values("fd_custom0.08k_full", full) == expected and devices == ["meta", "cpu"]
-
-
-class Peers(ProcessGroup):
-    """Two processes, as the first one sees them: what the other one says to each question in turn."""
-
-    def __init__(self, *answers: bool) -> None:
-        super().__init__(world=2)
-        self.__dict__["answers"] = list(answers)
-
-    def any(self, flag: bool) -> bool:
-        return self.answers.pop(0) or flag
-
-
-@pytest.mark.parametrize(
-    ("mine", "others", "raised"),
-    [
-        (None, (True, False), OutOfMemory),  # only the other one's memory is full
-        (torch.OutOfMemoryError(), (False, False), OutOfMemory),
-        (torch.OutOfMemoryError(), (True, True), PeerFailed),  # the other one will not try again
-        (ValueError(), (True, False), ValueError),
-        (None, (True, True), PeerFailed),
-    ],
-)
-def test_processes_try_again_together_or_not_at_all(mine, others, raised):
-    with pytest.raises(raised), together(Peers(*others)):
-        if mine is not None:
-            raise mine
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 
 import pytest
@@ -17,6 +16,7 @@ from ggdr.scripts.doctor import main
 from ggdr.torch_utils.ops import build, self_check, toolchain
 from ggdr.torch_utils.ops.build import BuildError, uses_native
 from ggdr.torch_utils.ops.self_check import SelfCheck, run_self_check, self_checks
+from tests.conftest import needs_cxx
 
 CPU = torch.device("cpu")
 
@@ -119,7 +119,7 @@ def test_a_check_returns_what_it_found_and_what_is_wrong(monkeypatch, library, t
 # The report.
 
 
-@pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="needs a C++ compiler")
+@needs_cxx
 def test_every_operation_works_on_this_machine():
     result = CliRunner().invoke(main, ["--device", "cpu", "--json"])
     report = json.loads(result.stdout)

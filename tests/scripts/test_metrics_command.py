@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from ggdr.stylegan2.latent.sampling import generate_images
 from ggdr.torch_utils.checkpoint import load_snapshot, save_snapshot
 from ggdr.torch_utils.runlog import read_stats
 from tests.conftest import TINY_RUN, torchrun, write_dataset
-from tests.metric_cases import DETECTOR, noise_images, write_images
+from tests.metric_cases import DETECTOR, limited, noise_images, write_images
 from tests.scripts.test_generate import tiny_generator
 
 LABELS = np.arange(40) % 3
@@ -358,13 +359,11 @@ def with_room_for(num: int, monkeypatch) -> list[int]:
 
     sizes, draw = [], SnapshotGenerator._draw
 
-    def limited(self, numbers, labels):
-        sizes.append(len(numbers))
-        if len(numbers) > num:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return draw(self, numbers, labels)
-
-    monkeypatch.setattr(SnapshotGenerator, "_draw", limited)
+    monkeypatch.setattr(
+        SnapshotGenerator,
+        "_draw",
+        lambda self, *args: limited(partial(draw, self), num, sizes)(*args),
+    )
     return sizes
 
 

@@ -25,7 +25,7 @@ from ggdr.torch_utils.ops import build, toolchain
 from ggdr.torch_utils.ops.bias_act import bias_act
 from ggdr.torch_utils.ops.build import BuildError, find_library, find_or_build, set_ops, uses_native
 from ggdr.torch_utils.ops.toolchain import MissingTool, cpu_toolchain
-from tests.conftest import python
+from tests.conftest import needs_cxx, python
 
 CPU = torch.device("cpu")
 BUILD = """
@@ -44,7 +44,6 @@ pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="nothing is compiled on Windows"),
     pytest.mark.usefixtures("fresh_ops"),
 ]
-needs_cxx = pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="needs a C++ compiler")
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import sys
 
 import pytest
@@ -14,12 +13,12 @@ import torch
 from ggdr.torch_utils.ops import build, toolchain
 from ggdr.torch_utils.ops.build import BuildError, set_ops, uses_native
 from ggdr.torch_utils.ops.toolchain import MissingTool, cuda_toolchain, find_nvcc
+from tests.conftest import needs_cxx
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="nothing is compiled on Windows"),
     pytest.mark.usefixtures("fresh_ops"),
 ]
-needs_cxx = pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="needs a C++ compiler")
 
 
 @pytest.fixture
