@@ -85,14 +85,6 @@ class StyleGAN2Host:
         slow = precision_note(settings.precision, group.device)
         if slow is not None:
             notes.append(slow)
-        a = settings.augment
-        moves_pixels = a.mode != "noaug" and PIPES[a.pipe].moves_pixels
-        if settings.deterministic and group.device.type == "cuda" and moves_pixels:
-            # The backward pass of torch's grid_sample adds with atomics on CUDA, and has no other version.
-            notes.append(
-                f"--deterministic: the gradient of --augpipe {a.pipe} is summed in no fixed order on a GPU, so that "
-                "runs differ by rounding"
-            )
         return Prepared(settings, data, snapshot, notes)
 
     def build(self, settings: StyleGAN2Settings, data: ImageDataset, group: ProcessGroup) -> StyleGAN2Task:

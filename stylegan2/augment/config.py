@@ -68,11 +68,6 @@ class AugmentConfig:
     noise_std: float = 0.1
     cutout_size: float = 0.5  # side of the cut square, relative to the image's size
 
-    @property
-    def moves_pixels(self) -> bool:
-        """Whether a transform of it does more than to change the values of pixels."""
-        return any(getattr(self, name) > 0 for name in (*_BLIT, *_GEOM))
-
     def __post_init__(self) -> None:
         object.__setattr__(self, "imgfilter_bands", tuple(self.imgfilter_bands))  # JSON gives a list
         if len(self.imgfilter_bands) != NUM_BANDS:

@@ -65,6 +65,8 @@ class _GridSampleAdjoint(torch.autograd.Function):
     def forward(ctx: Any, grad: Tensor, grid: Tensor, x_shape: torch.Size, padding_mode: str) -> Tensor:
         ctx.save_for_backward(grid)
         ctx.padding_mode = padding_mode
+        if torch.are_deterministic_algorithms_enabled() and grad.device.type != "cpu":
+            return _adjoint_in_order(grad, grid, x_shape, padding_mode)
         x = grad.new_zeros(()).expand(x_shape)  # only its shape counts: the gradient in x does not depend on x
         mode = _PADDING_MODES[padding_mode]
         return torch.ops.aten.grid_sampler_2d_backward(grad, x, grid, 0, mode, False, (True, False))[0]
@@ -73,3 +75,34 @@ class _GridSampleAdjoint(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:
         (grid,) = ctx.saved_tensors
         return _GridSample.apply(grad_outputs[0], grid, ctx.padding_mode), None, None, None
+
+
+def _adjoint_in_order(grad: Tensor, grid: Tensor, x_shape: torch.Size, padding_mode: str) -> Tensor:
+    """Samples to image, added up in an order that is always the same; torch's own adds with atomics on a GPU.
+
+    It keeps four times the samples in memory.
+    """
+    n, c, height, width = x_shape
+    columns = _pixels(grid[..., 0], width, padding_mode)
+    rows = _pixels(grid[..., 1], height, padding_mode)
+    left, top = columns.floor(), rows.floor()
+    pixels, weights = [], []
+    for column, row in ((left, top), (left + 1, top), (left, top + 1), (left + 1, top + 1)):
+        weight = (1 - (columns - column).abs()) * (1 - (rows - row).abs())
+        inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        weights.append(weight.where(inside, 0))
+        pixels.append(row.where(inside, 0).long() * width + column.where(inside, 0).long())
+    image = torch.arange(n, device=grad.device).view(n, 1, 1, 1) * (height * width)
+    pixels = torch.stack(pixels, dim=1) + image  # [N, 4, h, w]
+    values = grad.movedim(1, -1)[:, None] * torch.stack(weights, dim=1)[..., None]  # [N, 4, h, w, C]
+    x = grad.new_zeros([n * height * width, c])
+    x.index_put_([pixels.flatten()], values.reshape(-1, c), accumulate=True)  # sorted first in this mode
+    return x.view(n, height, width, c).movedim(-1, 1)
+
+
+def _pixels(x: Tensor, size: int, padding_mode: str) -> Tensor:
+    """Positions along an axis in pixels, within the image unless zeros lie outside of it."""
+    x = ((x + 1) * size - 1) / 2
+    if padding_mode == "reflection":
+        x = size - ((x + 0.5).remainder(2 * size) - size).abs() - 0.5
+    return x if padding_mode == "zeros" else x.clamp(0, size - 1)

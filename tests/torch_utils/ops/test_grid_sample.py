@@ -8,8 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch.autograd import gradcheck, gradgradcheck
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from ggdr.torch_utils.ops.grid_sample import grid_sample
+from ggdr.torch_utils.ops.grid_sample import _adjoint_in_order, grid_sample
 
 PADDING_MODES = ["zeros", "border", "reflection"]
 SHAPES = [((2, 3, 5, 7), (4, 3)), ((1, 1, 1, 6), (5, 2)), ((3, 2, 9, 4), (1, 1))]
@@ -52,6 +53,45 @@ def test_backward_is_the_adjoint():
     torch.testing.assert_close((y * g).sum(), (x * grad).sum())
 
 
+@pytest.mark.parametrize("padding_mode", PADDING_MODES)
+@pytest.mark.parametrize(("shape", "size"), SHAPES)
+def test_backward_in_a_fixed_order_is_that_of_torch(shape, size, padding_mode):
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    grid = affine_grid(shape[0], size)
+    y = F.grid_sample(x, grid, mode="bilinear", padding_mode=padding_mode, align_corners=False)
+    g = torch.randn_like(y)
+    (expected,) = torch.autograd.grad(y, x, g)
+    torch.testing.assert_close(_adjoint_in_order(g, grid, x.shape, padding_mode), expected)
+
+
+class Called(TorchDispatchMode):
+    """Names of the operations."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def deterministic():
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def test_deterministic_algorithms_leave_out_the_one_that_has_no_order(deterministic):
+    x, grid = torch.randn(2, 3, 5, 6, device="meta", requires_grad=True), affine_grid(2, (4, 4)).float().to("meta")
+    with Called() as called:
+        (grad,) = torch.autograd.grad(grid_sample(x, grid).square().sum(), x, create_graph=True)
+        torch.autograd.grad(grad.square().sum(), x)
+    assert grad.shape == x.shape
+    assert "index_put_" in called.names and "grid_sampler_2d_backward" not in called.names
+
+
 def test_reflection_mirrors_at_the_outer_edges():
     x = torch.tensor([1.0, 2.0, 4.0]).reshape(1, 1, 1, 3)
     centres = (torch.arange(-4, 7) * 2 + 1) / 3 - 1  # of the image's pixels, and of those beyond its edges
@@ -87,6 +127,16 @@ def test_gpu_agrees_with_cpu_to_the_second_derivative(shape, size, padding_mode)
 
     on_gpu = derivatives(x.cuda(), grid.cuda())
     torch.testing.assert_close([t.cpu() for t in on_gpu], derivatives(x, grid), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_deterministic_gradient_is_the_same_each_time_on_a_gpu(deterministic):
+    x, grid = torch.randn(4, 3, 64, 64).cuda().requires_grad_(), affine_grid(4, (200, 200)).float().cuda()
+    g = torch.randn(4, 3, 200, 200).cuda()
+    first, *others = (torch.autograd.grad(grid_sample(x, grid), x, g)[0] for _ in range(5))
+    assert all(torch.equal(first, other) for other in others)
+    torch.testing.assert_close(first, torch.autograd.grad(F.grid_sample(x, grid, align_corners=False), x, g)[0])
 
 
 def test_memory_format_does_not_change_the_result():
