@@ -176,6 +176,8 @@ def main(ctx: click.Context, **command: Any) -> None:
     if command["dry_run"]:
         if group.is_main:
             say(plan.settings_text())
+            for note in plan.notes:
+                say(note, err=True)
             if group.device.type == "cuda":
                 from ggdr.scripts.training.gpu_needs import gpu_memory_note
 

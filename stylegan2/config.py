@@ -153,13 +153,14 @@ class Preset:
     ada_speed_kimg: float = 500.0
     tick_kimg: float = 4.0
     snap_ticks: int = 50
+    img_resolution: int | None = None  # that gamma is for; None for any
 
 
 FIXED_PRESETS: dict[str, Preset] = {
     "stylegan2": Preset(25000, 32, 4, 32768, 0.002, 10, 10, None, 8),
-    "paper256": Preset(25000, 64, 8, 16384, 0.0025, 1, 20, None, 8),
-    "paper512": Preset(25000, 64, 8, 32768, 0.0025, 0.5, 20, None, 8),
-    "paper1024": Preset(25000, 32, 4, 32768, 0.002, 2, 10, None, 8),
+    "paper256": Preset(25000, 64, 8, 16384, 0.0025, 1, 20, None, 8, img_resolution=256),
+    "paper512": Preset(25000, 64, 8, 32768, 0.0025, 0.5, 20, None, 8, img_resolution=512),
+    "paper1024": Preset(25000, 32, 4, 32768, 0.002, 2, 10, None, 8, img_resolution=1024),
     "cifar": Preset(
         100000,
         64,
@@ -173,6 +174,7 @@ FIXED_PRESETS: dict[str, Preset] = {
         pl_weight=0,
         style_mixing_prob=0,
         d_architecture="orig",
+        img_resolution=32,
     ),
     # Sized for a few CPU cores: 32x32 photographs in hours, digits in minutes.
     "cpu": Preset(
@@ -191,6 +193,7 @@ FIXED_PRESETS: dict[str, Preset] = {
         style_mixing_prob=0,
         tick_kimg=2,
         snap_ticks=10,
+        img_resolution=32,
     ),
     "demo": Preset(
         kimg=28,
@@ -208,6 +211,7 @@ FIXED_PRESETS: dict[str, Preset] = {
         style_mixing_prob=0,
         tick_kimg=0.5,
         snap_ticks=8,
+        img_resolution=32,
     ),
 }
 PRESET_NAMES = ("auto", *FIXED_PRESETS)

@@ -24,6 +24,7 @@ from ggdr.scripts.training.start_networks import check_fits, starting_point
 from ggdr.stylegan2.attachment import attachment
 from ggdr.stylegan2.augment.ada import AdaController
 from ggdr.stylegan2.augment.pipe import PIPES, AugmentPipe
+from ggdr.stylegan2.config import preset
 from ggdr.stylegan2.discriminator import Discriminator
 from ggdr.stylegan2.generator import Generator
 from ggdr.stylegan2.network_labels import labels_of_dataset
@@ -82,6 +83,14 @@ class StyleGAN2Host:
             notes.append(f"no font here has the letters of some classes, which pictures call by number: {shown}{more}")
         if settings.cfg == "auto" and start is None and group.device.type == "cpu":
             notes.append("preset auto is for GPUs, and slow on a CPU; --cfg cpu trains a small network")
+        if command["subset"] is not None and command["subset"] > data.num_raw:
+            notes.append(f"--subset {command['subset']}: there are {data.num_raw:,} images, and all are used")
+        tuned_for = preset(settings.cfg, img_resolution=data.resolution).img_resolution
+        if command["gamma"] is None and start is None and tuned_for not in (None, data.resolution):
+            notes.append(
+                f"preset {settings.cfg} is for images of {tuned_for}x{tuned_for}, these have "
+                f"{data.resolution}x{data.resolution}: --gamma {settings.loss.r1_gamma:g} may not fit them"
+            )
         slow = precision_note(settings.precision, group.device)
         if slow is not None:
             notes.append(slow)

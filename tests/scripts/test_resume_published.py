@@ -17,7 +17,7 @@ from ggdr.torch_utils.checkpoint import load_snapshot, load_state, save_snapshot
 from tests.conftest import write_dataset
 from tests.download_server import cache, send, server  # noqa: F401
 from tests.published_files import pickled, small_networks, with_decoder, write_pickle
-from tests.scripts.test_train import assert_same_weights
+from tests.scripts.test_train import assert_same_weights, printed_settings
 
 
 def ggdr_train(*args, code=0):
@@ -55,7 +55,7 @@ def without(snapshot, path, *names):
 
 
 def test_fine_tuning_takes_the_networks_as_they_are(imported, dataset_zip, tmp_path):
-    run = json.loads(train(dataset_zip, tmp_path / "run", "--resume", imported, "--dry-run"))
+    run = printed_settings(train(dataset_zip, tmp_path / "run", "--resume", imported, "--dry-run"))
     stored = load_snapshot(imported).config
     free = ("num_half_res", "conv_clamp", "mbstd_group_size")
     for net in ("G", "D"):
@@ -105,7 +105,7 @@ def test_a_snapshot_without_G_starts_from_its_average(imported, dataset_zip, tmp
 def test_options_that_say_the_same_are_accepted(imported, dataset_zip, tmp_path):
     # 8 maps at 4x4 and 8x8, 4 at 16x16.
     args = ["--channel-base", 64, "--channel-max", 8, "--cfg", "stylegan2", "--dry-run"]
-    run = json.loads(train(dataset_zip, tmp_path / "run", "--resume", imported, *args))
+    run = printed_settings(train(dataset_zip, tmp_path / "run", "--resume", imported, *args))
     assert run["G"]["mapping_num_layers"] == 2 and run["loss"]["r1_gamma"] == 10
 
 

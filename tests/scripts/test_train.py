@@ -45,6 +45,11 @@ def train(data, outdir, *args, kimg=0.064, code=0):
     return ggdr_train("--data", data, "--outdir", outdir, *TINY_RUN, "--kimg", kimg, "--tick", 0.032, *args, code=code)
 
 
+def printed_settings(output):
+    """The JSON in what `--dry-run` printed, notes and all."""
+    return json.loads(output[output.index("{") : output.rindex("}") + 1])
+
+
 def assert_same_weights(run_a, run_b):
     """Networks, optimisers, random state and counters are bit for bit the same."""
     a, b = (flat(load_state(run / "training-state.pt")) for run in (run_a, run_b))
@@ -298,7 +303,9 @@ def test_resume_latest_starts_a_run_that_is_not_there_yet(dataset_zip, tmp_path)
 
 
 def test_dry_run_prints_the_settings_and_writes_nothing(dataset_zip, tmp_path):
-    options = json.loads(train(dataset_zip, tmp_path / "run", "--dry-run", "--cond", "--mirror"))
+    output = train(dataset_zip, tmp_path / "run", "--dry-run", "--cond", "--mirror")
+    options = printed_settings(output)
+    assert "preset demo is for images of 32x32, these have 16x16: --gamma 0.02 may not fit them" in output
     assert options["G"]["c_dim"] == 3 and options["data"]["num_images"] == 48
     assert options["regularizers"]["ggdr"] == {"guide_res": [8], "weight": 10.0}
     assert not (tmp_path / "run").exists()

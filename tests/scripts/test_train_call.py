@@ -57,6 +57,28 @@ def test_a_call_in_one_of_several_processes_is_refused(tmp_path, monkeypatch):
         call(outdir=tmp_path / "run", data="x.zip")
 
 
+@pytest.mark.parametrize(
+    ("options", "notes"),
+    [
+        ([], []),
+        (["--subset", 3], []),
+        (["--subset", 5000], ["--subset 5000: there are 24 images, and all are used"]),
+        (
+            ["--cfg", "paper256"],
+            ["preset paper256 is for images of 256x256, these have 16x16: --gamma 1 may not fit them"],
+        ),
+        (["--cfg", "paper256", "--gamma", 0.01], []),
+    ],
+)
+def test_settings_that_do_not_fit_the_images_are_named(dataset_zip, tmp_path, options, notes):
+    shape = [*("--channel-base", 64), *("--channel-max", 8), *("--batch", 8), *("--device", "cpu")]
+    words = ["train", "--data", dataset_zip, "--outdir", tmp_path / "run", "--cfg", "auto", *shape, "--dry-run"]
+    result = CliRunner().invoke(main, list(map(str, [*words, *options])))
+    assert result.exit_code == 0
+    said = [line for line in result.stderr.splitlines() if "--subset" in line or "--gamma" in line]
+    assert [note for note in notes if not any(note in line for line in said)] == [] and len(said) == len(notes)
+
+
 def test_help_of_train_lists_each_option_once_and_in_a_section():
     text = CliRunner().invoke(main, ["train", "--help"]).output
     command = main.get_command(click.Context(main), "train")
