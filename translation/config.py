@@ -1,0 +1,218 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of the networks of image translation. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar
+
+from ggdr.torch_utils.untrusted.text import printable
+
+NORMS = ("batch", "instance")
+# Far beyond any network that was trained; what a file claims beyond them is a mistake, or an attack on memory.
+MAX_WIDTH = 2**16
+MAX_LAYERS = 64
+MAX_IMG_CHANNELS = 2**10  # label maps have one for each class
+MAX_DOMAINS = 2**10
+
+
+def _shown(value: object) -> str:
+    """A setting of any type, for messages."""
+    return printable(repr(value), 80)
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """What a network is built from; raises ValueError for settings that no network can have.
+
+    Attributes:
+        network: what the kind is called in files.
+    """
+
+    network: ClassVar[str]
+    # Smallest and largest value of each whole number.
+    limits: ClassVar[dict[str, tuple[int, int]]] = {
+        "in_channels": (1, MAX_IMG_CHANNELS),
+        "out_channels": (1, MAX_IMG_CHANNELS),
+        "channels": (1, MAX_WIDTH),
+        "blocks": (0, MAX_LAYERS),
+        "downs": (5, 12),
+        "layers": (1, 12),
+        "encoder_blocks": (0, MAX_LAYERS),
+        "decoder_blocks": (0, MAX_LAYERS),
+        "shared_encoder_blocks": (0, MAX_LAYERS),
+        "shared_decoder_blocks": (0, MAX_LAYERS),
+        "domains": (1, MAX_DOMAINS),
+    }
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            name, value = field.name, getattr(self, field.name)
+            if name == "norm":
+                if value not in NORMS:
+                    raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {_shown(value)}")
+            elif name == "dropout":
+                if type(value) is not bool:
+                    raise ValueError(f"dropout must be true or false, got {_shown(value)}")
+            else:
+                low, high = self.limits[name]
+                if type(value) is not int or not low <= value <= high:
+                    raise ValueError(f"{name} must be a whole number from {low} to {high}, got {_shown(value)}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings and the kind of network, as `config_from_json` takes them."""
+        return {"network": self.network, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class ResnetGeneratorConfig(NetworkConfig):
+    """Of CycleGAN's generator; 9 blocks are for images of 256 pixels, 6 for 128."""
+
+    network: ClassVar[str] = "resnet_generator"
+    in_channels: int = 3
+    out_channels: int = 3
+    channels: int = 64
+    blocks: int = 9
+    norm: str = "instance"
+    dropout: bool = False
+
+
+@dataclass(frozen=True)
+class UnetGeneratorConfig(NetworkConfig):
+    """Of pix2pix's generator; 8 downs take 256 pixels to one, 7 take 128."""
+
+    network: ClassVar[str] = "unet_generator"
+    in_channels: int = 3
+    out_channels: int = 3
+    channels: int = 64
+    downs: int = 8
+    norm: str = "batch"
+    dropout: bool = True
+
+
+@dataclass(frozen=True)
+class PatchDiscriminatorConfig(NetworkConfig):
+    """Of PatchGAN; 3 layers see patches of 70x70 pixels. pix2pix gives it input and output together: 6 channels."""
+
+    network: ClassVar[str] = "patch_discriminator"
+    in_channels: int = 3
+    channels: int = 64
+    layers: int = 3
+    norm: str = "instance"
+
+
+@dataclass(frozen=True)
+class PixelDiscriminatorConfig(NetworkConfig):
+    """Of PixelGAN, which sees single pixels."""
+
+    network: ClassVar[str] = "pixel_discriminator"
+    in_channels: int = 3
+    channels: int = 64
+    norm: str = "instance"
+
+
+@dataclass(frozen=True)
+class EncoderConfig(NetworkConfig):
+    """Of ComboGAN's encoder of one domain."""
+
+    network: ClassVar[str] = "combogan_encoder"
+    in_channels: int = 3
+    channels: int = 64
+    blocks: int = 4
+
+
+@dataclass(frozen=True)
+class DecoderConfig(NetworkConfig):
+    """Of ComboGAN's decoder of one domain."""
+
+    network: ClassVar[str] = "combogan_decoder"
+    out_channels: int = 3
+    channels: int = 64
+    blocks: int = 5
+
+
+@dataclass(frozen=True)
+class SharedConfig(NetworkConfig):
+    """Of the blocks that all of ComboGAN's domains share; there are 4 x `channels` feature maps."""
+
+    network: ClassVar[str] = "combogan_shared"
+    channels: int = 64
+    blocks: int = 1
+    domains: int = 2
+
+
+@dataclass(frozen=True)
+class ComboGANGeneratorConfig(NetworkConfig):
+    """Of ComboGAN's encoders and decoders of all domains, 9 blocks on the way from one image to another."""
+
+    network: ClassVar[str] = "combogan_generator"
+    img_channels: int = 3
+    channels: int = 64
+    encoder_blocks: int = 4
+    decoder_blocks: int = 5
+    shared_encoder_blocks: int = 0
+    shared_decoder_blocks: int = 0
+    domains: int = 2
+    limits: ClassVar = {**NetworkConfig.limits, "img_channels": (1, MAX_IMG_CHANNELS), "domains": (2, MAX_DOMAINS)}
+
+    @property
+    def encoder(self) -> EncoderConfig:
+        return EncoderConfig(self.img_channels, self.channels, self.encoder_blocks)
+
+    @property
+    def decoder(self) -> DecoderConfig:
+        return DecoderConfig(self.img_channels, self.channels, self.decoder_blocks)
+
+    @property
+    def shared_encoder(self) -> SharedConfig:
+        return SharedConfig(self.channels, self.shared_encoder_blocks, self.domains)
+
+    @property
+    def shared_decoder(self) -> SharedConfig:
+        return SharedConfig(self.channels, self.shared_decoder_blocks, self.domains)
+
+
+@dataclass(frozen=True)
+class ComboGANDiscriminatorConfig(NetworkConfig):
+    """Of ComboGAN's discriminator of one domain, which judges images in RGB."""
+
+    network: ClassVar[str] = "combogan_discriminator"
+    channels: int = 64
+    layers: int = 4
+
+
+CONFIGS: dict[str, type[NetworkConfig]] = {
+    config.network: config
+    for config in (
+        ResnetGeneratorConfig,
+        UnetGeneratorConfig,
+        PatchDiscriminatorConfig,
+        PixelDiscriminatorConfig,
+        EncoderConfig,
+        DecoderConfig,
+        SharedConfig,
+        ComboGANGeneratorConfig,
+        ComboGANDiscriminatorConfig,
+    )
+}
+
+
+def config_from_json(stored: Any) -> NetworkConfig:
+    """The settings that `NetworkConfig.to_json` gave, from a file that anyone can have written.
+
+    Raises:
+        ValueError: they are of no network.
+    """
+    if not isinstance(stored, Mapping):
+        raise ValueError(f"expected the settings of a network, got {_shown(stored)}")
+    settings = dict(stored)
+    kind = settings.pop("network", None)
+    if not isinstance(kind, str) or kind not in CONFIGS:
+        raise ValueError(f"network must be one of {', '.join(CONFIGS)}, got {_shown(kind)}")
+    names = [field.name for field in fields(CONFIGS[kind])]
+    unknown = [name for name in settings if name not in names]
+    if unknown:
+        raise ValueError(f"{kind} has no setting {_shown(unknown[0])}; it has {', '.join(names)}")
+    return CONFIGS[kind](**settings)
