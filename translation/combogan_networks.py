@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """ComboGAN's networks, under the parameter names of the published ones: an encoder and a decoder for each domain.
 
-All activations are PReLUs, all norms are instance norms without parameters.
+Activations are PReLUs; norms are instance norms without parameters.
 Source: Anoosheh et al. 2017, arXiv:1712.06909.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -148,9 +150,12 @@ class ComboGANDiscriminator(nn.Module):
         self.config = config
         self.model_gray = _stack(1, config)
         self.model_rgb = _stack(3, config)
-        # No part of the published files.
-        self.register_buffer("blur", blur_kernel(BLUR_SIZE, BLUR_SIGMA).expand(3, 1, -1, -1), persistent=False)
-        self.register_buffer("luminance", torch.tensor(LUMINANCE)[:, None, None], persistent=False)
+        # No part of the published files. On the CPU also where the weights are on the meta device, for which
+        # arithmetic would import PyTorch's compiler.
+        blur = blur_kernel(BLUR_SIZE, BLUR_SIGMA).expand(3, 1, -1, -1)
+        luminance = torch.tensor(LUMINANCE, device="cpu")[:, None, None]
+        self.register_buffer("blur", blur, persistent=False)
+        self.register_buffer("luminance", luminance, persistent=False)
 
     def forward(self, img: Tensor) -> list[Tensor]:
         gray = (img * self.luminance).sum(dim=1, keepdim=True)
@@ -170,13 +175,13 @@ def blur_kernel(size: int, sigma: float) -> Tensor:
         [size, size] float32 with sum 1.
     """
     radius = int(4 * sigma + 0.5)
-    x = torch.arange(-radius, radius + 1)
-    weight = torch.exp(-x.double().square() / (2 * sigma**2))
-    # Where x lies between mirrors at both borders: ..., 1, 0, 0, 1, ..., size - 1, size - 1, ..., 0, 0, ...
-    at = (x + size // 2) % (2 * size)
-    row = torch.zeros(size, dtype=torch.float64).index_add(0, torch.minimum(at, 2 * size - 1 - at), weight)
-    row /= row.sum()
-    return (row[:, None] * row).float()
+    row = [0.0] * size
+    for x in range(-radius, radius + 1):
+        # Where x lies between mirrors at both borders: ..., 1, 0, 0, 1, ..., size - 1, size - 1, ..., 0, 0, ...
+        at = (x + size // 2) % (2 * size)
+        row[min(at, 2 * size - 1 - at)] += math.exp(-(x**2) / (2 * sigma**2))
+    total = sum(row) ** 2
+    return torch.tensor([[a * b / total for b in row] for a in row], device="cpu")
 
 
 def _stack(img_channels: int, config: ComboGANDiscriminatorConfig) -> nn.ModuleList:
