@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from ggdr.torch_utils.untrusted.text import printable
 
 NORMS = ("batch", "instance")
+GAN_LOSSES = ("cross_entropy", "least_squares")
 # Far beyond any network that was trained; what a file claims beyond them is a mistake, or an attack on memory.
 MAX_WIDTH = 2**16
 MAX_LAYERS = 64
@@ -216,3 +217,44 @@ def config_from_json(stored: Any) -> NetworkConfig:
     if unknown:
         raise ValueError(f"{kind} has no setting {_shown(unknown[0])}; it has {', '.join(names)}")
     return CONFIGS[kind](**settings)
+
+
+@dataclass(frozen=True)
+class Pix2PixConfig:
+    """Losses and optimisers of pix2pix; raises ValueError for settings that cannot be.
+
+    Attributes:
+        gan_loss:     one of GAN_LOSSES.
+        l1_weight:    of the distance from the target, beside 1 for the adversarial loss.
+        lr, beta1, beta2: Adam's, of both networks.
+        constant_nimg: samples until the rate begins to fall,
+        falling_nimg:  and samples in which it falls to 0, linearly; 0: it never falls.
+
+    Source: Isola et al. 2016, arXiv:1611.07004, Section 3.3 and Appendix 6.2.
+    """
+
+    constant_nimg: int
+    falling_nimg: int
+    gan_loss: str = "cross_entropy"
+    l1_weight: float = 100.0
+    lr: float = 2e-4
+    beta1: float = 0.5
+    beta2: float = 0.999
+
+    def __post_init__(self) -> None:
+        if self.gan_loss not in GAN_LOSSES:
+            raise ValueError(f"gan_loss must be one of {', '.join(GAN_LOSSES)}, got {_shown(self.gan_loss)}")
+        for name in ("constant_nimg", "falling_nimg"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 0:
+                raise ValueError(f"{name} must be a whole number from 0 up, got {_shown(value)}")
+        for name, high in (("l1_weight", 1e30), ("lr", 1e30), ("beta1", 1), ("beta2", 1)):
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not 0 <= value < high:
+                raise ValueError(f"{name} must be a number from 0 to below {high:g}, got {_shown(value)}")
+
+    def rate(self, nimg: int) -> float:
+        """The learning rate after so many samples."""
+        if not self.falling_nimg:
+            return self.lr
+        return self.lr * min(max(1 - (nimg - self.constant_nimg) / self.falling_nimg, 0), 1)

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -89,6 +90,23 @@ def conv_up(cin: int, cout: int, kernel: int, *, norm: str = "instance") -> nn.C
     """A transposed convolution that doubles the size, with a bias as `conv`; kernels of 3 or 4."""
     bias = norm == "instance"
     return nn.ConvTranspose2d(cin, cout, kernel, stride=2, padding=1, output_padding=kernel % 2, bias=bias)
+
+
+@contextmanager
+def batch_statistics(net: nn.Module) -> Iterator[None]:
+    """Batch norms use the statistics of their batch inside, and leave their running ones as they are.
+
+    As pix2pix is published, batch norms work so at test, too, on one image at a time.
+    """
+    norms = [layer for layer in net.modules() if isinstance(layer, nn.BatchNorm2d)]
+    before = [(norm.training, norm.track_running_stats) for norm in norms]
+    try:
+        for norm in norms:
+            norm.training, norm.track_running_stats = True, False
+        yield
+    finally:
+        for norm, (training, tracks) in zip(norms, before, strict=True):
+            norm.training, norm.track_running_stats = training, tracks
 
 
 def generators_of(seeds: Tensor | None, device: torch.device) -> Rngs:
