@@ -14,6 +14,7 @@ from torch import nn
 from ggdr.scripts.training.regularizer_ggdr import GGDRSettings
 from ggdr.scripts.training.regularizers import build_regularizers
 from ggdr.torch_utils.distributed import ProcessGroup
+from ggdr.torch_utils.gan import part
 from ggdr.torch_utils.loop import Counters, LoopConfig, PhaseRunner, StatsSum, train
 from ggdr.translation.attachment import guide_layers
 from ggdr.translation.config import (
@@ -34,7 +35,7 @@ NOISY = ResnetGeneratorConfig(3, 3, 4, 2, "batch", True)  # a U-Net of 5 levels 
 FOREVER = Pix2PixConfig(0, 0)
 
 
-def make_task(G=UNET, *, weight=10.0, norm="instance", guide=16, config=FOREVER, seed=0):
+def make_task(G=UNET, *, weight=10.0, norm="instance", guide=16, config=FOREVER, seed=0, group=None):
     """A tiny task; weight None is without GGDR."""
     torch.manual_seed(seed)
     G, D = build_network(G), build_network(PatchDiscriminatorConfig(6, 4, 2, norm))
@@ -42,7 +43,7 @@ def make_task(G=UNET, *, weight=10.0, norm="instance", guide=16, config=FOREVER,
         init_weights(net, torch.Generator().manual_seed(seed))
     settings = {} if weight is None else {"ggdr": GGDRSettings((guide,), weight)}
     regularizers = build_regularizers(pix2pix_attachment(G, D, RES), settings)
-    return Pix2PixTask(G, D, config, regularizers=regularizers, seed=seed)
+    return Pix2PixTask(G, D, config, regularizers=regularizers, seed=seed, group=group)
 
 
 def pairs(n=BATCH, seed=5):
@@ -54,7 +55,8 @@ def pairs(n=BATCH, seed=5):
 
 def runner_of(task, rounds=1):
     stats = StatsSum(torch.device("cpu"))
-    return PhaseRunner(task, LoopConfig(1000, BATCH, BATCH // rounds, 100, 1), ProcessGroup(), stats), stats
+    share = BATCH // task.group.world
+    return PhaseRunner(task, LoopConfig(1000, BATCH, share // rounds, 100, 1), task.group, stats), stats
 
 
 def run_phase(task, name, rounds=1):
@@ -65,9 +67,10 @@ def run_phase(task, name, rounds=1):
 
 
 def run_steps(task, start, num):
+    """Iterations with this process' shares of fixed batches."""
     runner, at = runner_of(task)[0], Counters(start * BATCH, start)
     for step in range(start, start + num):
-        runner.iteration(pairs(seed=step), at)
+        runner.iteration(part(pairs(seed=step), slice(task.group.rank, None, task.group.world)), at)
     runner.check_finite()
 
 

@@ -178,6 +178,10 @@ def test_images_and_folders_of_images_alone_are_no_label_maps(make):
             r"no partner in trainB for 0, 1, 2, \.\.\. \(4 in all\) of trainA; none in trainA for x of trainB; the",
         ),
         (["labels/1.png", "images/2.jpg"], "no partner in images for 1 of labels; none in labels for 2 of images"),
+        (
+            ["gtFine/train/a/1_gtFine_color.png", "leftImg8bit/train/a/1_leftImg8bit.png"],
+            "no partner in gtFine for 1 of leftImg8bit",
+        ),
         (["1.jpg", "1.png", "2.jpg"], "no partner in the PNGs for 2 of the JPEGs"),
         (["A/1.png", "A/1.jpg", "B/1.png"], "two images of A are called 1"),
         (["trainA/1.png", "testB/1.png"], "expected pairs in trainA and trainB, found images in trainA"),
