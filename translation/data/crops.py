@@ -17,6 +17,7 @@ from ggdr.torch_utils.data.image_files import DataError
 FITS = ("stretch", "cover", "none")
 MAX_SIZE = 2**13  # pixels
 MAX_ENLARGE = 8.0
+MAX_RESIZED = 2**14  # pixels: a strip of a pixel's height would become an image of gigabytes
 
 _CROPS = 1  # part of a seed: random_state(seed, epoch) orders the images
 _BLOCK = 1024  # samples whose draws are made at once
@@ -88,9 +89,14 @@ class CropConfig:
             uint8 [C, size, size].
 
         Raises:
-            DataError: it is not resized, and smaller than the crop.
+            DataError: it is not resized, and smaller than the crop; or far too long for its width.
         """
         size = self.resized(*img.size)
+        if max(size) > max(MAX_RESIZED, *img.size):
+            raise DataError(
+                f"{where}: is {img.width}x{img.height}, and would be {size[0]}x{size[1]} with its shorter side resized "
+                f"(fit cover); expected at most {MAX_RESIZED} pixels"
+            )
         if size != img.size:
             img = img.resize(size, Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC)
         width, height = size

@@ -90,13 +90,15 @@ def find_domains(container: Container, split: str = "train") -> list[Domain]:
     if table is None or not table.is_onehot:
         reason = labels.note or "its labels are numbers, not classes"
         raise DataError(f"{container.where()}: holds no domains ({reason}); {DOMAINS_EXPECTED}{_left_out(container)}")
-    names = table.classes or [str(i) for i in range(table.c_dim)]
-    rows = [np.flatnonzero(table.values == i) for i in range(table.c_dim)]
-    empty = [printable(names[i]) for i in range(table.c_dim) if not len(rows[i])]
+    # Classes may have fewer names than there are.
+    names = [*(table.classes or []), *map(str, range(len(table.classes or []), table.c_dim))]
+    counts = np.bincount(table.values, minlength=table.c_dim)
+    empty = [names[i] for i in np.flatnonzero(counts == 0)]
     if empty:
         raise DataError(f"{container.where()}: {_some(empty)} of its {table.c_dim} domains hold no images")
-    if len(rows) < 2:
+    if len(names) < 2:
         raise DataError(f"{container.where()}: holds one domain alone, {printable(names[0])}; {DOMAINS_EXPECTED}")
+    rows = np.split(table.values.argsort(kind="stable"), counts.cumsum()[:-1])
     return [Domain(name, files.take(its)) for name, its in zip(names, rows, strict=True)]
 
 
@@ -120,10 +122,10 @@ def find_pairs(container: Container, split: str = "train") -> Pairs:
             )
         a, b = (everything.take(rows) for rows in found.values())
         return _matched(container, (f"{split}A", a, _stems(a)), (f"{split}B", b, _stems(b)))
-    labelled = _labelled(container, everything, split)
+    files = _of_split(container, everything, split)
+    labelled = _labelled(container, files, split)
     if labelled is not None:
         return labelled
-    files = _of_split(container, everything, split)
     tops = _tops(files)
     if len(tops) == 2 and None not in tops:
         sides = [(name, table, _stems(table)) for name, table in ((n, files.take(rows)) for n, rows in tops.items())]

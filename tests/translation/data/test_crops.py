@@ -71,6 +71,13 @@ def test_an_image_that_is_smaller_than_its_crop_is_named():
         CropConfig(16, fit="none").apply(coordinates(20, 12), MIDDLE, "a/b.png")
 
 
+def test_a_strip_does_not_become_an_image_of_gigabytes():
+    strip = Image.new("RGB", (200, 1))
+    with pytest.raises(DataError, match=r"^a.png: is 200x1, and would be 57200x286 .* at most 16384 pixels"):
+        CropConfig(256, fit="cover").apply(strip, MIDDLE, "a.png")
+    assert CropConfig(256).apply(strip, MIDDLE, "a.png").shape == (3, 256, 256)
+
+
 def test_draws_depend_on_position_alone():
     whole = crop_draws(1000, 100, seed=5)  # a block ends inside
     assert [draw for i in range(1000, 1100, 4) for draw in crop_draws(i, 4, seed=5)] == whole

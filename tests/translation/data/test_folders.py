@@ -76,6 +76,8 @@ def test_a_dataset_of_this_project_has_its_classes_as_domains(tmp_path):
     assert found["bee"] == [f"00000/img0000000{i}.png" for i in (1, 4, 7)]
     without_names = Container(write(tmp_path / "numbers.zip", our_files()))
     assert list(domains(without_names)) == ["0", "1", "2"]
+    with_one_name = Container(write(tmp_path / "one.zip", our_files(classes=["ant"])))
+    assert {name: len(files) for name, files in domains(with_one_name).items()} == {"ant": 4, "1": 3, "2": 3}
 
 
 def refused(container, find, *args):
@@ -145,6 +147,7 @@ def test_partners_are_found_by_name_and_not_by_order(make):
 
 LABELLED = {
     "index maps": ("labels/{0}.png", "images/{0}.jpg", "train/"),
+    "index maps of splits": ("{1}labels/{0}.png", "{1}images/{0}.jpg", "train/"),
     "ADE20K": ("annotations/{1}{0}.png", "images/{1}{0}.jpg", "training/"),
     "COCO-Stuff": ("stuffthingmaps/{1}{0}.png", "images/{1}{0}.jpg", "train2017/"),
     "Cityscapes": ("gtFine/{1}city/{0}_gtFine_labelIds.png", "leftImg8bit/{1}city/{0}_leftImg8bit.png", "train/"),
