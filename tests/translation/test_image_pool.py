@@ -45,7 +45,7 @@ def test_a_pool_that_is_not_full_takes_images_in_and_returns_them():
 
 @pytest.mark.parametrize("n", [1, 4])
 def test_half_of_the_images_are_exchanged_for_older_ones(n):
-    pool, size, total = ImagePool(50), 50, 8000
+    pool, size, total = ImagePool(50), 50, 4000
     run(pool, 0, 100 // n, n)
     out = run(pool, 100, total // n, n)
     new = range(100, 100 + total)
