@@ -29,6 +29,7 @@ from ggdr.stylegan2.network_labels import NetworkLabels, labels_to_config
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.ema import ema_beta, update_ema
 from ggdr.torch_utils.gan import Batch, Panel, Phase, PhaseOutput, Picture
+from ggdr.torch_utils.moments import load_moments
 from ggdr.torch_utils.regularizers import Regularizers
 
 LabelSampler = Callable[[int, torch.Generator], Tensor]  # (n, generator) -> labels [n, c_dim] float32
@@ -264,13 +265,7 @@ class StyleGAN2Task:
         """Takes back what `state` gave; the device's random state only if the type of device is the same."""
         self.load_networks(state["networks"])
         for optimizer, saved in zip(self._optimizers(), state["optimizers"], strict=True):
-            # Rates and betas are this run's settings; only the moments are state.
-            groups = [
-                {**new, "params": old["params"]}
-                for old, new in zip(saved["param_groups"], optimizer.param_groups, strict=True)
-            ]
-            optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
-            _check_moments(optimizer)
+            load_moments(optimizer, saved)
         if self.ada is not None and state["ada"] is not None:
             self.ada.load_state(state["ada"])
             self.augment.p = self.ada.p
@@ -290,14 +285,6 @@ class StyleGAN2Task:
 
     def _optimizers(self) -> list[torch.optim.Optimizer]:
         return list({id(phase.optimizer): phase.optimizer for phase in self.phases}.values())
-
-
-def _check_moments(optimizer: torch.optim.Optimizer) -> None:
-    """ValueError where moments are not as large as their parameters, which loading does not look at."""
-    for p, state in optimizer.state.items():
-        for name in ("exp_avg", "exp_avg_sq"):
-            if not isinstance(state[name], Tensor) or state[name].shape != p.shape:
-                raise ValueError(f"{name} of an optimiser is not of the shape {list(p.shape)}")
 
 
 def freezable_layers(D: Discriminator) -> list[torch.nn.Module]:

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -20,17 +19,11 @@ from ggdr.stylegan2.layers import MappingNetwork
 from ggdr.stylegan2.snapshot import ShapesOnly
 from ggdr.torch_utils.ops import set_ops
 from ggdr.torch_utils.ops.upfirdn2d import setup_filter
-from ggdr.torch_utils.untrusted.state_dicts import describe_misfits
-
-State = dict[str, Tensor]
+from ggdr.torch_utils.untrusted.state_dicts import ForeignNetworkError, State, describe_misfits, separate_weights
 
 RESOLUTIONS = tuple(2**i for i in range(2, 14))
 NUM_MEAN_LATENTS, MEAN_BATCH = 10_000, 250  # for the mean w, where a file has none
 GROUP_SIZE = 4  # of minibatch standard deviation, where a file says nothing
-
-
-class ForeignNetworkError(ValueError):
-    """Networks that ours cannot represent, or a file that does not hold what was expected."""
 
 
 @dataclass
@@ -85,24 +78,6 @@ class ImportedNetworks:
         if self.guides:
             config["training"] = {"regularizers": {"ggdr": {"guide_res": list(self.guides), "weight": 10.0}}}
         return config
-
-
-def bare_name(name: str) -> str:
-    """A weight's name without what DataParallel ("module.") and torch.compile ("_orig_mod.") put before it."""
-    return re.sub(r"^(module\.|_orig_mod\.)+", "", name)
-
-
-def tensors_of(value: Any, what: str) -> State:
-    """A state dict, under bare names.
-
-    Raises:
-        ForeignNetworkError: `value`, called `what` in messages, is none.
-    """
-    if not isinstance(value, dict) or not value or not all(isinstance(t, Tensor) for t in value.values()):
-        raise ForeignNetworkError(f"{what} is no state dict of tensors by name")
-    if not all(isinstance(name, str) for name in value):
-        raise ForeignNetworkError(f"{what} has names that are no text")
-    return {bare_name(name): t for name, t in value.items()}
 
 
 # Settings.
@@ -241,26 +216,6 @@ def _usual(shapes: Mapping[str, tuple[int, ...]]) -> State:
         name: torch.randn(shape, generator=rng) if name.endswith("noise_const") else setup_filter([1, 3, 3, 1])
         for name, shape in shapes.items()
     }
-
-
-def separate_weights(state: Mapping[str, Tensor], what: str) -> State:
-    """The weights in float32, contiguous and each in a memory of its own.
-
-    Raises:
-        ForeignNetworkError: they share memory in the file, so that they would be more than it is.
-    """
-    used = Counter[int]()
-    for value in state.values():
-        used[value.untyped_storage().data_ptr()] += value.nbytes
-    if any(used[value.untyped_storage().data_ptr()] > value.untyped_storage().nbytes() for value in state.values()):
-        raise ForeignNetworkError(f"{what} has layers that share one memory")
-    return {name: _alone(value.float()) for name, value in state.items()}
-
-
-def _alone(value: Tensor) -> Tensor:
-    """Contiguous, and not a part of something larger."""
-    whole = value.is_contiguous() and value.untyped_storage().nbytes() == value.nbytes
-    return value if whole else value.contiguous().clone()
 
 
 def check_shapes(state: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], what: str) -> None:

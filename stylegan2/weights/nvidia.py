@@ -26,10 +26,10 @@ from ggdr.stylegan2.weights.common import (
     fit_weights,
     generator_config,
     generator_weights,
-    separate_weights,
 )
 from ggdr.stylegan2.weights.nvidia_pickle import NETWORK, load_published
 from ggdr.torch_utils.untrusted.pickle_reader import InertPickleError, Record
+from ggdr.torch_utils.untrusted.state_dicts import separate_weights
 from ggdr.torch_utils.untrusted.text import printable
 
 MAX_MODULES = 2000  # a discriminator of 1024x1024 has 50

@@ -24,10 +24,10 @@ from ggdr.stylegan2.weights.common import (
     fit_weights,
     generator_config,
     generator_weights,
-    tensors_of,
 )
 from ggdr.torch_utils.ops.upfirdn2d import setup_filter
 from ggdr.torch_utils.untrusted.pickle_reader import Record
+from ggdr.torch_utils.untrusted.state_dicts import tensors_of
 from ggdr.torch_utils.untrusted.text import printable
 
 Rules = tuple[tuple[str, Callable[[re.Match], str], Callable[[Tensor], Tensor]], ...]

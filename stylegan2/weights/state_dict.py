@@ -13,13 +13,12 @@ from ggdr.stylegan2.weights.common import (
     ForeignNetworkError,
     ImportedNetworks,
     State,
-    bare_name,
     discriminator_config,
     fit_weights,
     generator_config,
     generator_weights,
-    tensors_of,
 )
+from ggdr.torch_utils.untrusted.state_dicts import bare_name, tensors_of
 from ggdr.torch_utils.untrusted.text import printable
 
 G_MARK, D_MARK = "synthesis.b4.const", "b4.fc.weight"

@@ -78,7 +78,7 @@ def test_the_command_runs_in_a_folder_that_was_deleted(tmp_path):
 
 
 def test_the_command_runs_beside_folders_with_the_names_of_ours(tmp_path):
-    for name in ("torch_utils", "metrics", "scripts", "stylegan2"):
+    for name in ("torch_utils", "metrics", "scripts", "stylegan2", "translation"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise SystemExit('a foreign folder was imported')\n")
     (tmp_path / "click.py").write_text("raise SystemExit('a foreign file was imported')\n")
@@ -97,7 +97,7 @@ def test_every_package_is_installed():
 
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     found = {"ggdr"}
-    for folder in ("stylegan2", "torch_utils", "metrics", "scripts"):
+    for folder in ("stylegan2", "translation", "torch_utils", "metrics", "scripts"):
         found |= {
             f"ggdr.{'.'.join(path.parent.relative_to(ROOT).parts)}" for path in (ROOT / folder).rglob("__init__.py")
         }

@@ -19,8 +19,9 @@ ALLOWED = {
     "ggdr": set(),
     "torch_utils": set(),
     "stylegan2": {"torch_utils"},
+    "translation": {"torch_utils"},
     "metrics": {"torch_utils"},
-    "scripts": {"ggdr", "torch_utils", "stylegan2", "metrics"},
+    "scripts": {"ggdr", "torch_utils", "stylegan2", "translation", "metrics"},
 }
 # The modules of commands that another module may import: a group takes in its commands, and the entry point the group.
 # `cli` imports those of all others by their names, when they run.

@@ -29,7 +29,7 @@ def words(text: str) -> tuple[str, ...]:
 def printed() -> list[tuple[tuple[str, ...], frozenset[str]]]:
     """All texts of the sources, and the words of each."""
     found = set()
-    for folder in ("ggdr", "metrics", "scripts", "stylegan2", "torch_utils"):
+    for folder in ("ggdr", "metrics", "scripts", "stylegan2", "torch_utils", "translation"):
         for path in (ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.JoinedStr):

@@ -16,10 +16,10 @@ from tests.conftest import ROOT
 from tests.repository.test_docs import PAGES, blocks
 from tests.tiny import save_tiny, tiny_generator
 
-FOLDERS = ("ggdr", "stylegan2", "torch_utils", "metrics", "scripts")
+FOLDERS = ("ggdr", "stylegan2", "translation", "torch_utils", "metrics", "scripts")
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 # An import or a run of one of the folders by the name that it has in the repository alone.
-INNER = "(stylegan2|torch_utils|metrics|scripts)"
+INNER = "(stylegan2|translation|torch_utils|metrics|scripts)"
 INNER_IMPORT = re.compile(
     rf"\bfrom {INNER}(\.\w+)* import\b|^[\s\"'>]*import {INNER}\b|python3? (-m )?{INNER}[./]", flags=re.M
 )

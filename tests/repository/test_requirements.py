@@ -13,7 +13,7 @@ import pytest
 from ggdr.__main__ import PACKAGES
 from tests.conftest import ROOT
 
-FOLDERS = ("ggdr", "stylegan2", "torch_utils", "metrics", "scripts")
+FOLDERS = ("ggdr", "stylegan2", "translation", "torch_utils", "metrics", "scripts")
 # Names by which packages are imported, where they are not those that they are installed by.
 IMPORTED_AS = {"pillow": "PIL", "scikit-learn": "sklearn", "pyyaml": "yaml"}
 # Of these no file of ours imports the module: a program, what imageio writes MP4 with, and weights.

@@ -91,7 +91,7 @@ def read_labels(container: Container, names: Sequence[str], *, leave_out_strays:
     Raises:
         DataError: dataset.json is invalid, or does not fit the images.
     """
-    shared = _shared_folder(names)
+    shared = shared_folder(names)
     for root in dict.fromkeys(("", shared)):
         file = container.find(root + "dataset.json")
         if file is not None:
@@ -153,7 +153,7 @@ def _most_bytes(container: Container, num_images: int) -> int:
     return min(most, FREE_TEXT + RATIO_TEXT * container.num_bytes) if container.is_zip else most
 
 
-def _shared_folder(names: Sequence[str]) -> str:
+def shared_folder(names: Sequence[str]) -> str:
     """'x/' (or 'x/y/', ...) if every name lies below it, else ''."""
     first, last = names[0].split("/")[:-1], names[-1].split("/")[:-1]  # names are sorted
     return "".join(f"{part}/" for part in _common_prefix(first, last))

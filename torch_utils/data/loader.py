@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import lru_cache
 
@@ -15,7 +14,8 @@ from torch import Tensor
 
 from ggdr.torch_utils.data.dataset import ImageDataset, random_state
 from ggdr.torch_utils.data.image_files import DataError
-from ggdr.torch_utils.data.workers import cpu_count, map_in_order
+from ggdr.torch_utils.data.prefetch import prefetch
+from ggdr.torch_utils.data.workers import default_workers, map_in_order
 
 __all__ = ["DataError", "ImageDataset", "ImageLoader", "batch_indices"]
 
@@ -86,20 +86,15 @@ class ImageLoader:
         self.world = world
         self.position = start_position
         self.seed = seed
-        self.num_workers = _default_workers(dataset) if num_workers is None else num_workers
+        self.num_workers = (0 if dataset.cached else default_workers()) if num_workers is None else num_workers
         self.device = torch.device(device)
-        if self.device.type == "cuda" and self.device.index is None:
-            self.device = torch.device("cuda", torch.cuda.current_device())
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches from self.position on: images uint8 [B/world, C, H, W], labels float32 [B/world, c_dim]."""
-        with closing(self._decoded(self.position)) as decoded, ThreadPoolExecutor(1, "ImageLoader") as thread:
-            batch = self._host_batch(decoded)
-            while True:
-                ahead = thread.submit(self._host_batch, decoded)
+        with closing(prefetch(self._decoded(self.position), self.device)) as batches:
+            for batch in batches:
                 self.position += self.batch_size_global
-                yield tuple(x.to(self.device, non_blocking=True) for x in batch)
-                batch = ahead.result()
+                yield batch
 
     def _decoded(self, position: int) -> Generator[tuple[np.ndarray, np.ndarray]]:
         """This rank's batches as numpy arrays, without end."""
@@ -120,16 +115,3 @@ class ImageLoader:
             indices = batch_indices(position, self.batch_size_global, self.dataset.num_images, self.seed)
             yield indices[self.rank :: self.world]
             position += self.batch_size_global
-
-    def _host_batch(self, decoded: Iterator[tuple[np.ndarray, np.ndarray]]) -> tuple[Tensor, Tensor]:
-        """The next batch in host memory, pinned for CUDA."""
-        images, labels = map(torch.from_numpy, next(decoded))
-        if self.device.type != "cuda":
-            return images, labels
-        # Pinning in a thread would otherwise set up a context on the first GPU, whichever is ours.
-        with torch.cuda.device(self.device):
-            return images.pin_memory(), labels.pin_memory()
-
-
-def _default_workers(dataset: ImageDataset) -> int:
-    return 0 if dataset.cached else min(4, max(1, cpu_count() - 1))

@@ -30,6 +30,11 @@ def cpu_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def default_workers() -> int:
+    """Processes that decode images unless told otherwise: one stays free for the training."""
+    return min(4, max(1, cpu_count() - 1))
+
+
 def map_in_order(function: Callable[[T], R], items: Iterable[T], num_workers: int) -> Iterator[R]:
     """function(item) of each item, in order, computed by num_workers processes.
 

@@ -1,0 +1,23 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""Two processes that translate images as one, over gloo."""
+
+from __future__ import annotations
+
+import torch
+
+from ggdr.torch_utils.distributed import ProcessGroup
+from tests.conftest import torchrun
+from tests.translation.two_processes import results
+
+
+def test_two_processes_give_what_one_gives_on_the_joined_batch(tmp_path):
+    code, output = torchrun("-m", "tests.translation.two_processes", tmp_path / "two.pt")
+    assert code == 0, output
+    one, two = results(ProcessGroup()), torch.load(tmp_path / "two.pt")
+    assert one.keys() == two.keys()
+    assert torch.equal(one.pop("pool"), two.pop("pool"))
+    # Adam turns rounding of a gradient that is zero but for it, of a bias before a norm, into a step of any direction.
+    for name, value in one.items():
+        if value.ndim > 1:
+            torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-5, msg=name)

@@ -1,0 +1,260 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of the networks of image translation. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar
+
+from ggdr.torch_utils.untrusted.text import printable
+
+NORMS = ("batch", "instance")
+GAN_LOSSES = ("cross_entropy", "least_squares")
+# Far beyond any network that was trained; what a file claims beyond them is a mistake, or an attack on memory.
+MAX_WIDTH = 2**16
+MAX_LAYERS = 64
+MAX_IMG_CHANNELS = 2**10  # label maps have one for each class
+MAX_DOMAINS = 2**10
+
+
+def _shown(value: object) -> str:
+    """A setting of any type, for messages."""
+    return printable(repr(value), 80)
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """What a network is built from; raises ValueError for settings that no network can have.
+
+    Attributes:
+        network: what the kind is called in files.
+    """
+
+    network: ClassVar[str]
+    # Smallest and largest value of each whole number.
+    limits: ClassVar[dict[str, tuple[int, int]]] = {
+        "in_channels": (1, MAX_IMG_CHANNELS),
+        "out_channels": (1, MAX_IMG_CHANNELS),
+        "channels": (1, MAX_WIDTH),
+        "blocks": (0, MAX_LAYERS),
+        "downs": (5, 12),
+        "layers": (1, 12),
+        "encoder_blocks": (0, MAX_LAYERS),
+        "decoder_blocks": (0, MAX_LAYERS),
+        "shared_encoder_blocks": (0, MAX_LAYERS),
+        "shared_decoder_blocks": (0, MAX_LAYERS),
+        "domains": (1, MAX_DOMAINS),
+    }
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            name, value = field.name, getattr(self, field.name)
+            if name == "norm":
+                if value not in NORMS:
+                    raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {_shown(value)}")
+            elif name == "dropout":
+                if type(value) is not bool:
+                    raise ValueError(f"dropout must be true or false, got {_shown(value)}")
+            else:
+                low, high = self.limits[name]
+                if type(value) is not int or not low <= value <= high:
+                    raise ValueError(f"{name} must be a whole number from {low} to {high}, got {_shown(value)}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings and the kind of network, as `config_from_json` takes them."""
+        return {"network": self.network, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class ResnetGeneratorConfig(NetworkConfig):
+    """Of CycleGAN's generator; 9 blocks are for images of 256 pixels, 6 for 128."""
+
+    network: ClassVar[str] = "resnet_generator"
+    in_channels: int = 3
+    out_channels: int = 3
+    channels: int = 64
+    blocks: int = 9
+    norm: str = "instance"
+    dropout: bool = False
+
+
+@dataclass(frozen=True)
+class UnetGeneratorConfig(NetworkConfig):
+    """Of pix2pix's generator; 8 downs take 256 pixels to one, 7 take 128."""
+
+    network: ClassVar[str] = "unet_generator"
+    in_channels: int = 3
+    out_channels: int = 3
+    channels: int = 64
+    downs: int = 8
+    norm: str = "batch"
+    dropout: bool = True
+
+
+@dataclass(frozen=True)
+class PatchDiscriminatorConfig(NetworkConfig):
+    """Of PatchGAN; 3 layers see patches of 70x70 pixels. pix2pix gives it input and output together: 6 channels."""
+
+    network: ClassVar[str] = "patch_discriminator"
+    in_channels: int = 3
+    channels: int = 64
+    layers: int = 3
+    norm: str = "instance"
+
+
+@dataclass(frozen=True)
+class PixelDiscriminatorConfig(NetworkConfig):
+    """Of PixelGAN, which sees single pixels."""
+
+    network: ClassVar[str] = "pixel_discriminator"
+    in_channels: int = 3
+    channels: int = 64
+    norm: str = "instance"
+
+
+@dataclass(frozen=True)
+class EncoderConfig(NetworkConfig):
+    """Of ComboGAN's encoder of one domain."""
+
+    network: ClassVar[str] = "combogan_encoder"
+    in_channels: int = 3
+    channels: int = 64
+    blocks: int = 4
+
+
+@dataclass(frozen=True)
+class DecoderConfig(NetworkConfig):
+    """Of ComboGAN's decoder of one domain."""
+
+    network: ClassVar[str] = "combogan_decoder"
+    out_channels: int = 3
+    channels: int = 64
+    blocks: int = 5
+
+
+@dataclass(frozen=True)
+class SharedConfig(NetworkConfig):
+    """Of the blocks that all of ComboGAN's domains share; there are 4 x `channels` feature maps."""
+
+    network: ClassVar[str] = "combogan_shared"
+    channels: int = 64
+    blocks: int = 1
+    domains: int = 2
+
+
+@dataclass(frozen=True)
+class ComboGANGeneratorConfig(NetworkConfig):
+    """Of ComboGAN's encoders and decoders of all domains, 9 blocks on the way from one image to another."""
+
+    network: ClassVar[str] = "combogan_generator"
+    img_channels: int = 3
+    channels: int = 64
+    encoder_blocks: int = 4
+    decoder_blocks: int = 5
+    shared_encoder_blocks: int = 0
+    shared_decoder_blocks: int = 0
+    domains: int = 2
+    limits: ClassVar = {**NetworkConfig.limits, "img_channels": (1, MAX_IMG_CHANNELS), "domains": (2, MAX_DOMAINS)}
+
+    @property
+    def encoder(self) -> EncoderConfig:
+        return EncoderConfig(self.img_channels, self.channels, self.encoder_blocks)
+
+    @property
+    def decoder(self) -> DecoderConfig:
+        return DecoderConfig(self.img_channels, self.channels, self.decoder_blocks)
+
+    @property
+    def shared_encoder(self) -> SharedConfig:
+        return SharedConfig(self.channels, self.shared_encoder_blocks, self.domains)
+
+    @property
+    def shared_decoder(self) -> SharedConfig:
+        return SharedConfig(self.channels, self.shared_decoder_blocks, self.domains)
+
+
+@dataclass(frozen=True)
+class ComboGANDiscriminatorConfig(NetworkConfig):
+    """Of ComboGAN's discriminator of one domain, which judges images in RGB."""
+
+    network: ClassVar[str] = "combogan_discriminator"
+    channels: int = 64
+    layers: int = 4
+
+
+CONFIGS: dict[str, type[NetworkConfig]] = {
+    config.network: config
+    for config in (
+        ResnetGeneratorConfig,
+        UnetGeneratorConfig,
+        PatchDiscriminatorConfig,
+        PixelDiscriminatorConfig,
+        EncoderConfig,
+        DecoderConfig,
+        SharedConfig,
+        ComboGANGeneratorConfig,
+        ComboGANDiscriminatorConfig,
+    )
+}
+
+
+def config_from_json(stored: Any) -> NetworkConfig:
+    """The settings that `NetworkConfig.to_json` gave, from a file that anyone can have written.
+
+    Raises:
+        ValueError: they are of no network.
+    """
+    if not isinstance(stored, Mapping):
+        raise ValueError(f"expected the settings of a network, got {_shown(stored)}")
+    settings = dict(stored)
+    kind = settings.pop("network", None)
+    if not isinstance(kind, str) or kind not in CONFIGS:
+        raise ValueError(f"network must be one of {', '.join(CONFIGS)}, got {_shown(kind)}")
+    names = [field.name for field in fields(CONFIGS[kind])]
+    unknown = [name for name in settings if name not in names]
+    if unknown:
+        raise ValueError(f"{kind} has no setting {_shown(unknown[0])}; it has {', '.join(names)}")
+    return CONFIGS[kind](**settings)
+
+
+@dataclass(frozen=True)
+class Pix2PixConfig:
+    """Losses and optimisers of pix2pix; raises ValueError for settings that cannot be.
+
+    Attributes:
+        gan_loss:     one of GAN_LOSSES.
+        l1_weight:    of the distance from the target, beside 1 for the adversarial loss.
+        lr, beta1, beta2: Adam's, of both networks.
+        constant_nimg: samples until the rate begins to fall,
+        falling_nimg:  and samples in which it falls to 0, linearly; 0: it never falls.
+
+    Source: Isola et al. 2016, arXiv:1611.07004, Section 3.3 and Appendix 6.2.
+    """
+
+    constant_nimg: int
+    falling_nimg: int
+    gan_loss: str = "cross_entropy"
+    l1_weight: float = 100.0
+    lr: float = 2e-4
+    beta1: float = 0.5
+    beta2: float = 0.999
+
+    def __post_init__(self) -> None:
+        if self.gan_loss not in GAN_LOSSES:
+            raise ValueError(f"gan_loss must be one of {', '.join(GAN_LOSSES)}, got {_shown(self.gan_loss)}")
+        for name in ("constant_nimg", "falling_nimg"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 0:
+                raise ValueError(f"{name} must be a whole number from 0 up, got {_shown(value)}")
+        for name, high in (("l1_weight", 1e30), ("lr", 1e30), ("beta1", 1), ("beta2", 1)):
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not 0 <= value < high:
+                raise ValueError(f"{name} must be a number from 0 to below {high:g}, got {_shown(value)}")
+
+    def rate(self, nimg: int) -> float:
+        """The learning rate after so many samples."""
+        if not self.falling_nimg:
+            return self.lr
+        return self.lr * min(max(1 - (nimg - self.constant_nimg) / self.falling_nimg, 0), 1)

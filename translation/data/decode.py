@@ -1,0 +1,116 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""Files of images to arrays, in worker processes too. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from ggdr.torch_utils.data.container import Container
+from ggdr.torch_utils.data.convert import to_channels
+from ggdr.torch_utils.data.file_table import ListedFile
+from ggdr.torch_utils.data.image_files import DataError, load_image
+from ggdr.translation.data.crops import CropConfig, Draw
+
+CLASS_MODES = ("L", "P")  # Pillow's names of 8-bit images with a number in each pixel
+
+
+class Item(NamedTuple):
+    """A sample: one file that holds both images side by side, or two files; and the draw of A and that of B."""
+
+    files: tuple[ListedFile, ...]
+    draws: tuple[Draw, Draw]
+
+
+@dataclass(frozen=True)
+class Side:
+    """What the images of A, or of B, are.
+
+    Attributes:
+        channels:  1 or 3. Label maps of one have the number of a class in each pixel.
+        is_labels: whether they are label maps, whose pixels are picked and never interpolated.
+    """
+
+    channels: int = 3
+    is_labels: bool = False
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Decodes samples; what worker processes need of a dataset, and small to pickle.
+
+    Attributes:
+        container: where the files are.
+        crop:      what becomes of an image.
+        sides:     of A and of B.
+        paired:    whether A and B show the same, and so must be of one size.
+        is_swapped: whether the right one of two images side by side is A.
+    """
+
+    container: Container
+    crop: CropConfig
+    sides: tuple[Side, Side]
+    paired: bool
+    is_swapped: bool = False
+
+    def __call__(self, items: Sequence[Item]) -> dict[str, np.ndarray]:
+        """{"A": uint8 [n, C, size, size], "B": the same}.
+
+        Raises:
+            DataError: a file cannot be decoded, or is not what is expected; it is named.
+        """
+        pairs = [self._decode(item) for item in items]
+        return {name: np.stack([pair[i] for pair in pairs]) for i, name in enumerate("AB")}
+
+    def _decode(self, item: Item) -> list[np.ndarray]:
+        wheres = [self.container.where(file.name) for file in item.files]
+        images = [load_image(self.container.read(f), where) for f, where in zip(item.files, wheres, strict=True)]
+        if len(images) == 1:
+            images, wheres = _halves(images[0], wheres[0]), wheres * 2
+            images = images[::-1] if self.is_swapped else images
+        elif self.paired and images[0].size != images[1].size:
+            raise DataError(differing_sizes(wheres, [img.size for img in images]))
+        parts = zip(images, item.draws, wheres, self.sides, strict=True)
+        return [
+            self.crop.apply(_pixels(img, side, where), draw, where, nearest=side.is_labels)
+            for img, draw, where, side in parts
+        ]
+
+
+def differing_sizes(wheres: Sequence[str], sizes: Sequence[tuple[int, int]]) -> str:
+    """What to say of a pair whose images are of different sizes."""
+    (width, height), (other_width, other_height) = sizes
+    return (
+        f"{wheres[0]}: is {width}x{height}, and {wheres[1]} is {other_width}x{other_height}; the two images of a pair "
+        "have one size"
+    )
+
+
+def check_halves(size: tuple[int, int], where: str) -> None:
+    """Raises DataError for an image that cannot hold two side by side."""
+    width, height = size
+    if width % 2:
+        raise DataError(f"{where}: is {width}x{height}; two images side by side have an even width together")
+
+
+def _halves(img: Image.Image, where: str) -> list[Image.Image]:
+    check_halves(img.size, where)
+    width, height = img.size
+    return [img.crop((left, 0, left + width // 2, height)) for left in (0, width // 2)]
+
+
+def _pixels(img: Image.Image, side: Side, where: str) -> Image.Image:
+    """The image with one or three channels; of label maps the classes as they are stored."""
+    if side.is_labels and side.channels == 1:
+        if img.mode not in CLASS_MODES:
+            raise DataError(
+                f"{where}: has pixel type {img.mode!r}, expected 8-bit L or P with the number of a class in each "
+                "pixel, as in the other label maps"
+            )
+        return img
+    return to_channels(img, side.channels, where)
