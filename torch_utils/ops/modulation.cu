@@ -3,7 +3,7 @@
 //
 // CUDA kernels of modulate and demodulated_act: one pass over the maps, 16 bytes at a time. The backward kernel sums
 // the gradients by strips of pixels on the way, and a second, small one adds up the strips. The order of the sums
-// follows from the shape alone.
+// depends on shape, type and layout alone.
 
 #include "modulation.h"
 #include "modulation_tiling.h"
@@ -16,30 +16,6 @@
 
 namespace ggdr {
 namespace {
-
-// A value for each pixel, or none.
-template <class A>
-struct Noise {
-  const A* data;  // null for none
-  int64_t step;   // from image to image
-  bool whole;     // packs of pixels can be read at once
-
-  // Those of a pack.
-  template <int num, bool channels_last>
-  __device__ __forceinline__ void get(int64_t image, int64_t pixel, int count, A (&values)[num]) const {
-#pragma unroll
-    for (int k = 0; k < num; ++k) values[k] = A(0);
-    if (data == nullptr) return;
-    const A* own = data + image * step + pixel;
-    if constexpr (channels_last) {
-      const A value = *own;
-#pragma unroll
-      for (int k = 0; k < num; ++k) values[k] = value;
-    } else {
-      read(own, count, whole, values);
-    }
-  }
-};
 
 // What is added to the scaled maps of demodulated_act: for each channel and each pixel. Null for none.
 template <class A>
@@ -96,6 +72,17 @@ __global__ void __launch_bounds__(kThreads)
 // Packs of a thread at least, whose sums are one more pass over memory.
 constexpr int64_t kSumSteps = 8;
 
+// A block's sums are joined into so many first.
+constexpr int kParts = 16;
+
+// `num` values, `step` apart.
+template <class A>
+__device__ __forceinline__ A sum_of(const A* values, int num, int step) {
+  A sum = 0;
+  for (int i = 0; i < num; ++i) sum += values[i * step];
+  return sum;
+}
+
 // The gradient in x, and the sums of a block: in `sums` [images, strips, 1 or 2, channels] of g f' x, and of g f' where
 // `act`; in `noise_sums` [blocks] of g f' noise.
 template <class T, bool channels_last, bool act, class A = acc_t<T>>
@@ -135,27 +122,29 @@ __global__ void __launch_bounds__(kThreads)
       write(gx + i, count, tiling.whole, grads);
     }
 
-    // Along the lanes, and of the noise among all threads.
+    // Along the lanes, and of the noise among all threads: into kParts sums, then these.
 #pragma unroll
     for (int k = 0; k < rows; ++k) partial[k][t] = own[k / slots][k % slots];
     partial[rows][t] = noise_sum;
     __syncthreads();
-    for (int half = kThreads / 2; half > 0; half /= 2) {
-      if (share.lane < half && share.lane + half < tiling.lanes) {
+    if (share.lane < kParts) {
+      const int num_lanes = (tiling.lanes - share.lane + kParts - 1) / kParts;
 #pragma unroll
-        for (int k = 0; k < rows; ++k) partial[k][t] += partial[k][t + half * next];
-      }
-      if (act && t < half) partial[rows][t] += partial[rows][t + half];
-      __syncthreads();
+      for (int k = 0; k < rows; ++k) partial[k][t] = sum_of(&partial[k][t], num_lanes, kParts * next);
     }
+    if (act && t < kParts) partial[rows][t] = sum_of(&partial[rows][t], kThreads / kParts, kParts);
+    __syncthreads();
     if (share.lane == 0) {
+      const int num_parts = tiling.lanes < kParts ? tiling.lanes : kParts;
       A* out = sums + (share.image * tiling.strips + share.strip) * kinds * tiling.channels + share.channel;
 #pragma unroll
       for (int k = 0; k < rows; ++k) {
-        if (share.channel + k % slots < tiling.channels) out[k / slots * tiling.channels + k % slots] = partial[k][t];
+        if (share.channel + k % slots >= tiling.channels) continue;
+        out[k / slots * tiling.channels + k % slots] = sum_of(&partial[k][t], num_parts, next);
       }
     }
-    if (act && t == 0) noise_sums[block] = partial[rows][0];
+    if (act && t == 0) noise_sums[block] = sum_of(partial[rows], kParts, 1);
+    __syncthreads();
   }
 }
 
@@ -199,11 +188,10 @@ __global__ void __launch_bounds__(kThreads) add_rows_kernel(RowSums<A> all) {
     }
     partial[t] = sum;
     __syncthreads();
-    for (int half = kThreads / 2; half >= kColumns; half /= 2) {
-      if (t < half) partial[t] += partial[t + half];
-      __syncthreads();
+    if (t < kColumns && column < matrices.columns) {
+      matrices.sums[i * matrices.columns + column] = sum_of(&partial[t], kThreads / kColumns, kColumns);
     }
-    if (t < kColumns && column < matrices.columns) matrices.sums[i * matrices.columns + column] = partial[t];
+    __syncthreads();
   }
 }
 
@@ -355,8 +343,8 @@ at::Tensor demodulated_act(const at::Tensor& x, const at::Tensor& d, const std::
                            const at::Tensor& strength, const at::Tensor& b, double slope, double gain, double clamp) {
   const c10::cuda::CUDAGuard guard(x.device());
   check_modulated(x);
-  return scale<true, false>({x, check_by_image("d", d, x), check_noise(noise, x), check_values("strength", strength, {}, x),
-                             check_values("b", b, {x.size(1)}, x)},
+  return scale<true, false>({x, check_by_image("d", d, x), check_noise(noise, x),
+                             check_values("strength", strength, {}, x), check_values("b", b, {x.size(1)}, x)},
                             slope, gain, clamp);
 }
 

@@ -64,8 +64,8 @@ inline void check_modulated(const at::Tensor& x) {
 
 inline void check_like(const char* name, const at::Tensor& t, const at::Tensor& x) {
   TORCH_CHECK_VALUE(t.sizes() == x.sizes() && t.scalar_type() == x.scalar_type() && t.device() == x.device(),
-                    "modulation: ", name, " must be like x, ", x.toString(), " ", x.sizes(), ", got ", t.toString(), " ",
-                    t.sizes());
+                    "modulation: ", name, " must be like x, ", x.toString(), " ", x.sizes(), ", got ", t.toString(),
+                    " ", t.sizes());
 }
 
 // Styles and the like, of the type in which maps like x are added and multiplied.

@@ -33,7 +33,7 @@ def modulate(x: Tensor, styles: Tensor) -> Tensor:
         [N, C, H, W] of the type of `x`. Differentiable any number of times.
 
     Raises:
-        ValueError: `styles` is not [N, C].
+        ValueError: `styles` is not [N, C]; from the reference, what PyTorch raises.
     """
     if _is_compiled(x, styles):
         return torch.ops.ggdr.modulate(x, styles)
@@ -65,7 +65,7 @@ def demodulated_act(
         [N, C, H, W] of the type of `x`. Differentiable any number of times in all but `noise`.
 
     Raises:
-        ValueError: the shape of an argument does not fit `x`.
+        ValueError: the shape of an argument does not fit `x`; from the reference, what PyTorch raises.
 
     Source: Karras et al. 2020, arXiv:1912.04958, Fig. 2 (d).
     """
@@ -125,10 +125,10 @@ _library.define(
 
 def _like_maps(x: Tensor) -> Tensor:
     """Maps of the layout in which the kernels return them."""
-    is_channels_last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    if x.device.type == "cpu" or is_channels_last:
-        return torch.empty_like(x, memory_format=torch.channels_last)
-    return torch.empty_like(x, memory_format=torch.contiguous_format)
+    is_channels_last = x.device.type == "cpu" or (
+        not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    )
+    return torch.empty_like(x, memory_format=torch.channels_last if is_channels_last else torch.contiguous_format)
 
 
 def _like_values(t: Tensor) -> Tensor:

@@ -124,4 +124,28 @@ __device__ __forceinline__ void write(T* out, int count, bool whole, const A (&v
   }
 }
 
+// A value for each pixel, or none.
+template <class A>
+struct Noise {
+  const A* data;  // null for none
+  int64_t step;   // from image to image
+  bool whole;     // packs of pixels can be read at once
+
+  // Those of a pack.
+  template <int num, bool channels_last>
+  __device__ __forceinline__ void get(int64_t image, int64_t pixel, int count, A (&values)[num]) const {
+#pragma unroll
+    for (int k = 0; k < num; ++k) values[k] = A(0);
+    if (data == nullptr) return;
+    const A* own = data + image * step + pixel;
+    if constexpr (channels_last) {
+      const A value = *own;
+#pragma unroll
+      for (int k = 0; k < num; ++k) values[k] = value;
+    } else {
+      read(own, count, whole, values);
+    }
+  }
+};
+
 }  // namespace ggdr

@@ -103,20 +103,20 @@ FAULTS = {
         *("end = std::min(tiling.pixels, (strip + 1) * tiling.strip);", "end = (strip + 1) * tiling.strip;"),
     ),
     "the first image's noise for all": (
-        *("modulation", "modulation.cu"),
+        *("modulation", "modulation_tiling.h"),
         *("data + image * step + pixel", "data + pixel"),
     ),
     "no barrier before sums are joined": (
         *("modulation", "modulation.cu"),
         *("    partial[rows][t] = noise_sum;\n    __syncthreads();", "    partial[rows][t] = noise_sum;"),
     ),
-    "no barrier between joins of sums": (
+    "no barrier before sums are replaced": (
         *("modulation", "modulation.cu"),
-        *("partial[rows][t + half];\n      __syncthreads();", "partial[rows][t + half];"),
+        *("sum_of(partial[rows], kParts, 1);\n    __syncthreads();", "sum_of(partial[rows], kParts, 1);"),
     ),
-    "sums of the lanes that are a power of two": (
+    "sums of whole parts of the lanes": (
         *("modulation", "modulation.cu"),
-        *("share.lane + half < tiling.lanes", "share.lane + half < tiling.lanes / half * half"),
+        *("(tiling.lanes - share.lane + kParts - 1) / kParts", "std::max(1, tiling.lanes / kParts)"),
     ),
     "a gradient's sum without the last strip": (
         *("modulation", "modulation.cu"),
