@@ -18,7 +18,7 @@ from ggdr.stylegan2.config import GeneratorConfig
 from ggdr.stylegan2.layers import Conv2dLayer, FullyConnectedLayer, MappingNetwork, demodulation
 from ggdr.torch_utils.ops.bias_act import bias_act
 from ggdr.torch_utils.ops.conv2d_resample import conv2d_resample
-from ggdr.torch_utils.ops.cpu.modulation import demodulated_act, modulate
+from ggdr.torch_utils.ops.modulation import demodulated_act, modulate
 from ggdr.torch_utils.ops.upfirdn2d import setup_filter, upsample2d
 
 

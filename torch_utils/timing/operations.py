@@ -4,7 +4,7 @@
 
 Counted is each operation that PyTorch dispatches: kernels, bytes that they read and write if nothing stays in a cache,
 and arithmetic. What happens inside an operation is taken from a table of the few that are more than one kernel;
-workspaces, and copies that cuDNN makes to change a layout, are not seen.
+workspaces, and copies that cuDNN or a compiled operation makes to change a layout, are not seen.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ _OVERWRITING = {"copy_", "fill_", "normal_", "random_", "uniform_", "zero_"}  # 
 # Operations that are two kernels: the first fills the result, the second copies into it, or adds to it.
 _FILL_AND_COPY = {"constant_pad_nd", "select_backward", "slice_backward"}
 _FILL_AND_ADD = {"baddbmm", "grid_sampler_2d_backward"}
+# Operations whose second kernel adds up what the first one summed, strip by strip.
+_ADD_STRIPS = {"ggdr::modulate_backward", "ggdr::demodulated_act_backward"}
 # Of ATen's multi_tensor_apply: most tensors in a launch by number of lists, blocks in a launch, elements in a block.
 _LAUNCH_TENSORS, _LAUNCH_BLOCKS, _BLOCK_ELEMENTS = (110, 64, 48, 36, 30), 320, 65536
 
@@ -142,6 +144,8 @@ class OperationTrace(TorchDispatchMode):
         elif name in _FILL_AND_ADD:
             kernels = 2
             num_bytes += 2 * sum(map(_bytes, new))
+        elif name in _ADD_STRIPS:
+            kernels = 2
         elif name == "ggdr::bias_act_grad" and args[-1] is not None:
             kernels = 2  # torch's sum by channel is the second
             num_bytes += _bytes(out[0])

@@ -14,6 +14,7 @@ from torch.autograd import grad, gradcheck, gradgradcheck
 from ggdr.torch_utils.float32 import exact_float32
 from ggdr.torch_utils.ops.bias_act import ACTIVATIONS, _bias_act_ref, bias_act
 from ggdr.torch_utils.ops.build import set_ops
+from ggdr.torch_utils.ops.modulation import modulate
 from ggdr.torch_utils.ops.upfirdn2d import _upfirdn2d_ref, downsample2d, setup_filter, upfirdn2d, upsample2d
 
 pytestmark = pytest.mark.usefixtures("native_ops")
@@ -341,3 +342,4 @@ def test_gpu_indices_have_64_bits_where_they_must():
     assert bias_act(x, b)[1, :, -1, -1].tolist() == [1.0, 2.0, 5.0]
     ones = torch.ones([4, 4], device="cuda")
     assert upfirdn2d(x, ones)[1, 2, -1, -1].item() == 16.0
+    assert modulate(x, torch.full([2, 3], 3.0, device="cuda"))[1, 2, -1, -1].item() == 3.0

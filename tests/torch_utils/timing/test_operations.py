@@ -11,6 +11,7 @@ from torch.autograd.function import BackwardCFunction, Function
 
 from ggdr.torch_utils.ops.bias_act import bias_act
 from ggdr.torch_utils.ops.grid_sample import grid_sample
+from ggdr.torch_utils.ops.modulation import demodulated_act, modulate
 from ggdr.torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
 from ggdr.torch_utils.timing.live_memory import LiveMemory, tensor_bytes
 from ggdr.torch_utils.timing.operations import OperationTrace
@@ -104,6 +105,27 @@ def test_compiled_operations_count_as_their_kernels():
     assert only(lambda: upfirdn2d(x.detach(), f, padding=1))[:2] == ("ggdr::upfirdn2d", 1)
     long = setup_filter([1.0] * 12).to("meta")
     assert only(lambda: upfirdn2d(x.detach(), long, padding=6))[:2] == ("ggdr::upfirdn2d", 2)
+
+
+def test_what_surrounds_a_modulated_convolution_is_one_pass_forward_and_backward():
+    x, d, b, strength = (empty(*size, requires_grad=True) for size in ([2, 5, 8, 8], [2, 5], [5], []))
+    noise, n, small = empty(2, 1, 8, 8), x.numel() * FLOAT, (2 * 5 + 5 + 1) * FLOAT
+    styled, y, act_grads, style_grads = traced(
+        lambda: demodulated_act(modulate(x, d), d, noise, strength, b).backward(empty(2, 5, 8, 8))
+    ).operations[:4]
+    assert styled == ("ggdr::modulate", 1, 2 * n + 10 * FLOAT, 0, "fp32")
+    assert y == ("ggdr::demodulated_act", 1, 2 * n + 128 * FLOAT + small, 0, "fp32")
+    # Gradient, result and input are read, and a gradient is written; sums of strips are added up by a second kernel.
+    assert act_grads == ("ggdr::demodulated_act_backward", 2, 4 * n + (128 + 10) * FLOAT + small, 0, "fp32")
+    assert style_grads == ("ggdr::modulate_backward", 2, 3 * n + 20 * FLOAT, 0, "fp32")
+
+
+def test_the_gradient_of_a_gradient_of_a_modulation_is_one_pass_and_one_with_sums():
+    x, d = empty(2, 5, 8, 8, requires_grad=True), empty(2, 5, requires_grad=True)
+    gy = empty(2, 5, 8, 8, requires_grad=True)
+    first = torch.autograd.grad(modulate(x, d), (x, d), gy, create_graph=True)
+    found = traced(lambda: torch.autograd.grad(first, (gy, x, d), first)).operations
+    assert [(x.name, x.kernels) for x in found] == [("ggdr::modulate_tangent", 1), ("ggdr::modulate_backward", 2)]
 
 
 @pytest.mark.parametrize(

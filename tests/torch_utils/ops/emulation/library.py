@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ggdr.torch_utils.ops import build
+from ggdr.torch_utils.ops import build, modulation
 from ggdr.torch_utils.ops.toolchain import Toolchain, cpu_toolchain
 from tests.torch_utils.ops.emulation.rewrite import kernels, rewrite_sources
 
@@ -46,8 +46,9 @@ class Emulation:
     @contextmanager
     def in_place_of_the_cpu(self) -> Iterator[None]:
         """Tensors on the CPU take the emulated kernels."""
-        loaded = build._loaded.get("cpu")
+        loaded, types = build._loaded.get("cpu"), modulation.COMPILED_TYPES["cpu"]
         build._loaded["cpu"] = self.path
+        modulation.COMPILED_TYPES["cpu"] = modulation.COMPILED_TYPES["cuda"]
         previous = build.set_ops("native")
         self._library.emulation_turn(1)
         try:
@@ -55,6 +56,7 @@ class Emulation:
         finally:
             self._library.emulation_turn(0)
             self.set()
+            modulation.COMPILED_TYPES["cpu"] = types
             if loaded is None:
                 del build._loaded["cpu"]
             else:

@@ -9,10 +9,12 @@ import random
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import grad
 
 from ggdr.torch_utils.ops.bias_act import ACTIVATIONS, _bias_act_ref, bias_act
+from ggdr.torch_utils.ops.modulation import demodulated_act, modulate
 from ggdr.torch_utils.ops.upfirdn2d import _upfirdn2d_ref, setup_filter, upfirdn2d
 from tests.torch_utils.ops.emulation.library import INT32_MAX, ORDERS, Emulation
 
@@ -236,4 +238,65 @@ def check_upfirdn2d(draw: Draw) -> None:
         _assert_rounded(name, actual.detach(), exact.detach(), size * _largest(source.detach()))
 
 
-CHECKS = {"bias_act": check_bias_act, "upfirdn2d": check_upfirdn2d}
+def check_modulation(draw: Draw) -> None:
+    """One call of modulate or demodulated_act, its gradients, their gradients, and those of one of these."""
+    rng, dtype, act = draw.rng, draw.choice(DTYPES), draw.choice([False, True, True])
+    shape = [rng.choice(n) for n in ([1, 2, 3], [*SIZES, 40, 256, 520], SIZES, SIZES)]
+    while math.prod(shape) > MAX_NUMEL:
+        shape[rng.randrange(4)] = rng.choice([1, 2, 3])
+    if rng.random() < 0.03:
+        shape[rng.randrange(4)] = 0
+    n, channels, height, width = shape
+    accurate = torch.promote_types(dtype, torch.float32)
+    x, gy, h, u = (draw.tensor(shape, dtype) for _ in range(4))
+    d, hd = (draw.tensor([n, channels], accurate) for _ in range(2))
+    b, hb = (draw.tensor([channels], accurate) for _ in range(2))
+    strength, hstrength = draw.tensor([2], accurate)
+    noise_shape = draw.choice([None, [n, 1, height, width], [1, 1, height, width], [height, width]])
+    noise = None if noise_shape is None else draw.tensor(noise_shape, accurate)
+    gain, clamp = draw.choice([1.0, 0.7]), draw.choice([None, 0.7, 256.0])
+    top = math.sqrt(2) * gain
+
+    def compiled(x: Tensor, d: Tensor, b: Tensor, strength: Tensor, noise: Tensor | None) -> Tensor:
+        return demodulated_act(x, d, noise, strength, b, gain=gain, clamp=clamp) if act else modulate(x, d)
+
+    def scaled(x: Tensor, d: Tensor, b: Tensor, strength: Tensor, noise: Tensor | None) -> Tensor:
+        v = x * d[:, :, None, None]
+        return v + b[:, None, None] + (0 if noise is None else noise * strength) if act else v
+
+    def derivatives(func: Callable, *tensors: Tensor) -> list[tuple[str, Tensor]]:
+        x, d, b, strength, gy, h, hd, hb, hstrength, u = (t.detach().requires_grad_() for t in tensors[:-1])
+        num = 2 if not act else 3 if noise is None else 4  # of those that the result depends on
+        leaves, along = (x, d, b, strength)[:num], (h, hd, hb, hstrength)[:num]
+        y = func(x, d, b, strength, tensors[-1])
+        first = grad(y, leaves, gy, create_graph=True)
+        second = grad(first, [gy, x, d], along, create_graph=True)
+        third = grad(second[0], [x, d, h, hd], u)
+        results = [y, *first, *second, *third]
+        names = ["y", *["gx", "gd", "gb", "gstrength"][:num], "ggy", "second gx", "second gd"]
+        names += [f"third {name}" for name in ("gx", "gd", "gh", "ghd")]
+        return [(name, t.detach()) for name, t in zip(names, results, strict=True)]
+
+    inputs = (x, d, b, strength, gy, h, hd, hb, hstrength, u, noise)
+    exact_inputs = [_double(t) for t in inputs]
+    actual = derivatives(compiled, *inputs)
+    y = actual[0][1]
+    v = scaled(*exact_inputs[:4], exact_inputs[-1])
+    exact_y = F.leaky_relu(v, 0.2) * top if act else v
+    exact_y = exact_y if clamp is None or not act else exact_y.clamp(-clamp * gain, clamp * gain)
+    like = modulate(torch.empty_strided(shape, x.stride(), dtype=dtype, device="meta"), d.to("meta"))
+    assert y.dtype == dtype and y.stride() == like.stride(), f"y is {y.dtype}, strides {y.stride()}"
+
+    # f is piecewise linear: all derivatives are those of slope v, with the slope that the result tells. The same of
+    # absolute values is the size of the terms that are added.
+    slope = torch.where(y > 0, torch.ones_like(v), 0.2) * top if act else torch.ones_like(v)
+    if act and clamp is not None:
+        slope = slope * (y.abs() < torch.tensor(clamp * gain, dtype=accurate).to(dtype))
+    exact = derivatives(lambda *args: slope * scaled(*args), *exact_inputs)
+    sizes = derivatives(lambda *args: slope * scaled(*args), *(t if t is None else t.abs() for t in exact_inputs))
+    exact[0] = ("y", exact_y)
+    for (name, a), (_, e), (_, size) in zip(actual, exact, sizes, strict=True):
+        _assert_rounded(name, a, e, 2 * _largest(size))
+
+
+CHECKS = {"bias_act": check_bias_act, "modulation": check_modulation, "upfirdn2d": check_upfirdn2d}

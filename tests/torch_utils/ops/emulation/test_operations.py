@@ -4,14 +4,26 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
+import torch
 
 from ggdr.torch_utils.ops import build
+from ggdr.torch_utils.ops.modulation import demodulated_act, modulate
+from tests.torch_utils.ops import test_modulation as modulation
 from tests.torch_utils.ops import test_native_ops as native
+from tests.torch_utils.ops.emulation.library import ORDERS
 from tests.torch_utils.ops.emulation.random_cases import CHECKS, check_random_cases
 from tests.torch_utils.ops.emulation.rewrite import kernels
+from tests.torch_utils.ops.test_modulation import (  # noqa: F401
+    test_demodulated_act_agrees_with_the_reference,
+    test_derivatives_up_to_the_third_agree_with_the_reference,
+    test_gradient_is_zero_exactly_where_the_result_was_clamped,
+    test_modulate_agrees_with_the_reference,
+    test_nan_and_infinity_reach_the_result,
+)
 from tests.torch_utils.ops.test_native_ops import (  # noqa: F401
     test_bias_act_agrees_with_the_reference,
     test_bias_act_finds_the_slope_for_gains_of_either_sign,
@@ -42,6 +54,20 @@ def test_random_calls_agree_with_the_reference(emulation, source):
     check_random_cases(emulation, source.stem, num=150)
     idle = [kernel for kernel, num in before.items() if emulation.launches(kernel) == num]
     assert not idle, f"no random call launches {', '.join(idle)} of {source.name}"
+
+
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+def test_sums_do_not_depend_on_the_order_of_threads_and_the_size_of_the_grid(emulation, memory_format):
+    x, d, noise, strength, b, gy = modulation.inputs((2, 24, 40, 33), memory_format=memory_format)
+
+    def func(x, d, b, strength):
+        return demodulated_act(modulate(x, d), d, noise, strength, b)
+
+    results = []
+    for order, max_blocks in itertools.product(ORDERS, [1 << 20, 1]):
+        emulation.set(order=order, max_blocks=max_blocks)
+        results.append(modulation.gradients(func, [x, d, b, strength], gy))
+    assert all(torch.equal(t, first) for each in results for t, first in zip(each, results[0], strict=True))
 
 
 @pytest.mark.slow

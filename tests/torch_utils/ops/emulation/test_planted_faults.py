@@ -94,6 +94,42 @@ FAULTS = {
         *("upfirdn2d", "upfirdn2d.cu"),
         *("if (oy + ty + s >= row.out || ox + tx >= column.out) break;", "if (oy + ty + s >= row.out) break;"),
     ),
+    "packs that are not whole are moved at once": (
+        *("modulation", "modulation_tiling.h"),
+        *("tiling.whole = aligned && row % num == 0;", "tiling.whole = aligned;"),
+    ),
+    "a strip that ends beyond the image": (
+        *("modulation", "modulation_tiling.h"),
+        *("end = std::min(tiling.pixels, (strip + 1) * tiling.strip);", "end = (strip + 1) * tiling.strip;"),
+    ),
+    "the first image's noise for all": (
+        *("modulation", "modulation_tiling.h"),
+        *("data + image * step + pixel", "data + pixel"),
+    ),
+    "no barrier before sums are joined": (
+        *("modulation", "modulation.cu"),
+        *("    partial[rows][t] = noise_sum;\n    __syncthreads();", "    partial[rows][t] = noise_sum;"),
+    ),
+    "no barrier before sums are replaced": (
+        *("modulation", "modulation.cu"),
+        *("sum_of(partial[rows], kParts, 1);\n    __syncthreads();", "sum_of(partial[rows], kParts, 1);"),
+    ),
+    "sums of whole parts of the lanes": (
+        *("modulation", "modulation.cu"),
+        *("(tiling.lanes - share.lane + kParts - 1) / kParts", "std::max(1, tiling.lanes / kParts)"),
+    ),
+    "a gradient's sum without the last strip": (
+        *("modulation", "modulation.cu"),
+        *("all.of[0] = {partial, tiling.images, strips,", "all.of[0] = {partial, tiling.images, strips - 1,"),
+    ),
+    "a slope where the result was clamped": (
+        *("modulation", "modulation.h"),
+        *("return size >= bound ? zero : rise;", "return size > bound ? zero : rise;"),
+    ),
+    "a tangent without the bias": (
+        *("modulation", "modulation.cu"),
+        *("if (act && shift.b != nullptr)", "if (act && !tangent)"),
+    ),
     "a first row that starts between samples": (
         *("upfirdn2d", "upfirdn2d.cu"),
         *("if (row.phase(0) != 0 || std::min", "if (std::min"),

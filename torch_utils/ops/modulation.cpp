@@ -1,22 +1,22 @@
 // SPDX-FileCopyrightText: the GGDR authors of this repository
 // SPDX-License-Identifier: Apache-2.0
-// What a modulated convolution does to its input and its output on the CPU, each in one pass over memory; the
-// backward passes read each map once and sum the gradients of styles, bias and noise strength on the way.
+//
+// CPU kernels of modulate and demodulated_act: one pass over memory, in channels_last order. The backward passes sum
+// the gradients of styles, bias and noise strength on the way.
+
+#include "cpu/maps.h"
+#include "modulation.h"
+#include "simd.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
 #include <algorithm>
-#include <cstdint>
-#include <limits>
-#include <optional>
 #include <tuple>
+#include <type_traits>
 #include <vector>
-
-#include "maps.h"
-#include "../simd.h"
 
 namespace ggdr {
 namespace {
@@ -87,8 +87,6 @@ void add_strips(const float* sums, int64_t strips, int64_t channels, float* out)
     for (int64_t c = 0; c < channels; c++) out[c] += sums[strip * channels + c];
 }
 
-// x * s.
-
 template <typename T>
 void modulate_kernel(const Tensor& x, const Tensor& s, Tensor& y) {
   const Maps maps(x);
@@ -100,6 +98,24 @@ void modulate_kernel(const Tensor& x, const Tensor& s, Tensor& y) {
     for (int64_t i = (image * maps.pixels + begin) * channels; begin < end; begin++, i += channels)
       for_channels(channels, [&](int64_t c, auto lanes) {
         write(target + i + c, read(source + i + c, lanes) * read(styles + image * channels + c, lanes), lanes);
+      });
+  });
+}
+
+// hx s + x hs
+template <typename T>
+void modulate_tangent_kernel(const Tensor& x, const Tensor& s, const Tensor& hx, const Tensor& hs, Tensor& out) {
+  const Maps maps(x);
+  const int64_t channels = maps.channels;
+  const T *source = x.const_data_ptr<T>(), *along = hx.const_data_ptr<T>();
+  const float *styles = s.const_data_ptr<float>(), *styles_along = hs.const_data_ptr<float>();
+  T* target = out.mutable_data_ptr<T>();
+  for_strips(maps, [&](int64_t image, int64_t begin, int64_t end, int64_t) {
+    const float *own = styles + image * channels, *own_along = styles_along + image * channels;
+    for (int64_t i = (image * maps.pixels + begin) * channels; begin < end; begin++, i += channels)
+      for_channels(channels, [&](int64_t c, auto lanes) {
+        const vec v = read(along + i + c, lanes) * read(own + c, lanes);
+        write(target + i + c, v + read(source + i + c, lanes) * read(own_along + c, lanes), lanes);
       });
   });
 }
@@ -126,38 +142,21 @@ void modulate_backward_kernel(const Tensor& gy, const Tensor& x, const Tensor& s
     add_strips(sums.data() + image * maps.strips() * channels, maps.strips(), channels, out + image * channels);
 }
 
-// clamp(gain * leaky_relu(x * d + noise * strength + b)).
-
+// A value for each pixel; zeros for none.
 struct Noise {
-  const float* values;  // [n, pixels], or [pixels] with step 0; none: nullptr
+  const float* values;  // null for none
   int64_t step;
-  float strength;
 
-  Noise(const std::optional<Tensor>& noise, const Tensor& strength, const Maps& maps)
-      : values(noise ? noise->const_data_ptr<float>() : nullptr),
-        step(noise && noise->numel() > maps.pixels ? maps.pixels : 0),
-        strength(*strength.const_data_ptr<float>()) {}
+  explicit Noise(const Tensor& noise)
+      : values(noise.defined() ? noise.const_data_ptr<float>() : nullptr),
+        step(noise.defined() ? noise_step(noise) : 0) {}
 
   float at(int64_t image, int64_t pixel) const { return values ? values[image * step + pixel] : 0.0f; }
 };
 
-struct Activation {
-  float slope, gain, clamp;  // no clamp: infinity
-
-  vec forward(vec v) const {
-    v = v * (v > 0 ? vec{} + gain : vec{} + gain * slope);
-    v = v > clamp ? vec{} + clamp : v;
-    return v < -clamp ? vec{} - clamp : v;
-  }
-  // The derivative, from the result.
-  vec derivative(vec y) const {
-    const vec d = y > 0 ? vec{} + gain : vec{} + gain * slope;
-    return ((y < clamp) & (y > -clamp)) | (y != y) ? d : vec{};
-  }
-};
-
 template <typename T>
-void act_kernel(const Tensor& x, const Tensor& d, const Noise& noise, const Tensor& b, Activation act, Tensor& y) {
+void act_kernel(const Tensor& x, const Tensor& d, const Noise& noise, float strength, const Tensor& b,
+                LeakyReLU<float> f, Tensor& y) {
   const Maps maps(x);
   const int64_t channels = maps.channels;
   const T* source = x.const_data_ptr<T>();
@@ -165,10 +164,33 @@ void act_kernel(const Tensor& x, const Tensor& d, const Noise& noise, const Tens
   T* target = y.mutable_data_ptr<T>();
   for_strips(maps, [&](int64_t image, int64_t begin, int64_t end, int64_t) {
     for (int64_t i = (image * maps.pixels + begin) * channels; begin < end; begin++, i += channels) {
-      const float shift = noise.at(image, begin) * noise.strength;
+      const float shift = noise.at(image, begin) * strength;
       for_channels(channels, [&](int64_t c, auto lanes) {
         const vec v = read(source + i + c, lanes) * read(scales + image * channels + c, lanes);
-        write(target + i + c, act.forward(v + (read(bias + c, lanes) + shift)), lanes);
+        write(target + i + c, f.forward(v + (read(bias + c, lanes) + shift)), lanes);
+      });
+    }
+  });
+}
+
+// f' (hx d + x hd + noise hstrength + hb)
+template <typename T>
+void act_tangent_kernel(const Tensor& y, const Tensor& x, const Tensor& d, const Noise& noise, const Tensor& hx,
+                        const Tensor& hd, float hstrength, const Tensor& hb, LeakyReLU<float> f, Tensor& out) {
+  const Maps maps(x);
+  const int64_t channels = maps.channels;
+  const T *results = y.const_data_ptr<T>(), *source = x.const_data_ptr<T>(), *along = hx.const_data_ptr<T>();
+  const float *scales = d.const_data_ptr<float>(), *scales_along = hd.const_data_ptr<float>();
+  const float* bias_along = hb.const_data_ptr<float>();
+  T* target = out.mutable_data_ptr<T>();
+  for_strips(maps, [&](int64_t image, int64_t begin, int64_t end, int64_t) {
+    const float *own = scales + image * channels, *own_along = scales_along + image * channels;
+    for (int64_t i = (image * maps.pixels + begin) * channels; begin < end; begin++, i += channels) {
+      const float shift = noise.at(image, begin) * hstrength;
+      for_channels(channels, [&](int64_t c, auto lanes) {
+        vec v = read(along + i + c, lanes) * read(own + c, lanes);
+        v += read(source + i + c, lanes) * read(own_along + c, lanes) + (read(bias_along + c, lanes) + shift);
+        write(target + i + c, v * f.derivative(read(results + i + c, lanes)), lanes);
       });
     }
   });
@@ -176,7 +198,7 @@ void act_kernel(const Tensor& x, const Tensor& d, const Noise& noise, const Tens
 
 template <typename T>
 void act_backward_kernel(const Tensor& gy, const Tensor& y, const Tensor& x, const Tensor& d, const Noise& noise,
-                         Activation act, Tensor& gx, Tensor& gd, Tensor& gb, Tensor& gstrength) {
+                         LeakyReLU<float> f, Tensor& gx, Tensor& gd, Tensor& gb, Tensor& gstrength) {
   const Maps maps(x);
   const int64_t channels = maps.channels, sums_of_strip = 2 * channels + 1;
   const T *grads = gy.const_data_ptr<T>(), *results = y.const_data_ptr<T>(), *source = x.const_data_ptr<T>();
@@ -188,7 +210,7 @@ void act_backward_kernel(const Tensor& gy, const Tensor& y, const Tensor& x, con
     for (int64_t i = (image * maps.pixels + begin) * channels; begin < end; begin++, i += channels) {
       vec pixel_sum{};
       for_channels(channels, [&](int64_t c, auto lanes) {
-        const vec g = read(grads + i + c, lanes) * act.derivative(read(results + i + c, lanes));
+        const vec g = read(grads + i + c, lanes) * f.derivative(read(results + i + c, lanes));
         write(target + i + c, g * read(scales + image * channels + c, lanes), lanes);
         add_to(d_sum + c, g * read(source + i + c, lanes), lanes);
         add_to(b_sum + c, g, lanes);
@@ -207,95 +229,99 @@ void act_backward_kernel(const Tensor& gy, const Tensor& y, const Tensor& x, con
   }
 }
 
-void check_like(const Tensor& x, const char* name, const Tensor& like) {
-  TORCH_CHECK(x.sizes() == like.sizes() && x.scalar_type() == like.scalar_type(), "modulation: ", name, " is ",
-              x.sizes(), " ", x.scalar_type(), ", expected ", like.sizes(), " ", like.scalar_type());
-}
-
-void check_floats(const Tensor& t, const char* name, at::IntArrayRef sizes) {
-  TORCH_CHECK(t.scalar_type() == at::kFloat && t.sizes() == sizes, "modulation: ", name, " must be ", sizes,
-              " float32, got ", t.sizes(), " ", t.scalar_type());
-}
-
-std::optional<Tensor> checked_noise(const std::optional<Tensor>& noise, const Tensor& x) {
-  if (!noise) return noise;
-  const int64_t pixels = x.size(2) * x.size(3);
-  TORCH_CHECK(noise->scalar_type() == at::kFloat && noise->dim() >= 2 && noise->size(-2) == x.size(2) &&
-                  noise->size(-1) == x.size(3) &&
-                  (noise->numel() == pixels || (noise->dim() == 4 && noise->numel() == x.size(0) * pixels)),
-              "modulation: noise must be [N, 1, H, W] or [H, W] float32 for x ", x.sizes(), ", got ", noise->sizes(),
-              " ", noise->scalar_type());
-  return noise->contiguous();
-}
-
-Activation activation(double slope, double gain, double clamp, const Tensor& x) {
-  TORCH_CHECK(slope > 0 && gain > 0, "modulation: slope and gain must be positive, got ", slope, " and ", gain);
-  float bound = clamp < 0 ? std::numeric_limits<float>::infinity() : float(clamp);
-  if (is_half(x)) bound = BFloat16(bound);  // so that the result tells where it was clamped
-  return {float(slope), float(gain), bound};
-}
+void check_cpu_maps(const Tensor& x) { check_maps(x, "modulation", "x"); }
 
 Tensor modulate(const Tensor& x, const Tensor& s) {
-  check_maps(x, "modulation", "x");
-  check_floats(s, "s", {x.size(0), x.size(1)});
-  const Tensor maps = channels_last(x), styles = s.contiguous();
+  check_cpu_maps(x);
+  const Tensor maps = channels_last(x), styles = check_by_image("s", s, x);
   Tensor y = empty_maps(x);
   with_type(x, [&](auto type) { modulate_kernel<decltype(type)>(maps, styles, y); });
   return y;
 }
 
-std::tuple<Tensor, Tensor> modulate_backward(const Tensor& gy, const Tensor& x, const Tensor& s) {
-  check_maps(x, "modulation", "x");
-  check_like(gy, "gy", x);
-  check_floats(s, "s", {x.size(0), x.size(1)});
-  const Tensor grads = channels_last(gy), maps = channels_last(x), styles = s.contiguous();
-  Tensor gx = empty_maps(x), gs = at::empty(s.sizes(), s.options()).zero_();
+std::tuple<Tensor, Tensor> modulate_backward(const Tensor& g, const Tensor& x, const Tensor& s) {
+  check_cpu_maps(x);
+  check_like("g", g, x);
+  const Tensor grads = channels_last(g), maps = channels_last(x), styles = check_by_image("s", s, x);
+  Tensor gx = empty_maps(x), gs = at::zeros(s.sizes(), s.options());
   with_type(x, [&](auto type) { modulate_backward_kernel<decltype(type)>(grads, maps, styles, gx, gs); });
   return {gx, gs};
 }
 
+Tensor modulate_tangent(const Tensor& x, const Tensor& s, const Tensor& hx, const Tensor& hs) {
+  check_cpu_maps(x);
+  check_like("hx", hx, x);
+  const Tensor maps = channels_last(x), along = channels_last(hx);
+  const Tensor styles = check_by_image("s", s, x), styles_along = check_by_image("hs", hs, x);
+  Tensor out = empty_maps(x);
+  with_type(x, [&](auto type) {
+    modulate_tangent_kernel<decltype(type)>(maps, styles, along, styles_along, out);
+  });
+  return out;
+}
+
 Tensor demodulated_act(const Tensor& x, const Tensor& d, const std::optional<Tensor>& noise, const Tensor& strength,
                        const Tensor& b, double slope, double gain, double clamp) {
-  check_maps(x, "modulation", "x");
-  check_floats(d, "d", {x.size(0), x.size(1)});
-  check_floats(b, "b", {x.size(1)});
-  check_floats(strength, "strength", {});
-  const std::optional<Tensor> noise_values = checked_noise(noise, x);
-  const Tensor maps = channels_last(x), scales = d.contiguous(), bias = b.contiguous();
-  const Noise shifts(noise_values, strength, Maps(x));
+  check_cpu_maps(x);
+  const Tensor maps = channels_last(x), scales = check_by_image("d", d, x), noises = check_noise(noise, x);
+  const Tensor bias = check_values("b", b, {x.size(1)}, x), factor = check_values("strength", strength, {}, x);
   Tensor y = empty_maps(x);
-  const Activation act = activation(slope, gain, clamp, x);
-  with_type(x, [&](auto type) { act_kernel<decltype(type)>(maps, scales, shifts, bias, act, y); });
+  with_type(x, [&](auto type) {
+    using T = decltype(type);
+    const auto f = leaky_relu<T>(slope, gain, clamp);
+    act_kernel<T>(maps, scales, Noise(noises), *factor.const_data_ptr<float>(), bias, f, y);
+  });
   return y;
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> demodulated_act_backward(
-    const Tensor& gy, const Tensor& y, const Tensor& x, const Tensor& d, const std::optional<Tensor>& noise,
-    const Tensor& strength, double slope, double gain, double clamp) {
-  check_maps(x, "modulation", "x");
-  check_like(y, "y", x);
-  check_like(gy, "gy", x);
-  check_floats(d, "d", {x.size(0), x.size(1)});
-  check_floats(strength, "strength", {});
-  const std::optional<Tensor> noise_values = checked_noise(noise, x);
-  const Tensor grads = channels_last(gy), results = channels_last(y), maps = channels_last(x), scales = d.contiguous();
-  const Noise shifts(noise_values, strength, Maps(x));
-  Tensor gx = empty_maps(x), gd = at::empty(d.sizes(), d.options()).zero_();
-  Tensor gb = at::empty({x.size(1)}, d.options()).zero_(), gstrength = at::empty({}, d.options()).zero_();
-  const Activation act = activation(slope, gain, clamp, x);
+std::tuple<Tensor, Tensor, Tensor, Tensor> demodulated_act_backward(const Tensor& g, const Tensor& y, const Tensor& x,
+                                                                    const Tensor& d,
+                                                                    const std::optional<Tensor>& noise, double slope,
+                                                                    double gain, double clamp) {
+  check_cpu_maps(x);
+  check_like("g", g, x);
+  check_like("y", y, x);
+  const Tensor grads = channels_last(g), results = channels_last(y), maps = channels_last(x);
+  const Tensor scales = check_by_image("d", d, x), noises = check_noise(noise, x);
+  Tensor gx = empty_maps(x), gd = at::zeros(d.sizes(), d.options());
+  Tensor gb = at::zeros({x.size(1)}, d.options()), gstrength = at::zeros({}, d.options());
   with_type(x, [&](auto type) {
-    act_backward_kernel<decltype(type)>(grads, results, maps, scales, shifts, act, gx, gd, gb, gstrength);
+    using T = decltype(type);
+    const auto f = leaky_relu<T>(slope, gain, clamp);
+    act_backward_kernel<T>(grads, results, maps, scales, Noise(noises), f, gx, gd, gb, gstrength);
   });
   return {gx, gd, gb, gstrength};
+}
+
+Tensor demodulated_act_tangent(const Tensor& y, const Tensor& x, const Tensor& d, const std::optional<Tensor>& noise,
+                               const Tensor& hx, const Tensor& hd, const std::optional<Tensor>& hstrength,
+                               const std::optional<Tensor>& hb, double slope, double gain, double clamp) {
+  check_cpu_maps(x);
+  check_like("y", y, x);
+  check_like("hx", hx, x);
+  const Tensor results = channels_last(y), maps = channels_last(x), along = channels_last(hx);
+  const Tensor scales = check_by_image("d", d, x), scales_along = check_by_image("hd", hd, x);
+  const Tensor noises = check_noise(noise, x), factor = check_optional("hstrength", hstrength, {}, x);
+  const Tensor bias = hb ? check_values("hb", *hb, {x.size(1)}, x) : at::zeros({x.size(1)}, d.options());
+  Tensor out = empty_maps(x);
+  with_type(x, [&](auto type) {
+    using T = decltype(type);
+    const auto f = leaky_relu<T>(slope, gain, clamp);
+    const float strength = factor.defined() ? *factor.const_data_ptr<float>() : 0.0f;
+    act_tangent_kernel<T>(results, maps, scales, Noise(noises), along, scales_along, strength, bias, f, out);
+  });
+  return out;
 }
 
 }  // namespace
 
 TORCH_LIBRARY_IMPL(ggdr, CPU, m) {
-  m.impl("modulate", modulate);
-  m.impl("modulate_backward", modulate_backward);
-  m.impl("demodulated_act", demodulated_act);
-  m.impl("demodulated_act_backward", demodulated_act_backward);
+  m.impl("modulate", &modulate);
+  m.impl("modulate_backward", &modulate_backward);
+  m.impl("modulate_tangent", &modulate_tangent);
+  m.impl("demodulated_act", &demodulated_act);
+  m.impl("demodulated_act_backward", &demodulated_act_backward);
+  m.impl("demodulated_act_tangent", &demodulated_act_tangent);
 }
 
 }  // namespace ggdr

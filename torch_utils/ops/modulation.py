@@ -1,0 +1,263 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""What surrounds StyleGAN2's modulated convolution: styles before; demodulation, noise, bias and activation behind.
+
+Each is one pass over memory in a compiled kernel, and so are its backward pass and the derivatives of that, which path
+length regularisation takes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ggdr.torch_utils.ops.bias_act import ACTIVATIONS, bias_act
+from ggdr.torch_utils.ops.build import uses_native
+from ggdr.torch_utils.ops.self_check import register_self_check
+
+# Maps that have compiled kernels, by device type; on the meta device, those that a GPU would take.
+_GPU_TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+COMPILED_TYPES = {"cpu": (torch.float32, torch.bfloat16), "cuda": _GPU_TYPES, "meta": _GPU_TYPES}
+
+
+def modulate(x: Tensor, styles: Tensor) -> Tensor:
+    """Scales every channel of every image.
+
+    Args:
+        x:      [N, C, H, W], any floating type and memory format.
+        styles: [N, C] float32, or float64 for float64 `x`.
+
+    Returns:
+        [N, C, H, W] of the type of `x`. Differentiable any number of times.
+
+    Raises:
+        ValueError: `styles` is not [N, C]; from the reference, what PyTorch raises.
+    """
+    if _is_compiled(x, styles):
+        return torch.ops.ggdr.modulate(x, styles)
+    return _modulate_ref(x, styles)
+
+
+def demodulated_act(
+    x: Tensor,
+    dcoefs: Tensor,
+    noise: Tensor | None,
+    noise_strength: Tensor,
+    b: Tensor,
+    *,
+    gain: float = 1.0,
+    clamp: float | None = None,
+) -> Tensor:
+    """Scales the channels, adds noise and bias, and applies a leaky ReLU, gain and clamp.
+
+    Args:
+        x:              [N, C, H, W], any floating type and memory format.
+        dcoefs:         [N, C] float32, the demodulation coefficients. They and the rest are float64 for float64 `x`.
+        noise:          [N, 1, H, W], or for all images [1, 1, H, W] or [H, W], float32; a constant. None for none.
+        noise_strength: [] float32, its factor.
+        b:              [C] float32.
+        gain:           factor on the result, on top of the sqrt(2) of the activation.
+        clamp:          bound on the result's magnitude before `gain`; None for none.
+
+    Returns:
+        [N, C, H, W] of the type of `x`. Differentiable any number of times in all but `noise`.
+
+    Raises:
+        ValueError: the shape of an argument does not fit `x`; from the reference, what PyTorch raises.
+
+    Source: Karras et al. 2020, arXiv:1912.04958, Fig. 2 (d).
+    """
+    gain, clamp = ACTIVATIONS["lrelu"].default_gain * gain, None if clamp is None else clamp * gain
+    if _is_compiled(x, dcoefs, noise, noise_strength, b):
+        slope = ACTIVATIONS["lrelu"].default_alpha
+        clamp = -1.0 if clamp is None else clamp
+        return torch.ops.ggdr.demodulated_act(x, dcoefs, noise, noise_strength, b, slope, gain, clamp)
+    return _demodulated_act_ref(x, dcoefs, noise, noise_strength, b, gain=gain, clamp=clamp)
+
+
+def _modulate_ref(x: Tensor, styles: Tensor) -> Tensor:
+    return x * styles.to(x.dtype)[:, :, None, None]
+
+
+def _demodulated_act_ref(
+    x: Tensor,
+    dcoefs: Tensor,
+    noise: Tensor | None,
+    noise_strength: Tensor,
+    b: Tensor,
+    *,
+    gain: float,
+    clamp: float | None,
+) -> Tensor:
+    x = _modulate_ref(x, dcoefs)
+    if noise is not None:
+        x = x + (noise * noise_strength).to(x.dtype)
+    return bias_act(x, b, act="lrelu", gain=gain, clamp=clamp)
+
+
+def _is_compiled(x: Tensor, *others: Tensor | None) -> bool:
+    if x.dtype not in COMPILED_TYPES.get(x.device.type, ()) or not uses_native(x.device):
+        return False
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    return all(t is None or t.dtype == dtype for t in others)
+
+
+# The compiled operations; modulation.h has their formulas. A negative clamp is none.
+_CONSTANTS = "float slope, float gain, float clamp"
+_library = torch.library.Library("ggdr", "FRAGMENT")
+_library.define("modulate(Tensor x, Tensor s) -> Tensor")
+_library.define("modulate_backward(Tensor g, Tensor x, Tensor s) -> (Tensor, Tensor)")
+_library.define("modulate_tangent(Tensor x, Tensor s, Tensor hx, Tensor hs) -> Tensor")
+_library.define(
+    f"demodulated_act(Tensor x, Tensor d, Tensor? noise, Tensor strength, Tensor b, {_CONSTANTS}) -> Tensor"
+)
+_library.define(
+    f"demodulated_act_backward(Tensor g, Tensor y, Tensor x, Tensor d, Tensor? noise, {_CONSTANTS}) -> "
+    "(Tensor, Tensor, Tensor, Tensor)"
+)
+_library.define(
+    "demodulated_act_tangent(Tensor y, Tensor x, Tensor d, Tensor? noise, Tensor hx, Tensor hd, Tensor? hstrength, "
+    f"Tensor? hb, {_CONSTANTS}) -> Tensor"
+)
+
+
+def _like_maps(x: Tensor) -> Tensor:
+    """Maps of the layout in which the kernels return them."""
+    is_channels_last = x.device.type == "cpu" or (
+        not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    )
+    return torch.empty_like(x, memory_format=torch.channels_last if is_channels_last else torch.contiguous_format)
+
+
+def _like_values(t: Tensor) -> Tensor:
+    return torch.empty_like(t, memory_format=torch.contiguous_format)
+
+
+@torch.library.register_fake("ggdr::modulate", lib=_library)
+def _(x: Tensor, s: Tensor) -> Tensor:
+    return _like_maps(x)
+
+
+@torch.library.register_fake("ggdr::modulate_backward", lib=_library)
+def _(g: Tensor, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    return _like_maps(x), _like_values(s)
+
+
+@torch.library.register_fake("ggdr::modulate_tangent", lib=_library)
+def _(x: Tensor, s: Tensor, hx: Tensor, hs: Tensor) -> Tensor:
+    return _like_maps(x)
+
+
+@torch.library.register_fake("ggdr::demodulated_act", lib=_library)
+def _(x: Tensor, d: Tensor, noise: Tensor | None, strength: Tensor, b: Tensor, *constants: float) -> Tensor:
+    return _like_maps(x)
+
+
+@torch.library.register_fake("ggdr::demodulated_act_backward", lib=_library)
+def _(g: Tensor, y: Tensor, x: Tensor, d: Tensor, noise: Tensor | None, *constants: float) -> tuple[Tensor, ...]:
+    return _like_maps(x), _like_values(d), d.new_empty([x.shape[1]]), d.new_empty([])
+
+
+@torch.library.register_fake("ggdr::demodulated_act_tangent", lib=_library)
+def _(y: Tensor, x: Tensor, *others: Any) -> Tensor:
+    return _like_maps(x)
+
+
+def _save_modulate(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _modulate_grads(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.ops.ggdr.modulate_backward(g, *ctx.saved_tensors)
+
+
+def _save_modulate_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.save_for_backward(*inputs)
+    ctx.set_materialize_grads(False)
+
+
+def _modulate_backward_grads(ctx: Any, hx: Tensor | None, hs: Tensor | None) -> tuple[Tensor | None, ...]:
+    g, x, s = ctx.saved_tensors
+    if hx is None and hs is None:
+        return None, None, None
+    hx, hs = _or_zeros(hx, g), _or_zeros(hs, s)
+    return torch.ops.ggdr.modulate_tangent(x, s, hx, hs), *torch.ops.ggdr.modulate_backward(g, hx, hs)
+
+
+def _modulate_tangent_grads(ctx: Any, g: Tensor) -> tuple[Tensor, ...]:
+    x, s, hx, hs = ctx.saved_tensors
+    gx, ghs = torch.ops.ggdr.modulate_backward(g, x, hs)
+    ghx, gs = torch.ops.ggdr.modulate_backward(g, hx, s)
+    return gx, gs, ghx, ghs
+
+
+def _save_act(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, d, noise, _, _, *ctx.constants = inputs
+    ctx.save_for_backward(output, x, d, noise)
+
+
+def _act_grads(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+    gx, gd, gb, gstrength = torch.ops.ggdr.demodulated_act_backward(g, *ctx.saved_tensors, *ctx.constants)
+    return gx, gd, None, gstrength, gb, None, None, None
+
+
+def _save_act_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    *tensors, _, _, _ = inputs
+    ctx.constants = inputs[-3:]
+    ctx.save_for_backward(*tensors)
+    ctx.set_materialize_grads(False)
+
+
+def _act_backward_grads(
+    ctx: Any, hx: Tensor | None, hd: Tensor | None, hb: Tensor | None, hstrength: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    g, y, x, d, noise = ctx.saved_tensors
+    if hx is None and hd is None and hb is None and hstrength is None:
+        return (None,) * 8
+    hx, hd = _or_zeros(hx, g), _or_zeros(hd, d)
+    gg = torch.ops.ggdr.demodulated_act_tangent(y, x, d, noise, hx, hd, hstrength, hb, *ctx.constants)
+    gx, gd, _, _ = torch.ops.ggdr.demodulated_act_backward(g, y, hx, hd, None, *ctx.constants)
+    return gg, None, gx, gd, None, None, None, None
+
+
+def _save_act_tangent(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    y, x, d, noise, hx, hd, hstrength, hb, *ctx.constants = inputs
+    ctx.has = hstrength is not None, hb is not None
+    ctx.save_for_backward(y, x, d, noise, hx, hd)
+
+
+def _act_tangent_grads(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+    y, x, d, noise, hx, hd = ctx.saved_tensors
+    gx, ghd, ghb, ghstrength = torch.ops.ggdr.demodulated_act_backward(g, y, x, hd, noise, *ctx.constants)
+    ghx, gd, _, _ = torch.ops.ggdr.demodulated_act_backward(g, y, hx, d, None, *ctx.constants)
+    has_strength, has_bias = ctx.has
+    of_values = ghstrength if has_strength else None, ghb if has_bias else None
+    return None, gx, gd, None, ghx, ghd, *of_values, None, None, None
+
+
+def _or_zeros(t: Tensor | None, like: Tensor) -> Tensor:
+    return torch.zeros_like(like) if t is None else t
+
+
+for _name, _grads, _save in (
+    ("modulate", _modulate_grads, _save_modulate),
+    ("modulate_backward", _modulate_backward_grads, _save_modulate_backward),
+    ("modulate_tangent", _modulate_tangent_grads, _save_modulate),
+    ("demodulated_act", _act_grads, _save_act),
+    ("demodulated_act_backward", _act_backward_grads, _save_act_backward),
+    ("demodulated_act_tangent", _act_tangent_grads, _save_act_tangent),
+):
+    torch.library.register_autograd(f"ggdr::{_name}", _grads, setup_context=_save, lib=_library)
+
+
+def _check_inputs(rng: torch.Generator) -> tuple[Tensor, ...]:
+    x = torch.randn([16, 64, 32, 32], generator=rng).contiguous(memory_format=torch.channels_last)
+    styles, b = torch.randn([16, 64], generator=rng), torch.randn([64], generator=rng)
+    noise, strength = torch.randn([16, 1, 32, 32], generator=rng), torch.tensor(0.5)
+    return x.requires_grad_(), styles.requires_grad_(), noise, strength.requires_grad_(), b.requires_grad_()
+
+
+register_self_check("modulate", modulate, lambda rng: _check_inputs(rng)[:2])
+register_self_check("demodulated_act", demodulated_act, _check_inputs)
