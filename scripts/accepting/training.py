@@ -122,7 +122,7 @@ def train_on_all(place: Place) -> Finding:
         checked(f"training on {count}", *run(_torchrun(count, words)))
         logs[count] = read_stats(outdir)
     worst = _worst_value(logs[1], logs[num])
-    bench = ["bench", "train", "--device", place.device, "--json", "--iterations", 8]
+    bench = ["bench", "train", "--device", place.device, "--json", "--iterations", 8 if place.on_gpu else 4]
     if place.on_gpu:
         bench += ["--cfg", "paper256", "--resolution", 256]
     else:

@@ -8,6 +8,7 @@ import importlib
 import inspect
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -146,10 +147,37 @@ def test_all_steps_fit_into_the_time_by_estimate_and_no_bound_is_below_it():
 def test_steps_are_ordered_by_what_is_worth_knowing_first():
     names = [step.name for step in STEPS]
     assert len(set(names)) == len(names)
-    order = ["machine", "doctor", "kernels", "tests", "golden", "resume-fp32", "waits", "speed-auto256"]
-    order += ["speed-auto1024", "memory", "processes", "metrics", "clusters", "twice", "memcheck", "racecheck"]
+    order = ["machine", "doctor", "kernels", "tests", "golden", "resume-fp32", "waits", "counted"]
+    order += [
+        "speed-auto256",
+        "speed-auto1024",
+        "memory",
+        "processes",
+        "metrics",
+        "clusters",
+        "twice",
+        "memcheck",
+        "racecheck",
+    ]
     assert [name for name in names if name in order] == order
     assert {"resume-fp16", "resume-bf16", "speed-paper256", "speed-cifar", "peaks"} == set(names) - set(order)
+
+
+def documented_steps():
+    """Expected time and bound of the steps in the table of docs/gpu.md, by name."""
+    found = {}
+    for row in re.findall(
+        r"^\| (`.*?) \| (\d+)(?: each)? \| (\d+) \|", (ROOT / "docs" / "gpu.md").read_text(), flags=re.M
+    ):
+        first, *more = re.findall(r"`([\w-]+)`", row[0])
+        for name in more:
+            found[first.partition("-")[0] + name if name.startswith("-") else name] = (int(row[1]), int(row[2]))
+        found[first] = (int(row[1]), int(row[2]))
+    return found
+
+
+def test_the_page_has_all_steps_with_their_times():
+    assert documented_steps() == {step.name: (step.expected, step.bound) for step in STEPS}
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)

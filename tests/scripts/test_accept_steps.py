@@ -285,46 +285,73 @@ def test_the_look_of_ada_may_wait_and_no_other_one():
 # Speed and memory.
 
 
-def test_measured_times_are_set_against_the_count_for_the_card(monkeypatch, place):
+def write_counts(place, preset, **counts):
+    """What the step that counts leaves for those that measure."""
+    content = {"gpu": "H200 SXM", "is_this_card": True, "presets": {preset: counts}}
+    (place.shared / speed.COUNTS_FILE).write_text(json.dumps(content))
+
+
+@pytest.fixture
+def table(monkeypatch):
+    """The outcome of `ggdr bench train --table`."""
     rest = {**dict.fromkeys((*speed.KEPT, *speed.SETTINGS)), "ops": "native"}
     variants = [{**rest, "sec_per_kimg": x} for x in (4.0, 5.0, 6.0, 8.0)]
-    table = json.dumps({"variants": variants, "ggdr_cost": {"ada": 8 / 6}})
-    counted = {"sec_per_kimg": 2.0, "sec_per_kimg_roofline": 1.0, "ggdr_share": 0.25}
-    counts = {"noaug": counted, "ada": {**counted, "sec_per_kimg": 4.0}}
-    monkeypatch.setattr(speed, "output_of_ggdr", lambda *words: f"text\n{table}\n")
-    monkeypatch.setattr(speed, "this_gpu", lambda: ("h200", True))
-    monkeypatch.setattr(speed, "count", lambda *args: counts)
+    line = json.dumps({"variants": variants, "ggdr_cost": {"ada": 8 / 6}})
+    monkeypatch.setattr(speed, "output_of_ggdr", lambda *words: f"text\n{line}\n")
+
+
+def test_measured_times_are_set_against_the_count_for_the_card(table, place):
+    noaug = {"sec_per_kimg": 2.0, "sec_per_kimg_roofline": 1.0, "ggdr_share": 0.25}
+    write_counts(place, "auto 256", noaug=noaug, ada={**noaug, "sec_per_kimg": 4.0})
     found = speed.time_preset(place, cfg="auto", resolution=256)
     counted = {name: x["counted"] for name, x in found.details["variants"].items()}
     assert counted == {"plain": 1.5, "ggdr": 2.0, "ada": 3.0, "ggdr_ada": 4.0}
-    assert found.figure == ("8 s/kimg with GGDR and ADA; GGDR costs +33.3%; 2.00 times what is counted for H200 SXM")
-    monkeypatch.setattr(speed, "this_gpu", lambda: ("h100", False))
-    assert speed.time_preset(place, cfg="auto", resolution=256).figure.endswith("for H100 SXM, a stand-in")
+    measured = "8 s/kimg with GGDR and ADA; GGDR costs +33.3%"
+    assert found.figure == f"{measured}; 2.00 times what is counted for H200 SXM"
 
 
-def test_the_count_is_made_once_for_all_steps(monkeypatch, place):
-    trace = json.dumps(dict.fromkeys(speed.COUNTED, 1.0))
-    started = []
+def test_times_stand_alone_where_nothing_was_counted(table, place):
+    found = speed.time_preset(place, cfg="auto", resolution=256)
+    assert found.figure == "8 s/kimg with GGDR and ADA; GGDR costs +33.3%" and not found.faults
+    assert [x["sec_per_kimg"] for x in found.details["variants"].values()] == [4.0, 5.0, 6.0, 8.0]
+
+
+def test_presets_are_counted_with_and_without_augmentation_as_many_at_once_as_there_are_processors(monkeypatch, place):
+    started, ended = [], []
 
     def start(command):
         started.append(command)
-        return SimpleNamespace(finish=lambda: (0, f"{trace}\n"))
+        assert len(started) - len(ended) <= 3
+        seconds = {"ada": 2.0, "noaug": 1.0}[command[command.index("--aug") + 1]]
+        line = json.dumps({**dict.fromkeys(speed.COUNTED, 0.0), "sec_per_kimg": seconds})
+
+        def finish():
+            ended.append(command)
+            return 0, f"{line}\n"
+
+        return SimpleNamespace(finish=finish)
 
     monkeypatch.setattr(speed, "start", start)
-    for _ in range(2):
-        found = speed.count(place, "h100", "auto", 256)
-    assert found == {aug: dict.fromkeys(speed.COUNTED, 1.0) for aug in ("ada", "noaug")}
-    assert len(started) == 2 and all("h100" in command for command in started)
+    monkeypatch.setattr(speed, "cpu_count", lambda: 3)
+    monkeypatch.setattr(speed, "this_gpu", lambda: ("h200", True))
+    found = speed.count_presets(place, presets=[("auto", 256), ("cifar", 32)])
+    assert found.figure == "2 s/kimg for auto 256 on H200 SXM" and len(started) == 4
+    counted = {
+        name: {aug: x["sec_per_kimg"] for aug, x in both.items()} for name, both in found.details["presets"].items()
+    }
+    assert counted == dict.fromkeys(("auto 256", "cifar 32"), {"ada": 2.0, "noaug": 1.0})
+    assert all(command[command.index("--trace") + 1] == "h200" for command in started)
+    assert json.loads((place.shared / speed.COUNTS_FILE).read_text()) == found.details
 
 
 @pytest.mark.parametrize(("gib", "is_right"), [(2.0, True), (3.9, True), (4.1, False), (1.7, False)])
 def test_memory_far_from_the_count_is_a_fault(monkeypatch, place, gib, is_right):
     measured = json.dumps({"peak_memory_mib": gib * 1024})
     monkeypatch.setattr(speed, "output_of_ggdr", lambda *words: measured)
-    monkeypatch.setattr(speed, "this_gpu", lambda: ("h100", True))
-    monkeypatch.setattr(speed, "count", lambda *args: {"ada": {"peak_memory_gib": 2.0}})
+    assert speed.measure_memory(place, presets=[("cifar", 32)]).figure == f"cifar 32: {gib:.1f} GiB"
+    write_counts(place, "cifar 32", ada={"peak_memory_gib": 2.0})
     found = speed.measure_memory(place, presets=[("cifar", 32)])
-    assert (not found.faults) == is_right and f"cifar 32: {gib:.1f} GiB, counted 2.0" in found.figure
+    assert (not found.faults) == is_right and found.figure == f"cifar 32: {gib:.1f} GiB, counted 2.0"
 
 
 @pytest.mark.parametrize(("name", "key"), [("NVIDIA H200", ("h200", True)), ("NVIDIA H100 PCIe", ("h100", False))])
