@@ -20,7 +20,15 @@ def passes(place: Place, *, figure: str = "fine") -> Finding:
     with open(place.shared / "calls", "a") as file:
         file.write(f"{place.folder.name}\n")
     print(f"in {Path.home()}/somewhere")
-    return Finding(figure, {"device": place.device, "rate": float("inf"), "files": os.listdir(place.folder)})
+    return Finding(
+        figure,
+        {
+            "device": place.device,
+            "rate": float("inf"),
+            "files": os.listdir(place.folder),
+            "is_absolute": place.folder.is_absolute(),
+        },
+    )
 
 
 def finds_faults(place: Place) -> Finding:

@@ -50,8 +50,9 @@ def look_at_machine(place: Place) -> Finding:
 def run_doctor(place: Place) -> Finding:
     """`ggdr doctor`, which builds the operations, compares each with its reference and times it."""
     _, output = run(ggdr_command("doctor", "--device", place.device, "--json"))
-    try:
-        report = json.loads(output[output.index("{") : output.rindex("}") + 1])
+    lines = output.splitlines()
+    try:  # between lines about building, and warnings of torch
+        report = json.loads("\n".join(lines[lines.index("{") : lines.index("}") + 1]))
     except ValueError:
         raise StepFailed("ggdr doctor printed no report") from None
     operations = report["operations"]
@@ -80,7 +81,11 @@ def compare_kernels(place: Place) -> Finding:
         for dtype in types:
             name = f"{check.name} {str(dtype).removeprefix('torch.')}"
             allowed = check.tolerance if dtype == torch.float32 else HALF_TOLERANCE_EPS * torch.finfo(dtype).eps
-            error = _error(check, device, dtype)
+            try:
+                error = _error(check, device, dtype)
+            except RuntimeError as failure:
+                faults.append(f"{name} fails: {str(failure).splitlines()[0]}")
+                continue
             found[name] = {"error": error, "allowed": allowed}
             worst = max(worst, error / allowed)
             if not error <= allowed:

@@ -48,7 +48,7 @@ class StepRunner:
                     step, _skipped(f"takes about {step.expected:.0f} s, of the time {max(left, 0):.0f} s are left")
                 )
             else:
-                seconds = min(step.bound, left)
+                seconds = min(step.bound_on(self.results.device), left)
                 self.say(f"{where}: {step.proves} (about {step.expected:.0f} s, at most {seconds:.0f} s)")
                 self._note(step, {**_empty(RUNNING), "reason": "was running when `ggdr accept` ended"})
                 result = run_step(step, self.results.device, self.work, seconds, is_stopped)

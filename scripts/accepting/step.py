@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 PASSED, FAILED, TIMED_OUT, SKIPPED, RUNNING = "passed", "failed", "timed out", "skipped", "running"
+CPU_TIMES = 4  # bounds on a CPU over those on a GPU: machines without one are often slow, or busy
 STATES = (PASSED, FAILED, TIMED_OUT, SKIPPED, RUNNING)
 
 
@@ -23,7 +24,7 @@ class Step:
         function:  "module:function", imported in the step's own process. It is called with a `Place` and the
                    `arguments`, and returns a `Finding`, or raises StepSkipped.
         expected:  seconds that it takes on a GPU, by estimate; it is not started with less time left.
-        bound:     seconds after which it is killed.
+        bound:     seconds on a GPU after which it is killed; on a CPU CPU_TIMES as many.
         arguments: of the function; JSON can hold them.
         devices:   kinds of devices that it is for.
         needs:     why it is for no other ones.
@@ -37,6 +38,10 @@ class Step:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     devices: tuple[str, ...] = ("cuda", "cpu")
     needs: str = "needs a GPU"
+
+    def bound_on(self, device: str) -> float:
+        """Seconds after which it is killed on a kind of device."""
+        return self.bound * (1 if device == "cuda" else CPU_TIMES)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ def run_step(
     Args:
         seconds: after which all of its processes are killed.
     """
+    work = work.absolute()  # steps run programs in other folders
     folder, shared, log = work / step.name, work / "shared", work / f"{step.name}.log"
     shutil.rmtree(folder, ignore_errors=True)
     for new in (folder, shared):

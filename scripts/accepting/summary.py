@@ -24,7 +24,9 @@ def print_plan(steps: Sequence[Step], device: str, minutes: float, console: Cons
         proves = step.proves if device in step.devices else f"skipped on a {device.upper()}: {step.needs}"
         if device in step.devices and at + step.expected > 60 * minutes:
             proves = f"skipped, unless others take less: {step.proves}"
-        table.add_row(step.name, f"{at:.0f} s", f"{step.expected:.0f} s", f"{step.bound:.0f} s", escape(proves))
+        table.add_row(
+            step.name, f"{at:.0f} s", f"{step.expected:.0f} s", f"{step.bound_on(device):.0f} s", escape(proves)
+        )
         at += step.expected if device in step.devices else 0
     console.print(table)
     console.print(

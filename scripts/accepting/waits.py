@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from ggdr.scripts.accepting.small_runs import digits
+from ggdr.scripts.accepting.small_runs import BATCH, TINY, digits
 from ggdr.scripts.accepting.step import Finding, Place
 from ggdr.scripts.benches.step_timing import WARM_UP, step_timer
 from ggdr.scripts.options.option_words import training_command
@@ -34,8 +34,9 @@ SYNC_WARNING = "synchroniz"  # of torch.cuda.set_sync_debug_mode
 def find_waits(place: Place) -> Finding:
     """Whole iterations of the preset `auto`, with all phases in each, watched by PyTorch's sync debug mode."""
     command = training_command("train")
-    words = ["--data", str(digits(place)), "--outdir", str(place.folder / "run"), "--device", place.device]
-    with command.make_context("train", words) as ctx:
+    words = ["--data", digits(place), "--outdir", place.folder / "run", "--device", place.device]
+    words += [] if place.on_gpu else [*TINY, "--batch", BATCH["cpu"]]
+    with command.make_context("train", list(map(str, words))) as ctx:
         group = ProcessGroup(device=torch.device(place.device))
         prepared = HOSTS["stylegan2"].prepare(ctx.params, Origin(), group)
     settings = replace(prepared.settings, augment=replace(prepared.settings.augment, p=ADA_P))

@@ -97,10 +97,11 @@ def test_however_a_step_ends_the_file_says_so_and_the_next_one_runs(tmp_path, fu
     assert found["next"]["state"] == "passed" and list(found) == ["first", "next"]
 
 
-def test_the_file_holds_details_and_the_last_lines_without_the_home_folder(tmp_path):
-    found = run(tmp_path, stub("passes"), stub("raises"))
-    # JSON has no infinity; the step's own folder is empty at first.
-    assert found["passes"]["details"] == {"device": "cpu", "rate": "inf", "files": []}
+def test_the_file_holds_details_and_the_last_lines_without_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = run(Path(), stub("passes"), stub("raises"))
+    # JSON has no infinity; the step's own folder is empty at first, and named in full.
+    assert found["passes"]["details"] == {"device": "cpu", "rate": "inf", "files": [], "is_absolute": True}
     assert found["passes"]["output"] == ["in ~/somewhere"]
     assert found["raises"]["output"][0] == "before the error" and "Traceback" in found["raises"]["output"][1]
     json.loads((tmp_path / "accept.json").read_text(), parse_constant=lambda text: pytest.fail(f"{text} is no JSON"))
@@ -116,7 +117,7 @@ def test_folders_of_steps_that_failed_are_kept_and_empty_when_they_start_again(t
 
 @linux
 def test_a_step_that_hangs_is_killed_at_its_bound_with_all_its_processes(tmp_path):
-    found = run(tmp_path, stub("hangs", bound=3.0), stub("passes"))
+    found = run(tmp_path, stub("hangs", bound=3.0), stub("passes"), results=Results("cuda", ["a card"]))
     assert found["hangs"]["state"] == "timed out" and found["hangs"]["reason"].startswith("killed after 3 s")
     assert found["hangs"]["output"] == ["waiting"] and 3 <= found["hangs"]["seconds"] < 30
     assert found["passes"]["state"] == "passed"
@@ -142,6 +143,13 @@ def test_what_is_left_of_the_time_bounds_a_step(tmp_path):
 def test_all_steps_fit_into_the_time_by_estimate_and_no_bound_is_below_it():
     assert sum(step.expected for step in STEPS) <= 25 * 60
     assert all(step.expected < step.bound for step in STEPS)
+
+
+def test_bounds_are_longer_on_a_cpu(tmp_path):
+    step = stub("hangs", bound=0.5)
+    assert step.bound_on("cpu") > step.bound_on("cuda") == 0.5
+    found = run(tmp_path, step)["hangs"]
+    assert found["state"] == "timed out" and found["seconds"] >= step.bound_on("cpu")
 
 
 def test_steps_are_ordered_by_what_is_worth_knowing_first():

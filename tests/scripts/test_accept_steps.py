@@ -72,6 +72,53 @@ def test_a_kernel_that_is_off_float64_is_a_fault(monkeypatch, tmp_path, factor, 
     assert is_right or "exp float32 is " in result["reason"] and "off float64" in result["reason"]
 
 
+def test_a_kernel_that_fails_is_a_fault_and_the_others_are_compared(monkeypatch, tmp_path):
+    def fails(x):
+        raise RuntimeError("CUDA error: an illegal memory access\nmore")
+
+    def make_inputs(rng):
+        return (torch.randn(2, 3, generator=rng).requires_grad_(),)
+
+    checks = [SelfCheck(name, f, make_inputs, ("cpu",), 1e-4) for name, f in (("bad", fails), ("exp", torch.exp))]
+    monkeypatch.setattr(installation, "self_checks", lambda: checks)
+    result = request(tmp_path, "installation:compare_kernels")
+    assert result["reason"] == "bad float32 fails: CUDA error: an illegal memory access"
+    assert list(result["details"]["errors"]) == ["exp float32"]
+
+
+DOCTOR = {
+    "libraries": [{"device": "cuda", "state": "built now", "seconds": 83.0}],
+    "operations": [
+        {"name": name, "state": "works", "speedup": x} for name, x in (("bias_act", 3.0), ("upfirdn2d", 2.0))
+    ],
+    "problems": [],
+}
+
+
+def doctor_says(monkeypatch, place, **changed):
+    """What the step makes of a report, between other lines."""
+    text = f"ggdr: building {{once}}\n{json.dumps({**DOCTOR, **changed}, indent=2)}\na warning\n"
+    monkeypatch.setattr(installation, "run", lambda command: (0, text))
+    return installation.run_doctor(place)
+
+
+def test_the_doctors_report_is_told_in_a_line(monkeypatch, place):
+    found = doctor_says(monkeypatch, place)
+    assert found.figure == "2 of 2 operations work, built in 83.0 s; least speed-up 2.0x (upfirdn2d)"
+    assert not found.faults and found.details == DOCTOR
+
+
+def test_what_the_doctor_finds_broken_or_not_built_is_a_fault(monkeypatch, place):
+    problems = [{"problem": "no CUDA compiler", "broken": False}, {"problem": "upfirdn2d is off", "broken": True}]
+    assert doctor_says(monkeypatch, place, problems=problems).faults == ["upfirdn2d is off"]
+    missing = [{"device": "cuda", "state": "missing tool", "seconds": None}]
+    found = doctor_says(monkeypatch, place, problems=problems[:1], libraries=missing, operations=[])
+    assert found.faults == ["no CUDA compiler"] and found.figure == "0 of 0 operations work, missing tool"
+    monkeypatch.setattr(installation, "run", lambda command: (1, "Traceback\n"))
+    with pytest.raises(StepFailed, match="printed no report"):
+        installation.run_doctor(place)
+
+
 def test_every_reference_file_has_a_case():
     names = {path.name for path in reference_files()}
     assert names >= {path.name for path in (ROOT / "tests" / "golden").glob("*.npz")}
@@ -273,6 +320,14 @@ def test_waits_are_told_by_piece_and_line():
     assert found.details["waits"][of_phase] == waits.ITERATIONS and len(found.details["waits"]) == 2
     (fault,) = found.faults
     assert fault.startswith("D waits for the GPU 4 times in 4 iterations, expected 0: scripts/test_accept_steps.py:")
+
+
+def test_whole_iterations_of_training_are_watched(monkeypatch, tmp_path):
+    modes = []
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+    found = waits.find_waits(Place("cpu", tmp_path, tmp_path))
+    assert found.figure == "0 waits in 4 iterations with all phases" and not found.faults
+    assert modes == ["warn", "default"]
 
 
 def test_the_look_of_ada_may_wait_and_no_other_one():
