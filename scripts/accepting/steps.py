@@ -44,7 +44,7 @@ def _sanitizer(tool: str, proves: str) -> Step:
         f"{ROOM}.tested:sanitize",
         expected=90,
         bound=240,
-        arguments={"tool": tool},
+        arguments={"tool": tool, "seconds": 180},
         devices=GPU,
         needs="compute-sanitizer looks at GPUs",
     )
@@ -66,6 +66,7 @@ STEPS = (
         f"{ROOM}.tested:run_tests",
         expected=120,
         bound=300,
+        arguments={"seconds": 260},
         devices=GPU,
         needs="these tests are for GPUs; `make test` runs the others",
     ),

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -17,6 +19,7 @@ import torch
 from ggdr.scripts.accepting import commands, installation, roofline, small_runs, speed, tested, training, use, waits
 from ggdr.scripts.accepting.child import run_request
 from ggdr.scripts.accepting.step import Place, StepFailed, StepSkipped
+from ggdr.torch_utils.cache import cache_folder
 from ggdr.torch_utils.ops.self_check import SelfCheck
 from ggdr.torch_utils.runlog import STATS_FILE
 from tests.conftest import ROOT
@@ -155,15 +158,16 @@ def test_arrays_that_disagree_are_faults_with_their_names(monkeypatch, place):
 
 def test_an_installation_without_tests_skips_what_needs_them(monkeypatch, place):
     monkeypatch.setattr(tested, "repository", lambda: None)
-    for step in (tested.run_tests, tested.compare_golden):
-        with pytest.raises(StepSkipped, match="installed without its tests"):
-            step(place)
+    with pytest.raises(StepSkipped, match="installed without its tests"):
+        tested.run_tests(place, seconds=60)
+    with pytest.raises(StepSkipped, match="installed without its tests"):
+        tested.compare_golden(place)
 
 
 def test_without_pytest_the_tests_are_skipped(monkeypatch, place):
     monkeypatch.setattr(tested, "_has_pytest", lambda: False)
     with pytest.raises(StepSkipped, match="pip install pytest"):
-        tested.run_tests(place)
+        tested.run_tests(place, seconds=60)
 
 
 def test_the_tests_are_counted_from_pytests_report(tmp_path):
@@ -185,10 +189,37 @@ def test_the_tests_are_counted_from_pytests_report(tmp_path):
     assert "assert 1 == 2" in found.details["failed"]["test_some::test_wrong"]
 
 
+def test_no_test_begins_when_the_time_is_up_and_the_others_are_reported(monkeypatch, place, tmp_path):
+    tests = tmp_path / "tests"
+    tests.mkdir()
+    head = "import time\nimport pytest\npytestmark = pytest.mark.gpu\n"
+    (tests / "test_slow.py").write_text(f"{head}def test_a(): time.sleep(1)\ndef test_b(): assert False\n")
+    (tests / "test_cpu.py").write_text("import a_package_that_is_not_here\n")
+    monkeypatch.setattr(tested, "repository", lambda: tmp_path)
+    found = tested.run_tests(place, seconds=0.5)
+    assert found.figure == "1 passed, 0 failed, 0 skipped"
+    assert found.faults == ["the other tests were left out after 0 s"]
+    shutil.rmtree(place.folder)
+    place.folder.mkdir()
+    found = tested.run_tests(place, seconds=60)
+    assert found.figure == "1 passed, 1 failed, 0 skipped" and found.faults == ["failed: test_slow::test_b"]
+
+
+def test_tests_take_the_operations_that_are_built(native_ops, place):
+    command = tested._pytest(place)
+    built = cache_folder("ops").parent
+    assert (place.folder / "pytest" / "d" / "ggdr").resolve() == built.resolve()
+    words = [*command, "-k", "test_gpu_or_not_here", "--co", tested.KERNEL_TESTS]
+    done = subprocess.run(words, cwd=ROOT, env={**os.environ, **tested._environment(ROOT, 60)}, capture_output=True)
+    assert done.returncode == 5  # none of that name; the plugin was found
+    assert b"error" not in done.stdout.lower()
+
+
 @pytest.mark.parametrize(
     ("code", "line", "faults"),
     [
         (0, "========= ERROR SUMMARY: 0 errors", []),
+        (2, "3 passed\n!!!! the time is up !!!!\n========= ERROR SUMMARY: 0 errors", []),
         (9, "========= ERROR SUMMARY: 3 errors", ["compute-sanitizer: ERROR SUMMARY: 3 errors"]),
         (1, "========= ERROR SUMMARY: 0 errors", ["tests of the kernels ended with exit code 1"]),
         (0, "nothing", ["compute-sanitizer: no summary"]),
@@ -204,7 +235,7 @@ def test_what_compute_sanitizer_finds_is_a_fault(monkeypatch, place, code, line,
     monkeypatch.setattr(tested, "_find_sanitizer", lambda: "/cuda/bin/compute-sanitizer")
     monkeypatch.setattr(tested, "output_of", lambda command: "--kernel-regex arg")
     monkeypatch.setattr(tested, "run", run)
-    found = tested.sanitize(place, tool="racecheck")
+    found = tested.sanitize(place, tool="racecheck", seconds=60)
     assert list(found.faults) == faults
     command, env = ran[0]
     assert command[:3] == ["/cuda/bin/compute-sanitizer", "--tool", "racecheck"]
@@ -215,7 +246,7 @@ def test_what_compute_sanitizer_finds_is_a_fault(monkeypatch, place, code, line,
 def test_without_compute_sanitizer_its_steps_are_skipped(monkeypatch, place):
     monkeypatch.setattr(tested, "_find_sanitizer", lambda: None)
     with pytest.raises(StepSkipped, match="comes with the CUDA toolkit"):
-        tested.sanitize(place, tool="memcheck")
+        tested.sanitize(place, tool="memcheck", seconds=60)
 
 
 def test_kernels_have_the_name_by_which_they_are_told_from_pytorchs():
