@@ -12,6 +12,7 @@ import click
 
 from ggdr.scripts.accepting.result_file import ResultFileError, Results, read_results
 from ggdr.scripts.accepting.step import STATES
+from ggdr.scripts.accepting.steps import STEPS
 from ggdr.torch_utils.atomic_write import atomic_write
 
 ROOT = Path(__file__).parents[1]
@@ -74,9 +75,10 @@ def speed_rows(x: Results) -> list[str]:
     """Seconds for 1000 images of each preset, what is counted for the card, and the memory."""
     rows = []
     memory = x.steps.get("memory", {}).get("details", {}).get("presets", {})
-    for name, result in x.steps.items():
-        if name.startswith("speed-") and result["details"]:
-            rows.append(_speed_row(x.cards[0], result["details"], memory))
+    for step in STEPS:
+        details = x.steps.get(step.name, {}).get("details")
+        if step.name.startswith("speed-") and details:
+            rows.append(_speed_row(x.cards[0], details, memory))
     return rows
 
 

@@ -149,7 +149,6 @@ def _pytest(place: Place) -> list[str]:
         sys.executable,
         "-m",
         "pytest",
-        "-q",
         "-o",
         f"cache_dir={cache}",
         "-p",
