@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -278,6 +279,20 @@ def test_runs_are_compared_to_the_bit(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(StepFailed, match="wrote no snapshot"):
         small_runs.largest_difference(a, tmp_path / "empty")
+
+
+def test_runs_that_differ_are_faults_of_their_augmentation(monkeypatch, place):
+    def write(command):
+        outdir = Path(command[command.index("--outdir") + 1])
+        saved(outdir, 2.0 if outdir.name == "bgc1" else 1.0)
+        assert "--deterministic" in command
+        return SimpleNamespace(finish=lambda: (0, ""))
+
+    monkeypatch.setattr(training, "start", write)
+    monkeypatch.setattr(small_runs, "digits", lambda place: "digits.zip")
+    found = training.train_twice(place)
+    assert found.faults == ["--deterministic --augpipe bgc: two runs are 5.0e-01 apart"]
+    assert found.figure == "color equal, bgc 5.0e-01 apart"
 
 
 def test_a_run_that_ends_before_its_signal_is_told(tmp_path):
