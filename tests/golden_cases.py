@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""Our results against the reference vectors, on a CPU or a GPU; see tests/golden/README.md.
+"""Our StyleGAN2 and GGDR against the reference vectors, on a CPU or a GPU; see tests/golden/README.md.
 
-`python -m tests.golden_cases --device cuda` compares with all files and ends with one line of JSON: by file and array
-the error as a multiple of what is allowed. It needs no pytest.
+`python -m tests.golden_cases --device cuda` compares with all files of theirs. It ends with one line of JSON: by file
+and array the error as a multiple of what is allowed. It needs no pytest.
 """
 
 from __future__ import annotations

@@ -123,9 +123,10 @@ def test_what_the_doctor_finds_broken_or_not_built_is_a_fault(monkeypatch, place
         installation.run_doctor(place)
 
 
-def test_every_reference_file_has_a_case():
+def test_every_reference_file_but_those_of_translation_has_a_case():
     names = {path.name for path in reference_files()}
-    assert names >= {path.name for path in (ROOT / "tests" / "golden").glob("*.npz")}
+    kept = {path.name for path in (ROOT / "tests" / "golden").glob("*.npz")}
+    assert names >= {name for name in kept if not name.startswith("translation_")}
     assert all(any(name.startswith(prefix) for name in names) for prefix in CASES)
 
 
