@@ -1,12 +1,13 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-# `make demo` and `make test` do all the set-up that a fresh machine needs.
+# `make demo` and `make test` do all the set-up that a fresh machine needs. `make gpu-check` installs nothing where a `ggdr`
+# is found, so that it needs no network.
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test clean
+.PHONY: demo test gpu-check clean
 
 demo: $(READY)
 	@mkdir -p demo
@@ -28,6 +29,11 @@ test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n auto --maxprocesses 8
+
+# All that is worth knowing of a machine with a GPU, into one file; docs/gpu.md explains it.
+gpu-check:
+	@command -v ggdr >/dev/null || test -x $(BIN)/ggdr || $(MAKE) $(READY)
+	@if command -v ggdr >/dev/null; then ggdr accept; else $(BIN)/ggdr accept; fi
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

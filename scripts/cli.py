@@ -35,6 +35,7 @@ COMMANDS = {
     "report": "Write one HTML page about one or several runs.",
     "bench": "Measure the speed of training, loader and converter.",
     "doctor": "Examine this installation and its compiled operations.",
+    "accept": "Find out what works on this machine, and how fast, in one file.",
 }
 
 

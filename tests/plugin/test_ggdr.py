@@ -9,38 +9,14 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from ggdr import FeatureDecoder, FeatureTap, cosine_distance_loss
-from ggdr.stylegan2.config import DiscriminatorConfig
-from ggdr.stylegan2.discriminator import Discriminator
-from tests.reference_vectors import Golden, assert_agrees, golden_params
+from tests.golden_cases import ggdr_errors
+from tests.reference_vectors import Golden, assert_all_agree, golden_params
 from tests.toy_gan import ToyD, ToyG, attach, d_step
 
 
 @pytest.mark.parametrize("path", golden_params("ggdr_"))
 def test_decoder_loss_and_gradients_agree_with_reference_vectors(path):
-    golden = Golden(path)
-    meta, state = golden.meta, golden.below("state")
-    guide_res = meta["guide_resolution"]
-    keys = ("img_resolution", "img_channels", "c_dim", "channel_base", "channel_max", "mbstd_group_size")
-    D = Discriminator(DiscriminatorConfig(**{key: meta[key] for key in keys}))
-    D.load_state_dict({k: v for k, v in state.items() if "_dec." not in k}, strict=True)
-    encoder = {f"b{r}": (D.config.channels(r // 2), r // 2, r // 2) for r in D.resolutions}
-    # Every level is declared a guide, so that each level's output can be compared.
-    levels = {int(k): tuple(v.shape[1:]) for k, v in golden.below("decoded").items()}
-    decoder = FeatureDecoder(encoder, {f"guide{r}": shape for r, shape in levels.items()})
-    decoder.load_state_dict({k: v for k, v in state.items() if "_dec." in k}, strict=True)
-    with FeatureTap(D, decoder.encoder_names) as feats:
-        assert_agrees(D(golden["img"]), golden["logits"], "logits")
-    pred = decoder(feats)
-    for res in levels:
-        assert_agrees(pred[f"guide{res}"], golden[f"decoded/{res}"], f"decoded/{res}")
-    loss = meta["weight"] * cosine_distance_loss(pred[f"guide{guide_res}"], golden["target"]).mean()
-    assert_agrees(loss, golden["loss"], "loss")
-    loss.backward()
-    grads = {k: p.grad for net in (D, decoder) for k, p in net.named_parameters() if p.grad is not None}
-    expected = golden.below("loss_param_grad")
-    assert grads.keys() == expected.keys()
-    for name, grad in expected.items():
-        assert_agrees(grads[name], grad, name)
+    assert_all_agree(ggdr_errors(Golden(path)))
 
 
 def test_decoder_has_the_published_size_at_256():

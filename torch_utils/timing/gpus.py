@@ -66,3 +66,25 @@ GPUS: dict[str, Gpu] = {
 def plain_name(text: str) -> str:
     """ "RTX 4090" as GPUS has it."""
     return "".join(c for c in text.lower() if c.isalnum())
+
+
+# What the driver calls the cards whose peaks are above. Its names of others, also of ones that only sound alike (PCIe
+# and NVL cards, laptops, slices of a card), have other peaks.
+DRIVER_NAMES = {
+    "H100 80GB HBM3": "h100",
+    "H200": "h200",
+    "A100-SXM4-80GB": "a100",
+    "V100-SXM2-32GB": "v100",
+    "V100-SXM2-16GB": "v100",
+    "GeForce RTX 4090": "rtx4090",
+    "GeForce RTX 3090": "rtx3090",
+    "T4": "t4",
+    "L4": "l4",
+}
+
+
+def recognise_gpu(name: str) -> str | None:
+    """The key in GPUS of a card by the driver's name of it, as "NVIDIA H200"; None where its peaks are not there."""
+    for maker in ("NVIDIA ", "Tesla "):
+        name = name.removeprefix(maker)
+    return DRIVER_NAMES.get(name)

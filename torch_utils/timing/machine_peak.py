@@ -31,9 +31,16 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
     return _rate(lambda: a @ b, 2 * size**3, device)
 
 
+def copy_rate(device: torch.device) -> float:
+    """Bytes a second, read and written, of a copy within the memory: 64 MiB (a GPU: 1 GiB)."""
+    x = torch.zeros(2**30 if device.type == "cuda" else 2**26, dtype=torch.uint8, device=device)
+    y = torch.empty_like(x)
+    return _rate(lambda: y.copy_(x), 2 * x.numel(), device)
+
+
 @torch.no_grad()
-def _rate(run: Callable[[], object], flops: int, device: torch.device) -> float:
-    """The best of some runs: what the machine can do when nothing else disturbs it."""
+def _rate(run: Callable[[], object], amount: int, device: torch.device) -> float:
+    """FLOPs or bytes a second, the best of some runs: what the machine can do when nothing else disturbs it."""
 
     def seconds() -> float:
         start = time.perf_counter()
@@ -46,4 +53,4 @@ def _rate(run: Callable[[], object], flops: int, device: torch.device) -> float:
     times: list[float] = []
     while len(times) < MIN_RUNS or sum(times) < MIN_SECONDS:
         times.append(seconds())
-    return flops / min(times)
+    return amount / min(times)

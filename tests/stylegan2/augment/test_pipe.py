@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import pytest
@@ -13,17 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
-from ggdr.stylegan2.augment.pipe import PIPES, Augmentation
+from ggdr.stylegan2.augment.pipe import PIPES
 from tests.augment_cases import GEOMETRY, make_pipe, make_rng
-from tests.reference_vectors import Golden, assert_agrees, golden_params
-
-
-def at_percentile(name: str, percentile: float, shape: tuple[int, ...], **changed: float) -> Augmentation:
-    """A transform with all draws at a percentile, but for those given by name."""
-    pipe = make_pipe(name)
-    draws = pipe.draw(shape[0], percentile=percentile)
-    values = draws.values | {k: torch.full_like(draws.values[k], v) for k, v in changed.items()}
-    return pipe.augmentation(dataclasses.replace(draws, values=values), shape[1:])
+from tests.golden_cases import at_percentile, augment_errors
+from tests.reference_vectors import Golden, assert_all_agree, golden_params
 
 
 def coordinates(n: int, height: int, width: int) -> Tensor:
@@ -46,12 +38,7 @@ def spot_place(img: Tensor) -> tuple[int, int]:
 
 @pytest.mark.parametrize("path", golden_params("augment_"))
 def test_transforms_agree_with_reference_vectors(path):
-    golden = Golden(path)
-    for name in golden.meta["pipes"]:
-        for percentile in golden.meta["percentiles"]:
-            img = golden["img"]
-            out = at_percentile(name, percentile, tuple(img.shape))(img)
-            assert_agrees(out, golden[f"{name}/{percentile}"], f"{name} at percentile {percentile}")
+    assert_all_agree(augment_errors(Golden(path)))
 
 
 # The image path.

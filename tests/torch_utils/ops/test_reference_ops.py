@@ -15,7 +15,8 @@ from ggdr.torch_utils.ops.bias_act import ACTIVATIONS, bias_act
 from ggdr.torch_utils.ops.build import set_ops
 from ggdr.torch_utils.ops.conv2d_resample import conv2d_resample
 from ggdr.torch_utils.ops.upfirdn2d import downsample2d, setup_filter, upfirdn2d, upsample2d
-from tests.reference_vectors import Golden, assert_agrees, golden_params
+from tests.golden_cases import bias_act_errors, upfirdn2d_errors
+from tests.reference_vectors import Golden, assert_all_agree, golden_params
 
 FIR = setup_filter([1, 3, 3, 1])
 
@@ -32,26 +33,12 @@ def ops_mode(request):
 
 @pytest.mark.parametrize("path", golden_params("ops"))
 def test_upfirdn2d_agrees_with_reference_vectors(path):
-    golden = Golden(path)
-    for i, case in enumerate(golden.meta["upfirdn2d"]):
-        y = upfirdn2d(
-            golden[f"{i}/x"],
-            golden[f"{i}/f"],
-            up=tuple(case["up_xy"]),
-            down=tuple(case["down_xy"]),
-            padding=tuple(case["padding_x0x1y0y1"]),
-            flip_filter=case["flip_filter"],
-            gain=case["gain"],
-        )
-        assert_agrees(y, golden[f"{i}/y"], f"upfirdn2d case {i} {case}")
+    assert_all_agree(upfirdn2d_errors(Golden(path)))
 
 
 @pytest.mark.parametrize("path", golden_params("ops"))
 def test_bias_act_agrees_with_reference_vectors(path):
-    golden = Golden(path)
-    for i, case in enumerate(golden.meta["bias_act"]):
-        y = bias_act(golden[f"bias_act/{i}/x"], golden[f"bias_act/{i}/b"], act=case["act"], clamp=case["clamp"])
-        assert_agrees(y, golden[f"bias_act/{i}/y"], f"bias_act case {i} {case}")
+    assert_all_agree(bias_act_errors(Golden(path)))
 
 
 def test_upfirdn2d_follows_its_definition_in_one_dimension():
