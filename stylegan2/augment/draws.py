@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,7 +59,9 @@ _TRANSFORMS = (
 
 @dataclass(frozen=True)
 class Draws:
-    """Raw draws for n images, on the CPU; they depend neither on p nor on the pipe nor on the resolution.
+    """Raw draws for n images; they depend neither on p nor on the pipe nor on the resolution.
+
+    They are NumPy's arrays, on which an operation costs a fraction of what PyTorch takes to dispatch one.
 
     `draws[rank::world]` are the draws of that part of the batch: what an image gets does not depend on how
     the batch was split.
@@ -70,9 +73,9 @@ class Draws:
         noise_quantile: stands for every value of the noise fields if the draws are percentiles, else None.
     """
 
-    values: dict[str, Tensor]
-    accept: dict[str, Tensor]
-    noise_seed: Tensor
+    values: dict[str, np.ndarray]
+    accept: dict[str, np.ndarray]
+    noise_seed: np.ndarray
     noise_quantile: float | None = None
 
     def __len__(self) -> int:
@@ -88,7 +91,7 @@ class Draws:
             noise_quantile=self.noise_quantile,
         )
 
-    def accepted(self, transform: str, probability: float) -> Tensor:
+    def accepted(self, transform: str, probability: float) -> np.ndarray:
         """[n] bool: the images which get the transform, if each gets it with this probability."""
         return self.accept[transform] < probability
 
@@ -96,13 +99,13 @@ class Draws:
 def draw(n: int, *, generator: torch.Generator | None = None) -> Draws:
     """Draws for n images from a CPU generator (None: torch's default), whatever the pipe."""
     kwargs = {"dtype": torch.float64, "generator": generator}
+    uniform = torch.rand([len(_UNIFORM), n], **kwargs).numpy()
+    normal = torch.randn([len(_NORMAL), n], **kwargs).numpy()
+    accept = torch.rand([len(_TRANSFORMS), n], **kwargs).numpy()
     return Draws(
-        values={
-            **dict(zip(_UNIFORM, torch.rand([len(_UNIFORM), n], **kwargs), strict=True)),
-            **dict(zip(_NORMAL, torch.randn([len(_NORMAL), n], **kwargs), strict=True)),
-        },
-        accept=dict(zip(_TRANSFORMS, torch.rand([len(_TRANSFORMS), n], **kwargs), strict=True)),
-        noise_seed=torch.randint(2**62, [n], generator=generator),
+        values=dict(zip((*_UNIFORM, *_NORMAL), (*uniform, *normal), strict=True)),
+        accept=dict(zip(_TRANSFORMS, accept, strict=True)),
+        noise_seed=torch.randint(2**62, [n], generator=generator).numpy(),
     )
 
 
@@ -123,8 +126,14 @@ def percentile_draws(n: int, percentile: float) -> Draws:
     values = {name: percentile for name in _UNIFORM} | {name: quantile for name in _NORMAL}
     values["rotate_post"] = 0.5
     return Draws(
-        values={name: torch.full([n], value, dtype=torch.float64) for name, value in values.items()},
-        accept={name: torch.full([n], -math.inf, dtype=torch.float64) for name in _TRANSFORMS},
-        noise_seed=torch.zeros([n], dtype=torch.int64),
+        values={name: np.full(n, value) for name, value in values.items()},
+        accept={name: np.full(n, -math.inf) for name in _TRANSFORMS},
+        noise_seed=np.zeros(n, dtype=np.int64),
         noise_quantile=quantile,
     )
+
+
+def as_img(numbers: np.ndarray, img: Tensor) -> Tensor:
+    """Small per-image numbers in the type and on the device of the image, without waiting for the device."""
+    dtype = np.float64 if img.dtype == torch.float64 else np.float32
+    return torch.from_numpy(numbers.astype(dtype)).to(img.device, non_blocking=True)
