@@ -10,12 +10,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
 from ggdr.stylegan2.config import GeneratorConfig
-from ggdr.stylegan2.layers import Conv2dLayer, FullyConnectedLayer, MappingNetwork, demodulation
+from ggdr.stylegan2.layers import (
+    Conv2dLayer,
+    FullyConnectedLayer,
+    MappingNetwork,
+    apply_side_by_side,
+    demodulation,
+)
 from ggdr.torch_utils.ops.bias_act import bias_act
 from ggdr.torch_utils.ops.conv2d_resample import conv2d_resample
 from ggdr.torch_utils.ops.modulation import demodulated_act, modulate
@@ -23,7 +30,10 @@ from ggdr.torch_utils.ops.upfirdn2d import setup_filter, upsample2d
 
 
 class SynthesisLayer(nn.Module):
-    """Modulated 3x3 convolution, noise, bias, leaky ReLU: [N, Cin, H, W] -> [N, Cout, H*up, W*up]."""
+    """Modulated 3x3 convolution, noise, bias, leaky ReLU: [N, Cin, H, W] -> [N, Cout, H*up, W*up].
+
+    Its styles [N, Cin] are what its `affine` makes of a w; the network does that for all layers together.
+    """
 
     def __init__(
         self, in_channels: int, out_channels: int, w_dim: int, res: int, *, up: int, conv_clamp: float | None
@@ -37,8 +47,8 @@ class SynthesisLayer(nn.Module):
         self.register_buffer("noise_const", torch.randn(res, res))
         self.register_buffer("resample_filter", setup_filter([1, 3, 3, 1]))
 
-    def forward(self, x: Tensor, w: Tensor, noise: Tensor | None, *, gain: float = 1.0) -> Tensor:
-        weight, styles = self.weight, self.affine(w)
+    def forward(self, x: Tensor, styles: Tensor, noise: Tensor | None, *, gain: float = 1.0) -> Tensor:
+        weight = self.weight
         if x.dtype != torch.float32:
             # Demodulation undoes both scalings; without them the products overflow float16.
             weight = weight / (weight.abs().amax(dim=[1, 2, 3], keepdim=True) * math.sqrt(weight[0].numel()))
@@ -49,7 +59,10 @@ class SynthesisLayer(nn.Module):
 
 
 class ToRGBLayer(nn.Module):
-    """Modulated 1x1 convolution without demodulation: [N, Cin, H, W] -> [N, img_channels, H, W]."""
+    """Modulated 1x1 convolution without demodulation: [N, Cin, H, W] -> [N, img_channels, H, W].
+
+    Its styles are those of a SynthesisLayer.
+    """
 
     def __init__(self, in_channels: int, img_channels: int, w_dim: int, *, conv_clamp: float | None) -> None:
         super().__init__()
@@ -59,10 +72,10 @@ class ToRGBLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(img_channels))
         self.weight_gain = 1 / math.sqrt(in_channels)
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+    def forward(self, x: Tensor, styles: Tensor) -> Tensor:
         n, in_channels, height, width = x.shape
         # Few output channels: weights of its own for each image cost less than a scaled copy of its features.
-        styles = self.affine(w) * self.weight_gain
+        styles = styles * self.weight_gain
         weights = (self.weight.flatten(1) * styles[:, None, :]).to(x.dtype)
         x = x.permute(0, 2, 3, 1).reshape(n, height * width, in_channels) @ weights.transpose(1, 2)
         x = x.reshape(n, height, width, -1).permute(0, 3, 1, 2)
@@ -102,25 +115,30 @@ class SynthesisBlock(nn.Module):
         """The modulated 3x3 convolutions of this block, each with a w and a noise input of its own."""
         return [self.conv1] if self.is_first else [self.conv0, self.conv1]
 
+    @property
+    def modulated(self) -> list[SynthesisLayer | ToRGBLayer]:
+        """The layers with styles: `convs`, and then toRGB if there is one."""
+        return [*self.convs, self.torgb] if self.has_torgb else self.convs
+
     def forward(
-        self, x: Tensor | None, img: Tensor | None, ws: Tensor, noise: Sequence[Tensor | None]
+        self, x: Tensor | None, img: Tensor | None, styles: Sequence[Tensor], noise: Sequence[Tensor | None]
     ) -> tuple[Tensor, Tensor | None]:
-        """x [N, Cin, res/2, res/2], img [N, 3, res/2, res/2], ws [N, len(convs) + 1, w_dim], noise: one a conv."""
+        """x [N, Cin, res/2, res/2], img [N, 3, res/2, res/2], styles: one a layer of `modulated`, noise: one a conv."""
         if self.is_first:
-            x = self.const.to(self.dtype).unsqueeze(0).expand(ws.shape[0], -1, -1, -1)
-            x = self.conv1(x, ws[:, 0], noise[0])
+            x = self.const.to(self.dtype).unsqueeze(0).expand(len(styles[0]), -1, -1, -1)
+            x = self.conv1(x, styles[0], noise[0])
         elif self.architecture == "resnet":
             x = x.to(self.dtype)
             y = self.skip(x, gain=math.sqrt(0.5))
-            x = self.conv0(x, ws[:, 0], noise[0])
-            x = y + self.conv1(x, ws[:, 1], noise[1], gain=math.sqrt(0.5))
+            x = self.conv0(x, styles[0], noise[0])
+            x = y + self.conv1(x, styles[1], noise[1], gain=math.sqrt(0.5))
         else:
-            x = self.conv0(x.to(self.dtype), ws[:, 0], noise[0])
-            x = self.conv1(x, ws[:, 1], noise[1])
+            x = self.conv0(x.to(self.dtype), styles[0], noise[0])
+            x = self.conv1(x, styles[1], noise[1])
         if img is not None:
             img = upsample2d(img, self.resample_filter)
         if self.has_torgb:
-            rgb = self.torgb(x, ws[:, len(self.convs)]).to(torch.float32)
+            rgb = self.torgb(x, styles[-1]).to(torch.float32)
             img = rgb if img is None else img + rgb
         return x, img
 
@@ -191,12 +209,21 @@ class SynthesisNetwork(nn.Module):
         elif noise is None:
             raise ValueError(f"noise_mode must be random, const or none, got {noise_mode!r}")
         x = img = None
+        styles, noise = iter(self.styles(ws)), iter(noise)
+        for block in self.blocks:
+            x, img = block(x, img, list(islice(styles, len(block.modulated))), list(islice(noise, len(block.convs))))
+        return img
+
+    def styles(self, ws: Tensor) -> list[Tensor]:
+        """ws [N, num_ws, w_dim] -> [N, Cin] for each modulated layer, from the first block to the last."""
+        w, affines, inputs = ws.unbind(dim=1), [], []
         i = 0
         for block in self.blocks:
-            k = len(block.convs)
-            x, img = block(x, img, ws[:, i : i + k + 1], noise[i : i + k])
-            i += k
-        return img
+            # toRGB shares its w with the next block's first convolution.
+            affines += [layer.affine for layer in block.modulated]
+            inputs += w[i : i + len(block.modulated)]
+            i += len(block.convs)
+        return apply_side_by_side(affines, inputs)
 
 
 class Generator(nn.Module):

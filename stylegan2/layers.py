@@ -9,6 +9,8 @@ Karras et al. 2020 (arXiv:1912.04958, weight demodulation).
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -47,11 +49,33 @@ class FullyConnectedLayer(nn.Module):
         self.bias_gain = lr_multiplier
 
     def forward(self, x: Tensor) -> Tensor:
-        w = self.weight.to(x.dtype) * self.weight_gain
-        b = self.bias.to(x.dtype) * self.bias_gain
-        if self.act == "linear":
-            return torch.addmm(b, x, w.t())
-        return bias_act(x @ w.t(), b, act=self.act)
+        # The product takes both gains as factors, which spares scaled copies of the weights.
+        w, b = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        x = torch.addmm(b, x, w.t(), beta=self.bias_gain, alpha=self.weight_gain)
+        return x if self.act == "linear" else bias_act(x, act=self.act)
+
+
+def apply_side_by_side(layers: Sequence[FullyConnectedLayer], xs: Sequence[Tensor]) -> list[Tensor]:
+    """What each linear layer makes of its own input; layers of one shape share a batched product.
+
+    Args:
+        layers: without activation.
+        xs:     [N, in_features] for each layer.
+
+    Returns:
+        [N, out_features] of each layer.
+    """
+    alike: dict[tuple[torch.Size, float, float], list[int]] = defaultdict(list)
+    for i, layer in enumerate(layers):
+        alike[layer.weight.shape, layer.weight_gain, layer.bias_gain].append(i)
+    ys: dict[int, Tensor] = {}
+    for (_, weight_gain, bias_gain), members in alike.items():
+        x, w, b = (
+            torch.stack(tensors) for tensors in zip(*((xs[i], layers[i].weight, layers[i].bias) for i in members))
+        )
+        y = torch.baddbmm(b[:, None], x, w.mT, beta=bias_gain, alpha=weight_gain)
+        ys.update(zip(members, y.unbind(), strict=True))
+    return [ys[i] for i in range(len(layers))]
 
 
 class Conv2dLayer(nn.Module):

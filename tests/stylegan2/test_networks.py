@@ -96,28 +96,25 @@ def test_half_precision_stays_close_to_float32(dtype):
     assert half.synthesis.b4.dtype == torch.float32
 
 
-def synthesis_layer(in_channels, out_channels, styles):
-    """A layer without noise and bias whose styles are the given ones, whatever w is."""
-    layer = SynthesisLayer(in_channels, out_channels, 1, 4, up=1, conv_clamp=None)
-    layer.affine = torch.nn.Module()
-    layer.affine.forward = lambda w: styles
-    return layer
+def synthesis_layer(in_channels, out_channels):
+    """A layer without noise and bias."""
+    return SynthesisLayer(in_channels, out_channels, 1, 4, up=1, conv_clamp=None)
 
 
 def test_float16_does_not_overflow_with_large_styles():
     x, styles = torch.randn(1, 64, 4, 4).half() * 50, torch.rand(1, 64) * 1000 + 1
-    layer = synthesis_layer(64, 8, styles)
+    layer = synthesis_layer(64, 8)
     torch.nn.init.normal_(layer.weight, std=10)
     with torch.no_grad():
-        y = layer(x, None, None)
+        y = layer(x, styles, None)
         assert y.isfinite().all()
-        torch.testing.assert_close(y.float(), layer(x.float(), None, None), rtol=0.02, atol=1.0)
+        torch.testing.assert_close(y.float(), layer(x.float(), styles, None), rtol=0.02, atol=1.0)
 
 
 def test_modulated_convolution_equals_per_sample_weights():
     x, styles = torch.randn(3, 4, 4, 4), torch.randn(3, 4)
-    layer = synthesis_layer(4, 5, styles)
-    y = layer(x, None, None)
+    layer = synthesis_layer(4, 5)
+    y = layer(x, styles, None)
     for i in range(3):
         wi = layer.weight * styles[i, None, :, None, None]
         wi = wi / wi.square().sum([1, 2, 3], keepdim=True).sqrt()
@@ -126,12 +123,25 @@ def test_modulated_convolution_equals_per_sample_weights():
 
 
 def test_torgb_equals_per_sample_weights():
-    x, w = torch.randn(3, 4, 6, 5), torch.randn(3, 7)
+    x, styles = torch.randn(3, 4, 6, 5), torch.randn(3, 4)
     layer = ToRGBLayer(4, 2, 7, conv_clamp=None)
-    y, styles = layer(x, w), layer.affine(w)
+    y = layer(x, styles)
     for i in range(3):
         wi = layer.weight * styles[i, None, :, None, None] / math.sqrt(4)
         torch.testing.assert_close(y[i : i + 1], F.conv2d(x[i : i + 1], wi), rtol=1e-4, atol=1e-5)
+
+
+def test_styles_are_what_each_layer_makes_of_its_own_w():
+    G = tiny_generator(16)
+    ws = torch.randn(3, G.num_ws, 8)
+    torch.nn.init.normal_(G.synthesis.b8.torgb.affine.bias)
+    b4, b8, b16 = G.synthesis.blocks
+    layers = [(b4.conv1, 0), (b4.torgb, 1), (b8.conv0, 1), (b8.conv1, 2), (b8.torgb, 3)]
+    layers += [(b16.conv0, 3), (b16.conv1, 4), (b16.torgb, 5)]
+    styles = G.synthesis.styles(ws)
+    assert len({len(s[0]) for s in styles}) > 1  # layers of several widths
+    for (layer, i), got in zip(layers, styles, strict=True):
+        torch.testing.assert_close(got, layer.affine(ws[:, i]))
 
 
 def test_noise_modes_and_explicit_noise():
