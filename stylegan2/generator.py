@@ -50,9 +50,10 @@ class SynthesisLayer(nn.Module):
     def forward(self, x: Tensor, styles: Tensor, noise: Tensor | None, *, gain: float = 1.0) -> Tensor:
         weight = self.weight
         if x.dtype != torch.float32:
-            # Demodulation undoes both scalings; without them the products overflow float16.
-            weight = weight / (weight.abs().amax(dim=[1, 2, 3], keepdim=True) * math.sqrt(weight[0].numel()))
-            styles = styles / styles.abs().amax(dim=1, keepdim=True)
+            # Without these scalings the products overflow float16. Demodulation undoes them, so they are constants:
+            # what the result owes to them has no gradient.
+            weight = weight / torch.linalg.vector_norm(weight.detach(), dim=[1, 2, 3], keepdim=True)
+            styles = styles / torch.linalg.vector_norm(styles.detach(), math.inf, dim=1, keepdim=True)
         x = conv2d_resample(modulate(x, styles), weight, self.resample_filter, up=self.up)
         dcoefs = demodulation(weight, styles)
         return demodulated_act(x, dcoefs, noise, self.noise_strength, self.bias, gain=gain, clamp=self.conv_clamp)
@@ -75,9 +76,8 @@ class ToRGBLayer(nn.Module):
     def forward(self, x: Tensor, styles: Tensor) -> Tensor:
         n, in_channels, height, width = x.shape
         # Few output channels: weights of its own for each image cost less than a scaled copy of its features.
-        styles = styles * self.weight_gain
-        weights = (self.weight.flatten(1) * styles[:, None, :]).to(x.dtype)
-        x = x.permute(0, 2, 3, 1).reshape(n, height * width, in_channels) @ weights.transpose(1, 2)
+        weights = (styles * self.weight_gain)[:, :, None] * self.weight.flatten(1).t()  # [N, Cin, img_channels]
+        x = torch.bmm(x.permute(0, 2, 3, 1).reshape(n, height * width, in_channels), weights.to(x.dtype))
         x = x.reshape(n, height, width, -1).permute(0, 3, 1, 2)
         return bias_act(x, self.bias, clamp=self.conv_clamp)
 

@@ -70,9 +70,8 @@ def apply_side_by_side(layers: Sequence[FullyConnectedLayer], xs: Sequence[Tenso
         alike[layer.weight.shape, layer.weight_gain, layer.bias_gain].append(i)
     ys: dict[int, Tensor] = {}
     for (_, weight_gain, bias_gain), members in alike.items():
-        x, w, b = (
-            torch.stack(tensors) for tensors in zip(*((xs[i], layers[i].weight, layers[i].bias) for i in members))
-        )
+        x = torch.stack([xs[i] for i in members])
+        w, b = (torch.stack([getattr(layers[i], name) for i in members]) for name in ("weight", "bias"))
         y = torch.baddbmm(b[:, None], x, w.mT, beta=bias_gain, alpha=weight_gain)
         ys.update(zip(members, y.unbind(), strict=True))
     return [ys[i] for i in range(len(layers))]

@@ -111,6 +111,19 @@ def test_float16_does_not_overflow_with_large_styles():
         torch.testing.assert_close(y.float(), layer(x.float(), styles, None), rtol=0.02, atol=1.0)
 
 
+def test_scalings_against_overflow_change_no_gradient():
+    layer, x, direction = synthesis_layer(8, 8), torch.randn(2, 8, 8, 8), torch.randn(2, 8, 8, 8)
+    styles = (torch.randn(2, 8) * 3 + 5).requires_grad_()
+
+    def grads(dtype):  # all types but float32 are scaled
+        y = layer(x.to(dtype), styles, None).float()
+        (first,) = torch.autograd.grad((y * direction).sum(), styles, create_graph=True)
+        return first, *torch.autograd.grad(first.square().sum(), [layer.weight, styles])
+
+    for scaled, plain in zip(grads(torch.float64), grads(torch.float32), strict=True):
+        torch.testing.assert_close(scaled, plain, rtol=1e-3, atol=1e-4 * plain.abs().max().item())
+
+
 def test_modulated_convolution_equals_per_sample_weights():
     x, styles = torch.randn(3, 4, 4, 4), torch.randn(3, 4)
     layer = synthesis_layer(4, 5)
