@@ -38,7 +38,8 @@ class DecoderLayer(nn.Module):
         high, wide = size or (2 * h, 2 * w)
         # Products with small dense matrices, one for each axis: faster than a convolution of each channel by itself,
         # and a resize to another size is a factor in them.
-        rows, columns = (self._upsampling(*lengths) for lengths in ((h, high), (w, wide)))
+        rows = self._upsampling(h, high)
+        columns = rows if (w, wide) == (h, high) else self._upsampling(w, wide)
         x = x @ (self.weight.float().flatten(1) * self.weight_gain).t()
         x = torch.bmm(rows.expand(n, -1, -1), x.reshape(n, h, -1))
         x = x.reshape(n * high, w, -1)

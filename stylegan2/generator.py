@@ -76,8 +76,8 @@ class ToRGBLayer(nn.Module):
     def forward(self, x: Tensor, styles: Tensor) -> Tensor:
         n, in_channels, height, width = x.shape
         # Few output channels: weights of its own for each image cost less than a scaled copy of its features.
-        weights = (styles * self.weight_gain)[:, :, None] * self.weight.flatten(1).t()  # [N, Cin, img_channels]
-        x = torch.bmm(x.permute(0, 2, 3, 1).reshape(n, height * width, in_channels), weights.to(x.dtype))
+        weights = (self.weight.flatten(1) * (styles * self.weight_gain)[:, None]).to(x.dtype)
+        x = torch.bmm(x.permute(0, 2, 3, 1).reshape(n, height * width, in_channels), weights.mT)
         x = x.reshape(n, height, width, -1).permute(0, 3, 1, 2)
         return bias_act(x, self.bias, clamp=self.conv_clamp)
 

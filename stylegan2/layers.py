@@ -72,8 +72,9 @@ def apply_side_by_side(layers: Sequence[FullyConnectedLayer], xs: Sequence[Tenso
     for (_, weight_gain, bias_gain), members in alike.items():
         x = torch.stack([xs[i] for i in members])
         w, b = (torch.stack([getattr(layers[i], name) for i in members]) for name in ("weight", "bias"))
-        y = torch.baddbmm(b[:, None], x, w.mT, beta=bias_gain, alpha=weight_gain)
-        ys.update(zip(members, y.unbind(), strict=True))
+        # The weights come first, so that their gradients lie in memory as they do.
+        y = torch.baddbmm(b[:, :, None], w, x.mT, beta=bias_gain, alpha=weight_gain)
+        ys.update(zip(members, y.mT.contiguous().unbind(), strict=True))
     return [ys[i] for i in range(len(layers))]
 
 
@@ -233,7 +234,7 @@ def minibatch_std(x: Tensor, *, group_size: int | None, num_channels: int = 1) -
     if n % g:
         raise ValueError(f"batch of {n} images is not a multiple of the minibatch-std group size {g}")
     y = x.reshape(g, n // g, num_channels, c // num_channels, h, w)
-    y = ((y - y.mean(dim=0)).square().mean(dim=0) + 1e-8).sqrt().mean(dim=[2, 3, 4])
+    y = (y.var(dim=0, correction=0) + 1e-8).sqrt().mean(dim=[2, 3, 4])
     y = y[:, :, None, None].repeat(g, 1, h, w)
     return torch.cat([x, y], dim=1)
 
