@@ -211,28 +211,30 @@ class MappingNetwork(nn.Module):
         return torch.cat([self.w_avg.expand_as(first).lerp(first, psi), ws[:, cutoff:]], dim=1)
 
 
-def minibatch_std(x: Tensor, *, group_size: int | None, num_channels: int = 1) -> Tensor:
+def minibatch_std(x: Tensor, *, group_size: int | None, num_channels: int = 1, num_batches: int = 1) -> Tensor:
     """Appends the standard deviation over groups of images as constant channels.
 
     Image i belongs to group i mod (N / group_size), so interleaved parts of a batch hold whole groups.
 
     Args:
         x:            [N, C, H, W].
-        group_size:   images a group, at most N; None for the whole batch.
+        group_size:   images a group, at most a batch; None for the whole batch.
         num_channels: channels appended; each sums up C / num_channels channels.
+        num_batches:  x holds so many batches, an image of each in turn; a group has images of one batch alone.
 
     Returns:
         [N, C + num_channels, H, W].
 
     Raises:
-        ValueError: N is not a multiple of the group size.
+        ValueError: a batch is not a multiple of the group size.
     """
     n, c, h, w = x.shape
     if isinstance(n, torch.SymInt):
         return _minibatch_std_of_any_batch(x, group_size, num_channels)
-    g = n if group_size is None else min(group_size, n)
-    if n % g:
-        raise ValueError(f"batch of {n} images is not a multiple of the minibatch-std group size {g}")
+    batch = n // num_batches
+    g = batch if group_size is None else min(group_size, batch)
+    if batch % g:
+        raise ValueError(f"batch of {batch} images is not a multiple of the minibatch-std group size {g}")
     y = x.reshape(g, n // g, num_channels, c // num_channels, h, w)
     y = (y.var(dim=0, correction=0) + 1e-8).sqrt().mean(dim=[2, 3, 4])
     y = y[:, :, None, None].repeat(g, 1, h, w)

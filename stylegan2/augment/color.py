@@ -37,25 +37,25 @@ def color_matrices(config: AugmentConfig, draws: Draws, p: float) -> np.ndarray 
     Returns:
         [n, 4, 4] float64, acting on (R, G, B, 1), or None.
     """
-    value, accepted = draws.values, draws.accepted
+    value, accepted = draws.value, draws.accepted
     matrix = identity = np.broadcast_to(_IDENTITY, [len(draws), 4, 4])
 
     if config.brightness > 0:
-        shift = np.where(accepted("brightness", config.brightness * p), value["brightness"], 0.0)
+        shift = np.where(accepted("brightness", config.brightness * p), value("brightness"), 0.0)
         matrix = (_IDENTITY + _each(shift * config.brightness_std) * _WHITE) @ matrix
     if config.contrast > 0:
-        log2 = np.where(accepted("contrast", config.contrast * p), value["contrast"] * config.contrast_std, 0.0)
+        log2 = np.where(accepted("contrast", config.contrast * p), value("contrast") * config.contrast_std, 0.0)
         matrix = (_IDENTITY + _each(np.exp2(log2) - 1) * _RGB) @ matrix
     if config.lumaflip > 0:
-        flip = np.where(accepted("lumaflip", config.lumaflip * p), np.floor(value["lumaflip"] * 2), 0.0)
+        flip = np.where(accepted("lumaflip", config.lumaflip * p), np.floor(value("lumaflip") * 2), 0.0)
         matrix = (_IDENTITY - _each(2 * flip) * _LUMA) @ matrix
     if config.hue > 0:
-        angle = (value["hue"] * 2 - 1) * (math.pi * config.hue_max)
+        angle = (value("hue") * 2 - 1) * (math.pi * config.hue_max)
         angle = _each(np.where(accepted("hue", config.hue * p), angle, 0.0))
         # Rodrigues' formula for a rotation about the axis of greys.
         matrix = (_IDENTITY + (np.cos(angle) - 1) * _CHROMA + np.sin(angle) * _CROSS) @ matrix
     if config.saturation > 0:
-        log2 = value["saturation"] * config.saturation_std
+        log2 = value("saturation") * config.saturation_std
         log2 = np.where(accepted("saturation", config.saturation * p), log2, 0.0)
         matrix = (_IDENTITY + _each(np.exp2(log2) - 1) * _CHROMA) @ matrix
 
@@ -96,7 +96,7 @@ def band_gains(config: AugmentConfig, draws: Draws, p: float) -> np.ndarray | No
             hit = draws.accepted(name, config.imgfilter * strength * p)
             changed = changed or bool(hit.any())
             gain = np.ones_like(gains)
-            gain[:, band] = np.where(hit, np.exp2(draws.values[name] * config.imgfilter_std), 1.0)
+            gain[:, band] = np.where(hit, np.exp2(draws.value(name) * config.imgfilter_std), 1.0)
             # An image of the expected spectrum keeps its power.
             gains = gains * gain / np.sqrt((_BAND_POWER * np.square(gain)).sum(axis=1, keepdims=True))
     return gains if changed else None
@@ -116,7 +116,7 @@ def noise_levels(config: AugmentConfig, draws: Draws, p: float) -> np.ndarray | 
     """Standard deviation of the noise for each image: [n] float64, or None."""
     if config.noise == 0:
         return None
-    sigma = np.abs(draws.values["noise"]) * config.noise_std
+    sigma = np.abs(draws.value("noise")) * config.noise_std
     sigma = np.where(draws.accepted("noise", config.noise * p), sigma, 0.0)
     return sigma if sigma.any() else None
 
@@ -144,7 +144,7 @@ def cutout_centers(config: AugmentConfig, draws: Draws, p: float) -> np.ndarray 
     hit = draws.accepted("cutout", config.cutout * p)
     if not hit.any():
         return None
-    centers = np.stack([draws.values["cutout_x"], draws.values["cutout_y"]], axis=1)
+    centers = np.stack([draws.value("cutout_x"), draws.value("cutout_y")], axis=1)
     return np.where(hit[:, None], centers, -2 - config.cutout_size)
 
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -55,6 +56,8 @@ _TRANSFORMS = (
     "noise",
     "cutout",
 )
+_VALUE_ROW = {name: row for row, name in enumerate((*_UNIFORM, *_NORMAL))}
+_TRANSFORM_ROW = {name: row for row, name in enumerate(_TRANSFORMS)}
 
 
 @dataclass(frozen=True)
@@ -67,14 +70,14 @@ class Draws:
     the batch was split.
 
     Attributes:
-        values:         by name, [n] float64, uniform in [0, 1) or standard normal.
-        accept:         by transform, [n] float64 uniform in [0, 1): applied where below its probability.
+        values:         [a row for each name, n] float64, uniform in [0, 1) or standard normal.
+        accept:         [a row for each transform, n] float64 uniform in [0, 1): applied where below its probability.
         noise_seed:     [n] int64, the seed of each image's noise field, which is drawn where the image lies.
         noise_quantile: stands for every value of the noise fields if the draws are percentiles, else None.
     """
 
-    values: dict[str, np.ndarray]
-    accept: dict[str, np.ndarray]
+    values: np.ndarray
+    accept: np.ndarray
     noise_seed: np.ndarray
     noise_quantile: float | None = None
 
@@ -85,15 +88,34 @@ class Draws:
         if not isinstance(images, slice):
             raise TypeError(f"draws are taken by slice, got {images!r}")
         return Draws(
-            values={name: value[images] for name, value in self.values.items()},
-            accept={name: value[images] for name, value in self.accept.items()},
-            noise_seed=self.noise_seed[images],
-            noise_quantile=self.noise_quantile,
+            self.values[:, images], self.accept[:, images], self.noise_seed[images], noise_quantile=self.noise_quantile
         )
+
+    @staticmethod
+    def in_turn(*parts: Draws) -> Draws:
+        """Those of one image of each part, then of the next one; all parts have as many images."""
+        return Draws(
+            *(
+                np.stack([getattr(part, name) for part in parts], axis=-1).reshape(*rows, -1)
+                for name, rows in (("values", [len(_VALUE_ROW)]), ("accept", [len(_TRANSFORM_ROW)]), ("noise_seed", []))
+            ),
+            noise_quantile=parts[0].noise_quantile,
+        )
+
+    def value(self, name: str) -> np.ndarray:
+        """[n]: what was drawn under a name, as "xflip"."""
+        return self.values[_VALUE_ROW[name]]
 
     def accepted(self, transform: str, probability: float) -> np.ndarray:
         """[n] bool: the images which get the transform, if each gets it with this probability."""
-        return self.accept[transform] < probability
+        return self.accept[_TRANSFORM_ROW[transform]] < probability
+
+    def replace(self, **values: float) -> Draws:
+        """The same, but for the values given by name, equal for all images; for tests."""
+        changed = self.values.copy()
+        for name, value in values.items():
+            changed[_VALUE_ROW[name]] = value
+        return dataclasses.replace(self, values=changed)
 
 
 def draw(n: int, *, generator: torch.Generator | None = None) -> Draws:
@@ -102,11 +124,8 @@ def draw(n: int, *, generator: torch.Generator | None = None) -> Draws:
     uniform = torch.rand([len(_UNIFORM), n], **kwargs).numpy()
     normal = torch.randn([len(_NORMAL), n], **kwargs).numpy()
     accept = torch.rand([len(_TRANSFORMS), n], **kwargs).numpy()
-    return Draws(
-        values=dict(zip((*_UNIFORM, *_NORMAL), (*uniform, *normal), strict=True)),
-        accept=dict(zip(_TRANSFORMS, accept, strict=True)),
-        noise_seed=torch.randint(2**62, [n], generator=generator).numpy(),
-    )
+    noise_seed = torch.randint(2**62, [n], generator=generator).numpy()
+    return Draws(np.concatenate([uniform, normal]), accept, noise_seed)
 
 
 def percentile_draws(n: int, percentile: float) -> Draws:
@@ -123,14 +142,13 @@ def percentile_draws(n: int, percentile: float) -> Draws:
     if not 0 < percentile < 1:
         raise ValueError(f"percentile must be in (0, 1), got {percentile}")
     quantile = torch.erfinv(torch.tensor(2 * percentile - 1, dtype=torch.float64)).item()
-    values = {name: percentile for name in _UNIFORM} | {name: quantile for name in _NORMAL}
-    values["rotate_post"] = 0.5
-    return Draws(
-        values={name: np.full(n, value) for name, value in values.items()},
-        accept={name: np.full(n, -math.inf) for name in _TRANSFORMS},
+    draws = Draws(
+        values=np.repeat([percentile] * len(_UNIFORM) + [quantile] * len(_NORMAL), n).reshape(-1, n),
+        accept=np.full([len(_TRANSFORMS), n], -math.inf),
         noise_seed=np.zeros(n, dtype=np.int64),
         noise_quantile=quantile,
     )
+    return draws.replace(rotate_post=0.5)
 
 
 def as_img(numbers: np.ndarray, img: Tensor) -> Tensor:

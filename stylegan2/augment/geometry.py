@@ -38,38 +38,38 @@ def inverse_matrices(
     Returns:
         [n, 3, 3] float64, or None if it is the identity for every image.
     """
-    value, accepted = draws.values, draws.accepted
+    value, accepted = draws.value, draws.accepted
     height, width = img_shape[1:]
     matrix = identity = np.broadcast_to(np.eye(3), [len(draws), 3, 3])
 
     # Pixel blitting.
     if config.xflip > 0:
-        flip = np.where(accepted("xflip", config.xflip * p), np.floor(value["xflip"] * 2), 0.0)
+        flip = np.where(accepted("xflip", config.xflip * p), np.floor(value("xflip") * 2), 0.0)
         matrix = matrix @ _scale(1 - 2 * flip, 1.0)
     if config.rotate90 > 0:
-        turns = np.where(accepted("rotate90", config.rotate90 * p), np.floor(value["rotate90"] * 4), 0.0).astype(int)
+        turns = np.where(accepted("rotate90", config.rotate90 * p), np.floor(value("rotate90") * 4), 0.0).astype(int)
         sin = np.array([0.0, 1.0, 0.0, -1.0])  # exact, as sin(pi) is not
         matrix = matrix @ _rotate(sin[(turns + 1) % 4], sin[turns])
     if config.xint > 0:
         hit = accepted("xint", config.xint * p)
-        x, y = ((value[name] * 2 - 1) * config.xint_max for name in ("xint_x", "xint_y"))
+        x, y = ((value(name) * 2 - 1) * config.xint_max for name in ("xint_x", "xint_y"))
         matrix = matrix @ _translate(np.where(hit, -np.rint(x * width), 0.0), np.where(hit, -np.rint(y * height), 0.0))
 
     # General geometry. The two rotations share the probability of at least one: 1 - (1 - q)^2 = strength * p.
     rotate_probability = 1 - math.sqrt(1 - min(config.rotate * p, 1.0))
     if config.scale > 0:
-        log2 = np.where(accepted("scale", config.scale * p), value["scale"] * config.scale_std, 0.0)
+        log2 = np.where(accepted("scale", config.scale * p), value("scale") * config.scale_std, 0.0)
         matrix = matrix @ _scale(np.exp2(-log2), np.exp2(-log2))
     if config.rotate > 0:
         matrix = matrix @ _rotation(config, draws, "rotate_pre", rotate_probability)
     if config.aniso > 0:
-        log2 = np.where(accepted("aniso", config.aniso * p), value["aniso"] * config.aniso_std, 0.0)
+        log2 = np.where(accepted("aniso", config.aniso * p), value("aniso") * config.aniso_std, 0.0)
         matrix = matrix @ _scale(np.exp2(-log2), np.exp2(log2))
     if config.rotate > 0:
         matrix = matrix @ _rotation(config, draws, "rotate_post", rotate_probability)
     if config.xfrac > 0:
         hit = accepted("xfrac", config.xfrac * p)
-        x, y = (np.where(hit, value[name] * config.xfrac_std, 0.0) for name in ("xfrac_x", "xfrac_y"))
+        x, y = (np.where(hit, value(name) * config.xfrac_std, 0.0) for name in ("xfrac_x", "xfrac_y"))
         matrix = matrix @ _translate(-x * width, -y * height)
 
     return None if np.array_equal(matrix, identity) else matrix
@@ -144,7 +144,7 @@ def warp_features(feat: Tensor, inverse: np.ndarray, img_size: tuple[int, int]) 
 
 def _rotation(config: AugmentConfig, draws: Draws, name: str, probability: float) -> np.ndarray:
     """[n, 3, 3]: one of the two rotations by any angle."""
-    angle = (draws.values[name] * 2 - 1) * (math.pi * config.rotate_max)
+    angle = (draws.value(name) * 2 - 1) * (math.pi * config.rotate_max)
     angle = np.where(draws.accepted(name, probability), angle, 0.0)
     return _rotate(np.cos(angle), np.sin(angle))
 

@@ -180,6 +180,16 @@ def test_truncation_zero_gives_the_mean_latent_up_to_the_cutoff():
     assert not torch.allclose(truncated[:, 2:], ws[:, 2:])
 
 
+@pytest.mark.parametrize("group_size", [2, 4, 100, None])
+def test_batches_in_turn_get_the_logits_of_each_alone(group_size):
+    torch.manual_seed(0)
+    D = Discriminator(DiscriminatorConfig(8, 3, 2, **TINY, mbstd_group_size=group_size))
+    imgs, c = [torch.randn(4, 3, 8, 8) * scale for scale in (1, 5)], torch.eye(2)[[0, 1, 0, 0]]
+    joint = D(torch.stack(imgs, 1).flatten(0, 1), c.repeat_interleave(2, dim=0), num_batches=2)
+    for i, img in enumerate(imgs):
+        torch.testing.assert_close(joint[i::2], D(img, c))
+
+
 def test_minibatch_std_groups_are_interleaved_so_that_slices_hold_whole_groups():
     x = torch.randn(16, 2, 4, 4)
     whole = minibatch_std(x, group_size=4)[:, -1, 0, 0]

@@ -4,10 +4,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -23,8 +21,7 @@ def at_percentile(name: str, percentile: float, shape: tuple[int, ...], **change
     """A transform with all draws at a percentile, but for those given by name."""
     pipe = make_pipe(name)
     draws = pipe.draw(shape[0], percentile=percentile)
-    values = draws.values | {k: np.full_like(draws.values[k], v) for k, v in changed.items()}
-    return pipe.augmentation(dataclasses.replace(draws, values=values), shape[1:])
+    return pipe.augmentation(draws.replace(**changed), shape[1:])
 
 
 def coordinates(n: int, height: int, width: int) -> Tensor:
@@ -272,7 +269,7 @@ def test_noise_has_the_drawn_deviation_and_comes_from_the_generator():
     draws = pipe.draw(3, generator=make_rng())
     aug = pipe.augmentation(draws, (3, 64, 64))
     noise = aug(img)
-    sigma = torch.from_numpy(draws.values["noise"]).abs().float() * 0.1
+    sigma = torch.from_numpy(draws.value("noise")).abs().float() * 0.1
     torch.testing.assert_close(noise.std(dim=(1, 2, 3)), sigma, rtol=0.05, atol=0)
     assert torch.equal(aug(img), noise)  # one draw, however often it is applied
     assert F.cosine_similarity(noise[0].flatten(), noise[1].flatten(), dim=0).abs() < 0.1
