@@ -190,20 +190,21 @@ def _span(low: float, high: float, size: int) -> tuple[int, int]:
 
 @lru_cache(maxsize=16)
 def _doubled_pixels(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """[2 * (size + 2 * _BORDER)]: pixels of an axis at twice its resolution, counted from its centre."""
+    """[2 * (size + 2 * _BORDER), 1]: pixels of an axis at twice its resolution, counted from its centre."""
     with torch.inference_mode(False):  # a cached inference tensor could not take part in autograd later
-        return torch.arange(2 * (size + 2 * _BORDER), dtype=dtype, device=device) / 2 - (_BORDER + (size - 1) / 2)
+        pixels = torch.arange(2 * (size + 2 * _BORDER), dtype=dtype, device=device)[:, None]
+        return pixels / 2 - (_BORDER + (size - 1) / 2)
 
 
 @lru_cache(maxsize=16)
 def _unit_pixels(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """[size]: pixels of an axis, in units of half of it from its centre."""
+    """[size, 1]: pixels of an axis, in units of half of it from its centre."""
     with torch.inference_mode(False):
-        return (torch.arange(size, dtype=dtype, device=device) * 2 + 1) / size - 1
+        return (torch.arange(size, dtype=dtype, device=device)[:, None] * 2 + 1) / size - 1
 
 
 def _affine_grid(matrix: np.ndarray, columns: Tensor, rows: Tensor) -> Tensor:
-    """[N, h, w, 2] of the type of the points (columns [w], rows [h]): where matrix [N, 3, 3] takes them."""
+    """[N, h, w, 2] of the type of the points (columns [w, 1], rows [h, 1]): where matrix [N, 3, 3] takes them."""
     x, y, shift = as_img(matrix[:, None, None, :2], columns).unbind(dim=4)  # [N, 1, 1, 2] each
     # Sums of products, not a matrix product, which reduced-precision settings of the GPU would round.
-    return torch.addcmul(torch.addcmul(shift, y, rows[:, None, None]), x, columns[:, None])
+    return torch.addcmul(torch.addcmul(shift, y, rows[:, None]), x, columns)
