@@ -145,7 +145,7 @@ class SynthesisBlock(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """x [N, Cin, res/2, res/2], img [N, 3, res/2, res/2], rgb_styles [N, Cout]; the lists have one a conv."""
         if self.is_first:
-            x = self.const.to(self.dtype).unsqueeze(0).expand(len(modulations[0].styles), -1, -1, -1)
+            x = self.const.to(self.dtype).unsqueeze(0).expand(modulations[0].styles.shape[0], -1, -1, -1)
             x = self.conv1(x, modulations[0], noise[0])
         elif self.architecture == "resnet":
             x = x.to(self.dtype)
