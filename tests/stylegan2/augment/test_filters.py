@@ -11,6 +11,7 @@ import torch
 from ggdr.stylegan2.augment.filters import (
     SYM2,
     SYM6,
+    _mirrored_in_order,
     band_filters,
     band_taps,
     downsample,
@@ -66,6 +67,15 @@ def test_every_part_of_the_upsampled_image_is_what_the_whole_has_there(size):
         for stop in range(start + 2, height, 5):
             part = upsample_mirrored(x, (width - stop, width - start), (start, stop))
             torch.testing.assert_close(part, whole[:, :, start:stop, width - stop : width - start])
+
+
+def test_mirroring_in_order_is_padding_and_has_its_gradient():
+    x = torch.randn(2, 3, 5, 7, dtype=F64, requires_grad=True)
+    expected = torch.nn.functional.pad(x, (6, 2, 0, 4), mode="reflect")
+    got, direction = _mirrored_in_order(x, (6, 2), (0, 4)), torch.randn_like(expected)
+    assert torch.equal(got, expected)
+    grads = [torch.autograd.grad((y * direction).sum(), x)[0] for y in (got, expected)]
+    torch.testing.assert_close(*grads)
 
 
 @pytest.mark.parametrize("size", [8, 100])
