@@ -12,9 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ggdr.stylegan2.augment.filters import SYM6, upsampling
 from ggdr.stylegan2.augment.pipe import PIPES, AugmentPipe
-from ggdr.torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
 
 
 def fastest_ms(run: Callable[[], object], repeats: int, device: torch.device) -> float:
@@ -108,13 +106,6 @@ def main(
 
     errors = warp_errors(resolution, 4, rng)
     click.echo("error of features {:.2f} warped, {:.2f} by the image path, {:.2f} left as they are".format(*errors))
-
-    # The images' 2x upsampling with their mirrored margins.
-    matrix = upsampling(resolution, img.dtype, place)
-    taps = setup_filter(SYM6).to(place)
-    padded = F.pad(img, [resolution - 1] * 4, mode="reflect")
-    report("2x upsampling by banded matrices", lambda: matrix.along_width(matrix.along_height(img)))
-    report("  the same by upfirdn2d", lambda: upfirdn2d(padded, taps, up=2, padding=(6, 5, 6, 5), gain=4))
 
 
 if __name__ == "__main__":

@@ -38,8 +38,9 @@ class DecoderLayer(nn.Module):
         high, wide = size or (2 * h, 2 * w)
         # Products with small dense matrices, one for each axis: faster than a convolution of each channel by itself,
         # and a resize to another size is a factor in them.
-        rows, columns = (self._upsampling(*lengths) for lengths in ((h, high), (w, wide)))
-        x = x @ (self.weight.float().flatten(1) * self.weight_gain).t()
+        rows = self._upsampling(h, high)
+        columns = rows if (w, wide) == (h, high) else self._upsampling(w, wide)
+        x = x @ self.weight.float().flatten(1).t()
         x = torch.bmm(rows.expand(n, -1, -1), x.reshape(n, h, -1))
         x = x.reshape(n * high, w, -1)
         x = torch.baddbmm(self.bias.float(), columns.expand(len(x), -1, -1), x)
@@ -47,9 +48,12 @@ class DecoderLayer(nn.Module):
 
     @torch.no_grad()
     def _upsampling(self, length: int, upsampled: int) -> Tensor:
-        """[upsampled, length]: zeros between samples, FIR filter, and a linear resize unless that doubles it."""
+        """[upsampled, length]: zeros between samples, FIR filter, and a linear resize unless that doubles it.
+
+        It also holds half of the weights' gain, the other half of which the other axis has: a pass over weights less.
+        """
         # Gain 2 makes up for the zeros.
-        taps = 2 * self.resample_filter.float().sum(dim=0)
+        taps = 2 * math.sqrt(self.weight_gain) * self.resample_filter.float().sum(dim=0)
         one_hot = torch.eye(length, device=taps.device, dtype=taps.dtype)[:, None]
         x = F.conv_transpose1d(one_hot, taps[None, None], stride=2, padding=1)
         if upsampled != 2 * length:

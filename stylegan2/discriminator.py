@@ -63,12 +63,13 @@ class DiscriminatorEpilogue(nn.Module):
         self.fc = FullyConnectedLayer(width * 4 * 4, width, act="lrelu")
         self.out = FullyConnectedLayer(width, cmap_dim if cmap_dim > 0 else 1)
 
-    def forward(self, x: Tensor, img: Tensor | None, cmap: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, img: Tensor | None, cmap: Tensor | None, *, num_batches: int = 1) -> Tensor:
         x = x.to(torch.float32)
         if hasattr(self, "fromrgb"):
             x = x + self.fromrgb(img)
         if self.mbstd_num_channels > 0:
-            x = minibatch_std(x, group_size=self.mbstd_group_size, num_channels=self.mbstd_num_channels)
+            group, channels = self.mbstd_group_size, self.mbstd_num_channels
+            x = minibatch_std(x, group_size=group, num_channels=channels, num_batches=num_batches)
         x = self.out(self.fc(self.conv(x).flatten(1)))
         if cmap is not None:
             x = (x * cmap).sum(dim=1, keepdim=True) / math.sqrt(self.cmap_dim)
@@ -92,8 +93,12 @@ class Discriminator(nn.Module):
             self.mapping = MappingNetwork(0, config.c_dim, cmap_dim, None)
         self.b4 = DiscriminatorEpilogue(config, cmap_dim=cmap_dim)
 
-    def forward(self, img: Tensor, c: Tensor | None = None) -> Tensor:
-        """Raises ValueError if `img` has another size or number of channels than the network."""
+    def forward(self, img: Tensor, c: Tensor | None = None, *, num_batches: int = 1) -> Tensor:
+        """Logits; of several batches at once, if `img` and `c` hold an image of each in turn.
+
+        Raises:
+            ValueError: `img` has another size or number of channels than the network.
+        """
         size = (self.config.img_channels, self.config.img_resolution, self.config.img_resolution)
         if img.ndim != 4 or img.shape[1:] != size:
             raise ValueError(f"img must be [N, {', '.join(map(str, size))}], got {tuple(img.shape)}")
@@ -101,4 +106,4 @@ class Discriminator(nn.Module):
         for res in self.resolutions:
             x, img = getattr(self, f"b{res}")(x, img)
         cmap = self.mapping(None, c) if self.config.c_dim > 0 else None
-        return self.b4(x, img, cmap)
+        return self.b4(x, img, cmap, num_batches=num_batches)

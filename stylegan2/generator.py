@@ -10,20 +10,39 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate, islice
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ggdr.stylegan2.config import GeneratorConfig
-from ggdr.stylegan2.layers import Conv2dLayer, FullyConnectedLayer, MappingNetwork, demodulation
+from ggdr.stylegan2.layers import (
+    Conv2dLayer,
+    FullyConnectedLayer,
+    MappingNetwork,
+    apply_side_by_side,
+    demodulation,
+)
 from ggdr.torch_utils.ops.bias_act import bias_act
 from ggdr.torch_utils.ops.conv2d_resample import conv2d_resample
 from ggdr.torch_utils.ops.modulation import demodulated_act, modulate
 from ggdr.torch_utils.ops.upfirdn2d import setup_filter, upsample2d
 
 
+class Modulation(NamedTuple):
+    """What a modulated 3x3 convolution works with: filters, and factors of its channels before and behind it."""
+
+    weight: Tensor  # [Cout, Cin, 3, 3] float32
+    styles: Tensor  # [N, Cin] float32
+    dcoefs: Tensor  # [N, Cout] float32, the demodulation
+
+
 class SynthesisLayer(nn.Module):
-    """Modulated 3x3 convolution, noise, bias, leaky ReLU: [N, Cin, H, W] -> [N, Cout, H*up, W*up]."""
+    """Modulated 3x3 convolution, noise, bias, leaky ReLU: [N, Cin, H, W] -> [N, Cout, H*up, W*up].
+
+    Its modulation comes from `modulations`, and the styles for that from its `affine`, for all layers together.
+    """
 
     def __init__(
         self, in_channels: int, out_channels: int, w_dim: int, res: int, *, up: int, conv_clamp: float | None
@@ -37,19 +56,34 @@ class SynthesisLayer(nn.Module):
         self.register_buffer("noise_const", torch.randn(res, res))
         self.register_buffer("resample_filter", setup_filter([1, 3, 3, 1]))
 
-    def forward(self, x: Tensor, w: Tensor, noise: Tensor | None, *, gain: float = 1.0) -> Tensor:
-        weight, styles = self.weight, self.affine(w)
-        if x.dtype != torch.float32:
-            # Demodulation undoes both scalings; without them the products overflow float16.
-            weight = weight / (weight.abs().amax(dim=[1, 2, 3], keepdim=True) * math.sqrt(weight[0].numel()))
-            styles = styles / styles.abs().amax(dim=1, keepdim=True)
+    def forward(self, x: Tensor, modulation: Modulation, noise: Tensor | None, *, gain: float = 1.0) -> Tensor:
+        weight, styles, dcoefs = modulation
         x = conv2d_resample(modulate(x, styles), weight, self.resample_filter, up=self.up)
-        dcoefs = demodulation(weight, styles)
         return demodulated_act(x, dcoefs, noise, self.noise_strength, self.bias, gain=gain, clamp=self.conv_clamp)
 
 
+def modulations(
+    layers: Sequence[SynthesisLayer], styles: Sequence[Tensor], dtypes: Sequence[torch.dtype]
+) -> list[Modulation]:
+    """Of layers that get these styles [N, Cin], and images of these types."""
+    weights, factors = [], []
+    for layer, s, dtype in zip(layers, styles, dtypes, strict=True):
+        weight = layer.weight
+        if dtype != torch.float32:
+            # Without these scalings the products overflow float16. Demodulation undoes them, so they are constants:
+            # what the result owes to them has no gradient.
+            weight = weight / torch.linalg.vector_norm(weight.detach(), dim=[1, 2, 3], keepdim=True)
+            s = s / torch.linalg.vector_norm(s.detach(), math.inf, dim=1, keepdim=True)
+        weights.append(weight)
+        factors.append(s)
+    return list(map(Modulation, weights, factors, demodulation(weights, factors)))
+
+
 class ToRGBLayer(nn.Module):
-    """Modulated 1x1 convolution without demodulation: [N, Cin, H, W] -> [N, img_channels, H, W]."""
+    """Modulated 1x1 convolution without demodulation: [N, Cin, H, W] -> [N, img_channels, H, W].
+
+    Its styles are what its `affine` makes of a w.
+    """
 
     def __init__(self, in_channels: int, img_channels: int, w_dim: int, *, conv_clamp: float | None) -> None:
         super().__init__()
@@ -59,12 +93,11 @@ class ToRGBLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(img_channels))
         self.weight_gain = 1 / math.sqrt(in_channels)
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+    def forward(self, x: Tensor, styles: Tensor) -> Tensor:
         n, in_channels, height, width = x.shape
         # Few output channels: weights of its own for each image cost less than a scaled copy of its features.
-        styles = self.affine(w) * self.weight_gain
-        weights = (self.weight.flatten(1) * styles[:, None, :]).to(x.dtype)
-        x = x.permute(0, 2, 3, 1).reshape(n, height * width, in_channels) @ weights.transpose(1, 2)
+        weights = (self.weight.flatten(1) * (styles * self.weight_gain)[:, None]).to(x.dtype)
+        x = torch.bmm(x.permute(0, 2, 3, 1).reshape(n, height * width, in_channels), weights.mT)
         x = x.reshape(n, height, width, -1).permute(0, 3, 1, 2)
         return bias_act(x, self.bias, clamp=self.conv_clamp)
 
@@ -103,24 +136,29 @@ class SynthesisBlock(nn.Module):
         return [self.conv1] if self.is_first else [self.conv0, self.conv1]
 
     def forward(
-        self, x: Tensor | None, img: Tensor | None, ws: Tensor, noise: Sequence[Tensor | None]
+        self,
+        x: Tensor | None,
+        img: Tensor | None,
+        modulations: Sequence[Modulation],
+        rgb_styles: Tensor | None,
+        noise: Sequence[Tensor | None],
     ) -> tuple[Tensor, Tensor | None]:
-        """x [N, Cin, res/2, res/2], img [N, 3, res/2, res/2], ws [N, len(convs) + 1, w_dim], noise: one a conv."""
+        """x [N, Cin, res/2, res/2], img [N, 3, res/2, res/2], rgb_styles [N, Cout]; the lists have one a conv."""
         if self.is_first:
-            x = self.const.to(self.dtype).unsqueeze(0).expand(ws.shape[0], -1, -1, -1)
-            x = self.conv1(x, ws[:, 0], noise[0])
+            x = self.const.to(self.dtype).unsqueeze(0).expand(modulations[0].styles.shape[0], -1, -1, -1)
+            x = self.conv1(x, modulations[0], noise[0])
         elif self.architecture == "resnet":
             x = x.to(self.dtype)
             y = self.skip(x, gain=math.sqrt(0.5))
-            x = self.conv0(x, ws[:, 0], noise[0])
-            x = y + self.conv1(x, ws[:, 1], noise[1], gain=math.sqrt(0.5))
+            x = self.conv0(x, modulations[0], noise[0])
+            x = y + self.conv1(x, modulations[1], noise[1], gain=math.sqrt(0.5))
         else:
-            x = self.conv0(x.to(self.dtype), ws[:, 0], noise[0])
-            x = self.conv1(x, ws[:, 1], noise[1])
+            x = self.conv0(x.to(self.dtype), modulations[0], noise[0])
+            x = self.conv1(x, modulations[1], noise[1])
         if img is not None:
             img = upsample2d(img, self.resample_filter)
         if self.has_torgb:
-            rgb = self.torgb(x, ws[:, len(self.convs)]).to(torch.float32)
+            rgb = self.torgb(x, rgb_styles).to(torch.float32)
             img = rgb if img is None else img + rgb
         return x, img
 
@@ -191,12 +229,24 @@ class SynthesisNetwork(nn.Module):
         elif noise is None:
             raise ValueError(f"noise_mode must be random, const or none, got {noise_mode!r}")
         x = img = None
-        i = 0
+        conv_styles, rgb_styles = self.styles(ws)
+        dtypes = [block.dtype for block in self.blocks for _ in block.convs]
+        made = iter(zip(modulations(convs, conv_styles, dtypes), noise, strict=True))
         for block in self.blocks:
-            k = len(block.convs)
-            x, img = block(x, img, ws[:, i : i + k + 1], noise[i : i + k])
-            i += k
+            own, noises = zip(*islice(made, len(block.convs)), strict=True)
+            x, img = block(x, img, own, rgb_styles.get(block.res), noises)
         return img
+
+    def styles(self, ws: Tensor) -> tuple[list[Tensor], dict[int, Tensor]]:
+        """ws [N, num_ws, w_dim] -> styles [N, Cin] of each 3x3 convolution, and of toRGB by resolution."""
+        convs = [layer for block in self.blocks for layer in block.convs]
+        rgbs = {block.res: block.torgb for block in self.blocks if block.has_torgb}
+        # toRGB shares its w with the next block's first convolution.
+        rgb_at = dict(zip(self.resolutions, accumulate(len(block.convs) for block in self.blocks), strict=True))
+        w = ws.unbind(dim=1)
+        affines = [layer.affine for layer in (*convs, *rgbs.values())]
+        styles = apply_side_by_side(affines, [*w[: len(convs)], *(w[rgb_at[res]] for res in rgbs)])
+        return styles[: len(convs)], dict(zip(rgbs, styles[len(convs) :], strict=True))
 
 
 class Generator(nn.Module):

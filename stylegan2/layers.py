@@ -9,6 +9,9 @@ Karras et al. 2020 (arXiv:1912.04958, weight demodulation).
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +19,8 @@ from torch import Tensor, nn
 from ggdr.torch_utils.ops.bias_act import ACTIVATIONS, bias_act
 from ggdr.torch_utils.ops.conv2d_resample import conv2d_resample
 from ggdr.torch_utils.ops.upfirdn2d import setup_filter
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 def normalize_2nd_moment(x: Tensor, *, eps: float = 1e-8) -> Tensor:
@@ -47,11 +52,39 @@ class FullyConnectedLayer(nn.Module):
         self.bias_gain = lr_multiplier
 
     def forward(self, x: Tensor) -> Tensor:
-        w = self.weight.to(x.dtype) * self.weight_gain
-        b = self.bias.to(x.dtype) * self.bias_gain
-        if self.act == "linear":
-            return torch.addmm(b, x, w.t())
-        return bias_act(x @ w.t(), b, act=self.act)
+        # The product takes both gains as factors, which spares scaled copies of the weights.
+        w, b = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        x = torch.addmm(b, x, w.t(), beta=self.bias_gain, alpha=self.weight_gain)
+        return x if self.act == "linear" else bias_act(x, act=self.act)
+
+
+def apply_side_by_side(layers: Sequence[FullyConnectedLayer], xs: Sequence[Tensor]) -> list[Tensor]:
+    """What each linear layer makes of its own input; layers of one shape share a batched product.
+
+    Args:
+        layers: without activation.
+        xs:     [N, in_features] for each layer.
+
+    Returns:
+        [N, out_features] of each layer.
+    """
+    ys: dict[int, Tensor] = {}
+    shapes = [(layer.weight.shape, layer.weight_gain, layer.bias_gain) for layer in layers]
+    for (_, weight_gain, bias_gain), members in _alike(shapes):
+        x = torch.stack([xs[i] for i in members])
+        w, b = (torch.stack([getattr(layers[i], name) for i in members]) for name in ("weight", "bias"))
+        # The weights come first, so that their gradients lie in memory as they do.
+        y = torch.baddbmm(b[:, :, None], w, x.mT, beta=bias_gain, alpha=weight_gain)
+        ys.update(zip(members, y.mT.contiguous().unbind(), strict=True))
+    return [ys[i] for i in range(len(layers))]
+
+
+def _alike(keys: Iterable[Key]) -> Iterable[tuple[Key, list[int]]]:
+    """Each key, and where in the list it stands."""
+    places: dict[Key, list[int]] = defaultdict(list)
+    for i, key in enumerate(keys):
+        places[key].append(i)
+    return places.items()
 
 
 class Conv2dLayer(nn.Module):
@@ -92,19 +125,26 @@ def scaled_bias_act(x: Tensor, b: Tensor | None, *, act: str, gain: float, clamp
     return bias_act(x, b, act=act, gain=act_gain * gain, clamp=None if clamp is None else clamp * gain)
 
 
-def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
-    """Coefficients that give a modulated convolution's output unit variance, if its input has: [N, Cout] float32.
+def demodulation(weights: Sequence[Tensor], styles: Sequence[Tensor]) -> list[Tensor]:
+    """Coefficients that give modulated convolutions' outputs unit variance, if their inputs have: [N, Cout] of each.
 
     Scaling activations instead of weights keeps one weight tensor for all images: the coefficients
     rsqrt(sum_{i,k} (s_i w_oik)^2) are a matrix product of squared styles with squared weights summed over taps.
+    Layers of one shape share a batched product.
 
     Args:
-        weight: [Cout, Cin, k, k] float32.
-        styles: [N, Cin] float32.
+        weights: [Cout, Cin, k, k] float32 of each layer.
+        styles:  [N, Cin] float32 of each layer.
 
     Source: Karras et al. 2020, arXiv:1912.04958, Eq. (1) and (3).
     """
-    return (styles.square() @ weight.square().sum(dim=[2, 3]).t() + 1e-8).rsqrt()
+    dcoefs: dict[int, Tensor] = {}
+    for _, members in _alike(weight.shape for weight in weights):
+        w = torch.stack([weights[i].square().sum(dim=[2, 3]) for i in members])
+        s = torch.stack([styles[i] for i in members])
+        d = (torch.bmm(s.square(), w.mT) + 1e-8).rsqrt()
+        dcoefs.update(zip(members, d.unbind(), strict=True))
+    return [dcoefs[i] for i in range(len(weights))]
 
 
 class MappingNetwork(nn.Module):
@@ -187,30 +227,32 @@ class MappingNetwork(nn.Module):
         return torch.cat([self.w_avg.expand_as(first).lerp(first, psi), ws[:, cutoff:]], dim=1)
 
 
-def minibatch_std(x: Tensor, *, group_size: int | None, num_channels: int = 1) -> Tensor:
+def minibatch_std(x: Tensor, *, group_size: int | None, num_channels: int = 1, num_batches: int = 1) -> Tensor:
     """Appends the standard deviation over groups of images as constant channels.
 
     Image i belongs to group i mod (N / group_size), so interleaved parts of a batch hold whole groups.
 
     Args:
         x:            [N, C, H, W].
-        group_size:   images a group, at most N; None for the whole batch.
+        group_size:   images a group, at most a batch; None for the whole batch.
         num_channels: channels appended; each sums up C / num_channels channels.
+        num_batches:  x holds so many batches, an image of each in turn; a group has images of one batch alone.
 
     Returns:
         [N, C + num_channels, H, W].
 
     Raises:
-        ValueError: N is not a multiple of the group size.
+        ValueError: a batch is not a multiple of the group size.
     """
     n, c, h, w = x.shape
     if isinstance(n, torch.SymInt):
         return _minibatch_std_of_any_batch(x, group_size, num_channels)
-    g = n if group_size is None else min(group_size, n)
-    if n % g:
-        raise ValueError(f"batch of {n} images is not a multiple of the minibatch-std group size {g}")
+    batch = n // num_batches
+    g = batch if group_size is None else min(group_size, batch)
+    if batch % g:
+        raise ValueError(f"batch of {batch} images is not a multiple of the minibatch-std group size {g}")
     y = x.reshape(g, n // g, num_channels, c // num_channels, h, w)
-    y = ((y - y.mean(dim=0)).square().mean(dim=0) + 1e-8).sqrt().mean(dim=[2, 3, 4])
+    y = (y.var(dim=0, correction=0) + 1e-8).sqrt().mean(dim=[2, 3, 4])
     y = y[:, :, None, None].repeat(g, 1, h, w)
     return torch.cat([x, y], dim=1)
 

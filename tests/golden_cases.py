@@ -9,7 +9,6 @@ and array the error as a multiple of what is allowed. It needs no pytest.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -141,8 +140,7 @@ def at_percentile(name: str, percentile: float, shape: tuple[int, ...], **change
     """A transform with all draws at a percentile, but for those given by name."""
     pipe = make_pipe(name)
     draws = pipe.draw(shape[0], percentile=percentile)
-    values = draws.values | {k: torch.full_like(draws.values[k], v) for k, v in changed.items()}
-    return pipe.augmentation(dataclasses.replace(draws, values=values), shape[1:])
+    return pipe.augmentation(draws.replace(**changed), shape[1:])
 
 
 def _pick(meta: dict, config_type: type) -> dict:

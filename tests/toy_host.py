@@ -42,8 +42,8 @@ class FeatureSize:
         finally:
             hook.remove()
 
-    def penalty(self, feats: list[Tensor], warp=None) -> Tensor:
-        return self.gain * feats[-1].square().mean(dim=1)
+    def penalty(self, feats: list[Tensor], warp=None, *, fakes=None) -> Tensor:
+        return self.gain * feats[-1][fakes or slice(None)].square().mean(dim=1)
 
     def parameters(self):
         return []

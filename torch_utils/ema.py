@@ -23,5 +23,5 @@ def ema_beta(batch: int, nimg: int, *, halflife_kimg: float, rampup: float | Non
 def update_ema(average: nn.Module, net: nn.Module, beta: float) -> None:
     """average = beta * average + (1 - beta) * net for parameters; buffers are copied."""
     torch._foreach_lerp_(list(average.parameters()), list(net.parameters()), 1 - beta)
-    for ours, theirs in zip(average.buffers(), net.buffers(), strict=True):
-        ours.copy_(theirs)
+    if buffers := list(average.buffers()):
+        torch._foreach_copy_(buffers, list(net.buffers()))

@@ -23,8 +23,13 @@ Losses = dict[str, Tensor]  # unreduced, each [N] float32; the loop takes the me
 Warp = Callable[[Tensor], Tensor]  # [N, C, h, w] -> the same shape, at any resolution
 
 
+_EVERYTHING = (slice(None), slice(0, None, 1))  # as the only process, or the only round, has it
+
+
 def part(nest: Any, share: slice) -> Any:
     """Slices everything in a nest of dicts, lists and tuples (tensors, or what else can be sliced) along the batch."""
+    if share in _EVERYTHING:
+        return nest
     if isinstance(nest, dict):
         return {key: part(item, share) for key, item in nest.items()}
     if isinstance(nest, tuple) and hasattr(nest, "_fields"):

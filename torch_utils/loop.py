@@ -8,6 +8,8 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import reduce
+from operator import add
 from typing import Any, Protocol
 
 import torch
@@ -71,7 +73,7 @@ class StatsSum:
 
     def add(self, name: str, values: Tensor) -> None:
         """Adds values of any shape, without gradient."""
-        total = values.float().sum()
+        total = values.float().sum() if values.ndim else values.float()
         self._sums[name] = self._sums[name] + total if name in self._sums else total
         self._counts[name] = self._counts.get(name, 0) + values.numel()
 
@@ -193,7 +195,7 @@ class PhaseRunner:
             out = phase.losses(part(batch, share), part(draws, share))
             _check_terms(phase, out.losses)
             terms = {name: term.mean() for name, term in out.losses.items()}
-            loss = torch.stack(list(terms.values())).sum()
+            loss = reduce(add, terms.values())
             if not loss.requires_grad:
                 raise _no_gradient(phase)
             (loss * (phase.interval / self.rounds)).backward()
@@ -213,7 +215,7 @@ class PhaseRunner:
 
     def _report(self, phase: Phase, terms: Mapping[str, Tensor], observed: Mapping[str, Tensor]) -> None:
         """Adds a phase's terms, the sum of those that make up its loss, and what it observed to the statistics."""
-        self.stats.add(f"loss/{phase.name}", torch.stack([terms[name] for name in phase.terms]).sum())
+        self.stats.add(f"loss/{phase.name}", reduce(add, (terms[name] for name in phase.terms)))
         for name, term in terms.items():
             self.stats.add(f"loss_term/{name}", term)
         for name, value in observed.items():

@@ -24,8 +24,8 @@ class Regularizer(Protocol):
     def watch(self) -> AbstractContextManager[Any]:
         """Hooks live inside; G and D run once each."""
 
-    def penalty(self, feats: Any, warp: Warp | None = None) -> Tensor:
-        """[N] float32, added to the discriminator's loss on fakes."""
+    def penalty(self, feats: Any, warp: Warp | None = None, *, fakes: slice | None = None) -> Tensor:
+        """[N] float32, added to the discriminator's loss on fakes; `fakes` is as in `Regularizers.penalties`."""
 
     def parameters(self) -> Iterable[Parameter]:
         """Trained in the phase that has the penalty."""
@@ -84,16 +84,19 @@ class Regularizers:
 
     @contextmanager
     def watch(self) -> Iterator[dict[str, Any]]:
-        """What each regulariser sees, by its name; G runs once inside, and then D once on its images."""
+        """What each regulariser sees, by its name; G runs once inside, and then D once, on G's images at least."""
         with ExitStack() as stack:
             yield {item.name: stack.enter_context(item.watch()) for item in self}
 
-    def penalties(self, feats: Mapping[str, Any], warp: Warp | None = None) -> PhaseOutput:
+    def penalties(
+        self, feats: Mapping[str, Any], warp: Warp | None = None, *, fakes: slice | None = None
+    ) -> PhaseOutput:
         """A loss term [N] by each regulariser's name, and the quantity that it penalises.
 
         Args:
             feats: from `watch`.
-            warp:  the geometry that the images went through between G and D.
+            warp:  the geometry that G's images went through between G and D.
+            fakes: where in D's batch G's images are; None if they are all of it.
 
         Raises:
             ValueError: a gain is 0.
@@ -101,7 +104,7 @@ class Regularizers:
         for item in self:
             if item.gain == 0:
                 raise ValueError(f"regulariser {item.name!r}: expected a gain other than 0, to report {item.quantity}")
-        losses = {item.name: item.penalty(feats[item.name], warp=warp) for item in self}
+        losses = {item.name: item.penalty(feats[item.name], warp=warp, fakes=fakes) for item in self}
         observed = {reported_name(item): losses[item.name].detach() / item.gain for item in self}
         return PhaseOutput(losses, observed)
 

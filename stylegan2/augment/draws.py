@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,25 +56,29 @@ _TRANSFORMS = (
     "noise",
     "cutout",
 )
+_VALUE_ROW = {name: row for row, name in enumerate((*_UNIFORM, *_NORMAL))}
+_TRANSFORM_ROW = {name: row for row, name in enumerate(_TRANSFORMS)}
 
 
 @dataclass(frozen=True)
 class Draws:
-    """Raw draws for n images, on the CPU; they depend neither on p nor on the pipe nor on the resolution.
+    """Raw draws for n images; they depend neither on p nor on the pipe nor on the resolution.
+
+    They are NumPy's arrays, on which an operation costs a fraction of what PyTorch takes to dispatch one.
 
     `draws[rank::world]` are the draws of that part of the batch: what an image gets does not depend on how
     the batch was split.
 
     Attributes:
-        values:         by name, [n] float64, uniform in [0, 1) or standard normal.
-        accept:         by transform, [n] float64 uniform in [0, 1): applied where below its probability.
+        values:         [a row for each name, n] float64, uniform in [0, 1) or standard normal.
+        accept:         [a row for each transform, n] float64 uniform in [0, 1): applied where below its probability.
         noise_seed:     [n] int64, the seed of each image's noise field, which is drawn where the image lies.
         noise_quantile: stands for every value of the noise fields if the draws are percentiles, else None.
     """
 
-    values: dict[str, Tensor]
-    accept: dict[str, Tensor]
-    noise_seed: Tensor
+    values: np.ndarray
+    accept: np.ndarray
+    noise_seed: np.ndarray
     noise_quantile: float | None = None
 
     def __len__(self) -> int:
@@ -82,28 +88,44 @@ class Draws:
         if not isinstance(images, slice):
             raise TypeError(f"draws are taken by slice, got {images!r}")
         return Draws(
-            values={name: value[images] for name, value in self.values.items()},
-            accept={name: value[images] for name, value in self.accept.items()},
-            noise_seed=self.noise_seed[images],
-            noise_quantile=self.noise_quantile,
+            self.values[:, images], self.accept[:, images], self.noise_seed[images], noise_quantile=self.noise_quantile
         )
 
-    def accepted(self, transform: str, probability: float) -> Tensor:
+    @staticmethod
+    def in_turn(*parts: Draws) -> Draws:
+        """Those of one image of each part, then of the next one; all parts have as many images."""
+        return Draws(
+            *(
+                np.stack([getattr(part, name) for part in parts], axis=-1).reshape(*rows, -1)
+                for name, rows in (("values", [len(_VALUE_ROW)]), ("accept", [len(_TRANSFORM_ROW)]), ("noise_seed", []))
+            ),
+            noise_quantile=parts[0].noise_quantile,
+        )
+
+    def value(self, name: str) -> np.ndarray:
+        """[n]: what was drawn under a name, as "xflip"."""
+        return self.values[_VALUE_ROW[name]]
+
+    def accepted(self, transform: str, probability: float) -> np.ndarray:
         """[n] bool: the images which get the transform, if each gets it with this probability."""
-        return self.accept[transform] < probability
+        return self.accept[_TRANSFORM_ROW[transform]] < probability
+
+    def replace(self, **values: float) -> Draws:
+        """The same, but for the values given by name, equal for all images; for tests."""
+        changed = self.values.copy()
+        for name, value in values.items():
+            changed[_VALUE_ROW[name]] = value
+        return dataclasses.replace(self, values=changed)
 
 
 def draw(n: int, *, generator: torch.Generator | None = None) -> Draws:
     """Draws for n images from a CPU generator (None: torch's default), whatever the pipe."""
     kwargs = {"dtype": torch.float64, "generator": generator}
-    return Draws(
-        values={
-            **dict(zip(_UNIFORM, torch.rand([len(_UNIFORM), n], **kwargs), strict=True)),
-            **dict(zip(_NORMAL, torch.randn([len(_NORMAL), n], **kwargs), strict=True)),
-        },
-        accept=dict(zip(_TRANSFORMS, torch.rand([len(_TRANSFORMS), n], **kwargs), strict=True)),
-        noise_seed=torch.randint(2**62, [n], generator=generator),
-    )
+    uniform = torch.rand([len(_UNIFORM), n], **kwargs).numpy()
+    normal = torch.randn([len(_NORMAL), n], **kwargs).numpy()
+    accept = torch.rand([len(_TRANSFORMS), n], **kwargs).numpy()
+    noise_seed = torch.randint(2**62, [n], generator=generator).numpy()
+    return Draws(np.concatenate([uniform, normal]), accept, noise_seed)
 
 
 def percentile_draws(n: int, percentile: float) -> Draws:
@@ -120,11 +142,16 @@ def percentile_draws(n: int, percentile: float) -> Draws:
     if not 0 < percentile < 1:
         raise ValueError(f"percentile must be in (0, 1), got {percentile}")
     quantile = torch.erfinv(torch.tensor(2 * percentile - 1, dtype=torch.float64)).item()
-    values = {name: percentile for name in _UNIFORM} | {name: quantile for name in _NORMAL}
-    values["rotate_post"] = 0.5
-    return Draws(
-        values={name: torch.full([n], value, dtype=torch.float64) for name, value in values.items()},
-        accept={name: torch.full([n], -math.inf, dtype=torch.float64) for name in _TRANSFORMS},
-        noise_seed=torch.zeros([n], dtype=torch.int64),
+    draws = Draws(
+        values=np.repeat([percentile] * len(_UNIFORM) + [quantile] * len(_NORMAL), n).reshape(-1, n),
+        accept=np.full([len(_TRANSFORMS), n], -math.inf),
+        noise_seed=np.zeros(n, dtype=np.int64),
         noise_quantile=quantile,
     )
+    return draws.replace(rotate_post=0.5)
+
+
+def as_img(numbers: np.ndarray, img: Tensor) -> Tensor:
+    """Small per-image numbers in the type and on the device of the image, without waiting for the device."""
+    dtype = np.float64 if img.dtype == torch.float64 else np.float32
+    return torch.from_numpy(numbers.astype(dtype)).to(img.device, non_blocking=True)

@@ -1,23 +1,21 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""FIR filters of the augmentations as banded matrices: 2x resampling, and filtering in frequency bands.
+"""FIR filters of the augmentations: 2x resampling, and filtering in frequency bands.
 
-Each filter runs along one axis after the other, and the mirrored continuation of the image is part of its
-matrix. For the few channels of an image, the product with a banded matrix, block by block, is many times
-quicker on a CPU than a depthwise convolution (`benchmarks/augment.py` measures both), needs no padded copy,
-and differentiates any number of times.
+Each filter runs along one axis after the other, and differentiates any number of times.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ggdr.stylegan2.augment.config import NUM_BANDS
+from ggdr.torch_utils.ops.upfirdn2d import upfirdn2d
 
 # Scaling filters of Daubechies' least asymmetric wavelets, which sum to sqrt(2). Source: I. Daubechies, "Ten
 # Lectures on Wavelets", SIAM 1992; to double precision as in PyWavelets 1.9 (`pywt.Wavelet("sym6").dec_lo`).
@@ -36,82 +34,73 @@ SYM6 = (
     0.0017677118642428036,
     -0.007800708325034148,
 )
-_BLOCK = 256  # rows of a banded matrix in one product, which takes only the columns that they need
+_REACH = len(SYM6) // 2  # samples of the doubled axis to either side that a sample depends on
 
 
-@dataclass(frozen=True, eq=False)
-class BandedMatrix:
-    """A linear map along one axis.
+def upsample_mirrored(img: Tensor, columns: tuple[int, int], rows: tuple[int, int]) -> Tensor:
+    """Mirrors by size - 1 pixels on all sides, doubles the resolution with the sym6 filter, and takes a part of it.
 
-    Attributes:
-        matrix: [out, in].
-        first:  first column of each row that is not zero.
-        last:   last column of each row that is not zero.
-    """
+    Row i of all the result lies at pixel i / 2 - (size - 1), up to the filter's phase: sym6 is not quite symmetric,
+    and its centre of mass comes 0.05 pixels later. No more is computed than the part needs.
 
-    matrix: Tensor
-    first: tuple[int, ...]
-    last: tuple[int, ...]
-
-    @staticmethod
-    def of(matrix: np.ndarray, dtype: torch.dtype, device: torch.device) -> BandedMatrix:
-        """Finds the band of a [out, in] float64 array. No row may be zero."""
-        nonzero = matrix != 0
-        return BandedMatrix(
-            matrix=torch.from_numpy(matrix).to(device=device, dtype=dtype),
-            first=tuple(nonzero.argmax(axis=1).tolist()),
-            last=tuple((matrix.shape[1] - 1 - nonzero[:, ::-1].argmax(axis=1)).tolist()),
-        )
-
-    def along_height(self, x: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
-        """[..., in, w] -> [..., stop - start, w]: rows start to stop of the result."""
-        blocks = [self.matrix[rows, cols] @ x[..., cols, :] for rows, cols in self._blocks(start, stop)]
-        return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=-2)
-
-    def along_width(self, x: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
-        """[..., h, in] -> [..., h, stop - start]: columns start to stop of the result."""
-        blocks = [x[..., cols] @ self.matrix[rows, cols].T for rows, cols in self._blocks(start, stop)]
-        return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=-1)
-
-    def _blocks(self, start: int, stop: int | None) -> list[tuple[slice, slice]]:
-        """Runs of rows, and the columns which they need."""
-        stop = len(self.first) if stop is None else stop
-        runs = [slice(i, min(i + _BLOCK, stop)) for i in range(start, stop, _BLOCK)]
-        return [(rows, slice(min(self.first[rows]), max(self.last[rows]) + 1)) for rows in runs]
-
-
-@lru_cache(maxsize=16)
-def upsampling(size: int, dtype: torch.dtype, device: torch.device) -> BandedMatrix:
-    """Mirrors by size - 1 pixels on both sides, and doubles the resolution with the sym6 filter.
+    Args:
+        img:     [N, C, H, W] float32 or float64.
+        columns: first and last + 1, from 0 to 2 * (3 * W - 2).
+        rows:    first and last + 1, from 0 to 2 * (3 * H - 2).
 
     Returns:
-        [2 * (3 * size - 2), size]. Row i lies at pixel i / 2 - (size - 1), up to the filter's phase: sym6 is
-        not quite symmetric, and its centre of mass comes 0.05 pixels later.
+        [N, C, rows, columns].
     """
+    mirror_x, pad_x = _paddings(img.shape[3], *columns)
+    mirror_y, pad_y = _paddings(img.shape[2], *rows)
+    if torch.are_deterministic_algorithms_enabled() and img.device.type != "cpu":
+        img = _mirrored_in_order(img, mirror_x, mirror_y)
+    else:
+        img = F.pad(img, (*mirror_x, *mirror_y), mode="reflect")
+    return upfirdn2d(img, _sym6(img.dtype, img.device), up=2, padding=(*pad_x, *pad_y), gain=4.0)
+
+
+def downsample(img: Tensor) -> Tensor:
+    """Undoes the doubling: the reversed sym6 filter, every second sample, less 3 pixels at each end.
+
+    Args:
+        img: [N, C, 2 * (H + 6), 2 * (W + 6)]. Its column i lies at pixel i / 2 - 3 of the result.
+
+    Returns:
+        [N, C, H, W].
+    """
+    return upfirdn2d(img, _sym6(img.dtype, img.device), down=2, padding=_REACH - 1 - 2 * 3, flip_filter=True)
+
+
+def _mirrored_in_order(img: Tensor, columns: tuple[int, int], rows: tuple[int, int]) -> Tensor:
+    """Mirrored pixels before and behind an image, with a gradient that is added up in always the same order.
+
+    That of torch's padding adds with atomics on a GPU; that of indexing does not in the mode for this.
+    """
+    for dim, (before, behind) in ((3, columns), (2, rows)):
+        size = img.shape[dim]
+        seen = [mirror(pixel, size) for pixel in range(-before, size + behind)]
+        img = img.index_select(dim, torch.tensor(seen, device=img.device))
+    return img
+
+
+def _paddings(size: int, start: int, stop: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Mirrored pixels before and behind an axis, and what upfirdn2d is to pad (crop, where negative) to get a part."""
     margin = size - 1
-    taps = _unit_sum(SYM6)[::-1] * 2  # reversed, so that row i correlates; times 2 for the inserted zeros
-    matrix = np.zeros([2 * (size + 2 * margin), size])
-    for pixel in range(-margin, size + margin):
-        column = mirror(pixel, size)
-        centre = 2 * (pixel + margin) + 6  # the pixel's place after 6 columns of padding
-        for k, tap in enumerate(taps):
-            if 0 <= centre - k < len(matrix):
-                matrix[centre - k, column] += tap
-    return _constant(matrix, dtype, device)
+    # What samples start to stop depend on, in pixels of the axis.
+    first, last = (start - _REACH) // 2 - margin, (stop + _REACH - 2) // 2 - margin
+    before, behind = (min(max(reach, 0), margin) for reach in (-first, last - margin))
+    pad = _REACH - start + 2 * (margin - before)
+    length = 2 * (before + size + behind)
+    return (before, behind), (pad, stop - start + len(SYM6) - 1 - pad - length)
 
 
 @lru_cache(maxsize=16)
-def downsampling(size: int, dtype: torch.dtype, device: torch.device) -> BandedMatrix:
-    """Undoes the doubling: the reversed sym6 filter, every second sample, less 3 pixels at either end.
-
-    Returns:
-        [size, 2 * (size + 6)]. Column i lies at pixel i / 2 - 3.
-    """
-    taps = _unit_sum(SYM6)
-    matrix = np.zeros([size, 2 * (size + 6)])
-    for row in range(size):
-        matrix[row, 2 * row + 1 : 2 * row + 1 + len(taps)] = taps
-    return _constant(matrix, dtype, device)
+def _sym6(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """[12] of sum 1, to run along both axes."""
+    taps = np.asarray(SYM6) / np.sum(SYM6)
+    with torch.inference_mode(False):  # a cached inference tensor could not take part in autograd later
+        return torch.from_numpy(taps).to(device=device, dtype=dtype)
 
 
 @lru_cache(maxsize=16)
@@ -157,17 +146,8 @@ def mirror(pixel: int, size: int) -> int:
     return min(pixel, period - pixel) if size > 1 else 0
 
 
-def _unit_sum(taps: tuple[float, ...]) -> np.ndarray:
-    return np.asarray(taps) / np.sum(taps)
-
-
 def _dilate(taps: np.ndarray, factor: int) -> np.ndarray:
     """H(z) -> H(z^factor)."""
     out = np.zeros((len(taps) - 1) * factor + 1)
     out[::factor] = taps
     return out
-
-
-def _constant(matrix: np.ndarray, dtype: torch.dtype, device: torch.device) -> BandedMatrix:
-    with torch.inference_mode(False):  # a cached inference tensor could not take part in autograd later
-        return BandedMatrix.of(matrix, dtype, device)

@@ -11,6 +11,8 @@ Source: Karras et al. 2020, arXiv:2006.06676, Appendix B. Warped features: Lee e
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -101,6 +103,15 @@ class Augmentation:
 
     def __len__(self) -> int:
         return len(self._draws)
+
+    def __getitem__(self, images: slice) -> Augmentation:
+        """The same of a part of the images."""
+        part = copy.copy(self)
+        part._draws = self._draws[images]
+        for name in ("_inverse", "_color", "_gains", "_noise", "_cutout"):
+            numbers = getattr(self, name)
+            setattr(part, name, None if numbers is None else numbers[images])
+        return part
 
     def __call__(self, img: Tensor) -> Tensor:
         """Geometry, colour, image filter, noise and cutout, in this order.

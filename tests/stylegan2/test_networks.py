@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from ggdr.stylegan2.config import DiscriminatorConfig, GeneratorConfig, preset
 from ggdr.stylegan2.discriminator import Discriminator
-from ggdr.stylegan2.generator import Generator, SynthesisLayer, ToRGBLayer
+from ggdr.stylegan2.generator import Generator, SynthesisLayer, ToRGBLayer, modulations
 from ggdr.stylegan2.layers import minibatch_std
 from tests.golden_cases import discriminator_errors, generator_errors
 from tests.reference_vectors import Golden, assert_all_agree, golden_params
@@ -69,28 +69,43 @@ def test_half_precision_stays_close_to_float32(dtype):
     assert half.synthesis.b4.dtype == torch.float32
 
 
-def synthesis_layer(in_channels, out_channels, styles):
-    """A layer without noise and bias whose styles are the given ones, whatever w is."""
-    layer = SynthesisLayer(in_channels, out_channels, 1, 4, up=1, conv_clamp=None)
-    layer.affine = torch.nn.Module()
-    layer.affine.forward = lambda w: styles
-    return layer
+def synthesis_layer(in_channels, out_channels):
+    """A layer without noise and bias."""
+    return SynthesisLayer(in_channels, out_channels, 1, 4, up=1, conv_clamp=None)
+
+
+def run_layer(layer, x, styles):
+    (modulation,) = modulations([layer], [styles], [x.dtype])
+    return layer(x, modulation, None)
 
 
 def test_float16_does_not_overflow_with_large_styles():
     x, styles = torch.randn(1, 64, 4, 4).half() * 50, torch.rand(1, 64) * 1000 + 1
-    layer = synthesis_layer(64, 8, styles)
+    layer = synthesis_layer(64, 8)
     torch.nn.init.normal_(layer.weight, std=10)
     with torch.no_grad():
-        y = layer(x, None, None)
+        y = run_layer(layer, x, styles)
         assert y.isfinite().all()
-        torch.testing.assert_close(y.float(), layer(x.float(), None, None), rtol=0.02, atol=1.0)
+        torch.testing.assert_close(y.float(), run_layer(layer, x.float(), styles), rtol=0.02, atol=1.0)
+
+
+def test_scalings_against_overflow_change_no_gradient():
+    layer, x, direction = synthesis_layer(8, 8), torch.randn(2, 8, 8, 8), torch.randn(2, 8, 8, 8)
+    styles = (torch.randn(2, 8) * 3 + 5).requires_grad_()
+
+    def grads(dtype):  # all types but float32 are scaled
+        y = run_layer(layer, x.to(dtype), styles).float()
+        (first,) = torch.autograd.grad((y * direction).sum(), styles, create_graph=True)
+        return first, *torch.autograd.grad(first.square().sum(), [layer.weight, styles])
+
+    for scaled, plain in zip(grads(torch.float64), grads(torch.float32), strict=True):
+        torch.testing.assert_close(scaled, plain, rtol=1e-3, atol=1e-4 * plain.abs().max().item())
 
 
 def test_modulated_convolution_equals_per_sample_weights():
     x, styles = torch.randn(3, 4, 4, 4), torch.randn(3, 4)
-    layer = synthesis_layer(4, 5, styles)
-    y = layer(x, None, None)
+    layer = synthesis_layer(4, 5)
+    y = run_layer(layer, x, styles)
     for i in range(3):
         wi = layer.weight * styles[i, None, :, None, None]
         wi = wi / wi.square().sum([1, 2, 3], keepdim=True).sqrt()
@@ -99,12 +114,27 @@ def test_modulated_convolution_equals_per_sample_weights():
 
 
 def test_torgb_equals_per_sample_weights():
-    x, w = torch.randn(3, 4, 6, 5), torch.randn(3, 7)
+    x, styles = torch.randn(3, 4, 6, 5), torch.randn(3, 4)
     layer = ToRGBLayer(4, 2, 7, conv_clamp=None)
-    y, styles = layer(x, w), layer.affine(w)
+    y = layer(x, styles)
     for i in range(3):
         wi = layer.weight * styles[i, None, :, None, None] / math.sqrt(4)
         torch.testing.assert_close(y[i : i + 1], F.conv2d(x[i : i + 1], wi), rtol=1e-4, atol=1e-5)
+
+
+def test_styles_are_what_each_layer_makes_of_its_own_w():
+    G = tiny_generator(16)
+    ws = torch.randn(3, G.num_ws, 8)
+    torch.nn.init.normal_(G.synthesis.b8.torgb.affine.bias)
+    b4, b8, b16 = G.synthesis.blocks
+    convs = [b4.conv1, b8.conv0, b8.conv1, b16.conv0, b16.conv1]
+    conv_styles, rgb_styles = G.synthesis.styles(ws)
+    assert len({len(s[0]) for s in conv_styles}) > 1  # layers of several widths
+    for i, (layer, got) in enumerate(zip(convs, conv_styles, strict=True)):
+        torch.testing.assert_close(got, layer.affine(ws[:, i]))
+    assert rgb_styles.keys() == {4, 8, 16}
+    for block, i in ((b4, 1), (b8, 3), (b16, 5)):
+        torch.testing.assert_close(rgb_styles[block.res], block.torgb.affine(ws[:, i]))
 
 
 def test_noise_modes_and_explicit_noise():
@@ -128,6 +158,16 @@ def test_truncation_zero_gives_the_mean_latent_up_to_the_cutoff():
     truncated = G.mapping(torch.randn(3, 8), None, truncation_psi=0, truncation_cutoff=2)
     torch.testing.assert_close(truncated[:, :2], G.mapping.w_avg.expand(3, 2, 8))
     assert not torch.allclose(truncated[:, 2:], ws[:, 2:])
+
+
+@pytest.mark.parametrize("group_size", [2, 4, 100, None])
+def test_batches_in_turn_get_the_logits_of_each_alone(group_size):
+    torch.manual_seed(0)
+    D = Discriminator(DiscriminatorConfig(8, 3, 2, **TINY, mbstd_group_size=group_size))
+    imgs, c = [torch.randn(4, 3, 8, 8) * scale for scale in (1, 5)], torch.eye(2)[[0, 1, 0, 0]]
+    joint = D(torch.stack(imgs, 1).flatten(0, 1), c.repeat_interleave(2, dim=0), num_batches=2)
+    for i, img in enumerate(imgs):
+        torch.testing.assert_close(joint[i::2], D(img, c))
 
 
 def test_minibatch_std_groups_are_interleaved_so_that_slices_hold_whole_groups():

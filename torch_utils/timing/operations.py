@@ -22,7 +22,8 @@ from ggdr.torch_utils.timing.flops import _Counter
 from ggdr.torch_utils.timing.live_memory import LiveMemory
 
 _ALLOCATIONS = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
-_OVERWRITING = {"copy_", "fill_", "normal_", "random_", "uniform_", "zero_"}  # they do not read what they write to
+# They do not read what they write to.
+_OVERWRITING = {"_foreach_copy_", "copy_", "fill_", "normal_", "random_", "uniform_", "zero_"}
 # Operations that are two kernels: the first fills the result, the second copies into it, or adds to it.
 _FILL_AND_COPY = {"constant_pad_nd", "select_backward", "slice_backward"}
 _FILL_AND_ADD = {"baddbmm", "grid_sampler_2d_backward"}

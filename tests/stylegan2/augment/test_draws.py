@@ -8,6 +8,7 @@ import dataclasses
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -33,9 +34,21 @@ def test_slices_of_a_draw_are_the_draws_of_the_slice():
         draws[0]
 
 
+def test_draws_in_turn_give_each_part_what_its_own_draws_do():
+    pipe, img = make_pipe("bgcfnc", p=0.7), torch.randn(6, 3, 16, 16, dtype=torch.float64, generator=make_rng())
+    parts = [pipe.draw(3, generator=make_rng(seed)) for seed in (1, 2)]
+    joint = pipe.augmentation(Draws.in_turn(*parts), img.shape[1:])
+    whole, feat = joint(img), img[:, :2, ::2, ::2]
+    for i, draws in enumerate(parts):
+        own, share = pipe.augmentation(draws, img.shape[1:]), slice(i, None, 2)
+        for aug in (own, joint[share]):
+            torch.testing.assert_close(aug(img[share]), whole[share], atol=1e-10, rtol=0)
+            torch.testing.assert_close(aug.warp(feat[share]), joint.warp(feat)[share], atol=1e-10, rtol=0)
+
+
 def test_draws_depend_on_the_generator_alone():
     def flat(draws: Draws) -> Tensor:
-        return torch.stack([*draws.values.values(), *draws.accept.values(), draws.noise_seed.double()])
+        return torch.from_numpy(np.concatenate([draws.values, draws.accept, draws.noise_seed[None]]))
 
     torch.manual_seed(0)
     untouched = torch.get_rng_state()

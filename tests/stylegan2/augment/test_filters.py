@@ -11,11 +11,12 @@ import torch
 from ggdr.stylegan2.augment.filters import (
     SYM2,
     SYM6,
+    _mirrored_in_order,
     band_filters,
     band_taps,
-    downsampling,
+    downsample,
     mirror,
-    upsampling,
+    upsample_mirrored,
 )
 from ggdr.torch_utils.ops.upfirdn2d import upfirdn2d
 
@@ -49,29 +50,40 @@ def test_bands_add_up_to_the_image_and_split_the_frequencies_in_octaves():
 
 @pytest.mark.parametrize("size", [8, 16, 33])
 def test_downsampling_undoes_upsampling(size):
-    up, down = upsampling(size, F64, CPU), downsampling(size, F64, CPU)
     x = torch.randn(1, 1, size, size, dtype=F64)
     rows = 2 * (size - 1) - 6, 2 * (2 * size - 1) + 6  # the image and 3 pixels around it
-    doubled = up.along_width(up.along_height(x, *rows), *rows)
-    torch.testing.assert_close(down.along_height(down.along_width(doubled)), x, atol=1e-10, rtol=0)
+    torch.testing.assert_close(downsample(upsample_mirrored(x, rows, rows)), x, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("size", [8, 21])
+def test_every_part_of_the_upsampled_image_is_what_the_whole_has_there(size):
+    f = torch.tensor(SYM6, dtype=F64) / sum(SYM6)
+    x = torch.randn(2, 1, size, size + 2, dtype=F64)
+    padded = torch.nn.functional.pad(x, [size + 1] * 2 + [size - 1] * 2, mode="reflect")
+    whole = upfirdn2d(padded, f, up=2, padding=(6, 5, 6, 5), gain=4)
+    height, width = whole.shape[2:]
+    torch.testing.assert_close(upsample_mirrored(x, (0, width), (0, height)), whole)
+    for start in range(0, height - 2, 3):
+        for stop in range(start + 2, height, 5):
+            part = upsample_mirrored(x, (width - stop, width - start), (start, stop))
+            torch.testing.assert_close(part, whole[:, :, start:stop, width - stop : width - start])
+
+
+def test_mirroring_in_order_is_padding_and_has_its_gradient():
+    x = torch.randn(2, 3, 5, 7, dtype=F64, requires_grad=True)
+    expected = torch.nn.functional.pad(x, (6, 2, 0, 4), mode="reflect")
+    got, direction = _mirrored_in_order(x, (6, 2), (0, 4)), torch.randn_like(expected)
+    assert torch.equal(got, expected)
+    grads = [torch.autograd.grad((y * direction).sum(), x)[0] for y in (got, expected)]
+    torch.testing.assert_close(*grads)
 
 
 @pytest.mark.parametrize("size", [8, 100])
-def test_matrices_agree_with_padding_and_filtering(size):
+def test_downsampling_drops_three_pixels_at_each_end(size):
     f = torch.tensor(SYM6, dtype=F64) / sum(SYM6)
-    x = torch.randn(2, 1, size, size, dtype=F64)
-    padded = torch.nn.functional.pad(x, [size - 1] * 4, mode="reflect")
-    expected = upfirdn2d(padded, f, up=2, padding=(6, 5, 6, 5), gain=4)
-    up = upsampling(size, F64, CPU)
-    got = up.along_width(up.along_height(x))
-    torch.testing.assert_close(got, expected)
-    part = up.along_height(up.along_width(x, 3, 11), 5, 2 * size)  # blocks of rows give what the whole does
-    torch.testing.assert_close(part, expected[:, :, 5 : 2 * size, 3:11])
-
     wide = torch.randn(2, 1, 2 * (size + 6), 2 * (size + 6), dtype=F64)
     expected = upfirdn2d(wide, f, down=2, padding=5, flip_filter=True)[:, :, 3:-3, 3:-3]
-    down = downsampling(size, F64, CPU)
-    torch.testing.assert_close(down.along_width(down.along_height(wide)), expected)
+    torch.testing.assert_close(downsample(wide), expected)
 
 
 def test_mirror_repeats_for_any_reach():

@@ -258,7 +258,7 @@ def test_noise_has_the_drawn_deviation_and_comes_from_the_generator():
     draws = pipe.draw(3, generator=make_rng())
     aug = pipe.augmentation(draws, (3, 64, 64))
     noise = aug(img)
-    sigma = draws.values["noise"].abs().float() * 0.1
+    sigma = torch.from_numpy(draws.value("noise")).abs().float() * 0.1
     torch.testing.assert_close(noise.std(dim=(1, 2, 3)), sigma, rtol=0.05, atol=0)
     assert torch.equal(aug(img), noise)  # one draw, however often it is applied
     assert F.cosine_similarity(noise[0].flatten(), noise[1].flatten(), dim=0).abs() < 0.1
