@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import accumulate, islice
-from typing import NamedTuple
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -30,18 +29,10 @@ from ggdr.torch_utils.ops.modulation import demodulated_act, modulate
 from ggdr.torch_utils.ops.upfirdn2d import setup_filter, upsample2d
 
 
-class Modulation(NamedTuple):
-    """What a modulated 3x3 convolution works with: filters, and factors of its channels before and behind it."""
-
-    weight: Tensor  # [Cout, Cin, 3, 3] float32
-    styles: Tensor  # [N, Cin] float32
-    dcoefs: Tensor  # [N, Cout] float32, the demodulation
-
-
 class SynthesisLayer(nn.Module):
     """Modulated 3x3 convolution, noise, bias, leaky ReLU: [N, Cin, H, W] -> [N, Cout, H*up, W*up].
 
-    Its modulation comes from `modulations`, and the styles for that from its `affine`, for all layers together.
+    Its styles [N, Cin] are what its `affine` makes of a w; the network does that for all layers together.
     """
 
     def __init__(
@@ -56,33 +47,22 @@ class SynthesisLayer(nn.Module):
         self.register_buffer("noise_const", torch.randn(res, res))
         self.register_buffer("resample_filter", setup_filter([1, 3, 3, 1]))
 
-    def forward(self, x: Tensor, modulation: Modulation, noise: Tensor | None, *, gain: float = 1.0) -> Tensor:
-        weight, styles, dcoefs = modulation
-        x = conv2d_resample(modulate(x, styles), weight, self.resample_filter, up=self.up)
-        return demodulated_act(x, dcoefs, noise, self.noise_strength, self.bias, gain=gain, clamp=self.conv_clamp)
-
-
-def modulations(
-    layers: Sequence[SynthesisLayer], styles: Sequence[Tensor], dtypes: Sequence[torch.dtype]
-) -> list[Modulation]:
-    """Of layers that get these styles [N, Cin], and images of these types."""
-    weights, factors = [], []
-    for layer, s, dtype in zip(layers, styles, dtypes, strict=True):
-        weight = layer.weight
-        if dtype != torch.float32:
+    def forward(self, x: Tensor, styles: Tensor, noise: Tensor | None, *, gain: float = 1.0) -> Tensor:
+        weight = self.weight
+        if x.dtype != torch.float32:
             # Without these scalings the products overflow float16. Demodulation undoes them, so they are constants:
             # what the result owes to them has no gradient.
             weight = weight / torch.linalg.vector_norm(weight.detach(), dim=[1, 2, 3], keepdim=True)
-            s = s / torch.linalg.vector_norm(s.detach(), math.inf, dim=1, keepdim=True)
-        weights.append(weight)
-        factors.append(s)
-    return list(map(Modulation, weights, factors, demodulation(weights, factors)))
+            styles = styles / torch.linalg.vector_norm(styles.detach(), math.inf, dim=1, keepdim=True)
+        x = conv2d_resample(modulate(x, styles), weight, self.resample_filter, up=self.up)
+        dcoefs = demodulation(weight, styles)
+        return demodulated_act(x, dcoefs, noise, self.noise_strength, self.bias, gain=gain, clamp=self.conv_clamp)
 
 
 class ToRGBLayer(nn.Module):
     """Modulated 1x1 convolution without demodulation: [N, Cin, H, W] -> [N, img_channels, H, W].
 
-    Its styles are what its `affine` makes of a w.
+    Its styles are those of a SynthesisLayer.
     """
 
     def __init__(self, in_channels: int, img_channels: int, w_dim: int, *, conv_clamp: float | None) -> None:
@@ -135,30 +115,30 @@ class SynthesisBlock(nn.Module):
         """The modulated 3x3 convolutions of this block, each with a w and a noise input of its own."""
         return [self.conv1] if self.is_first else [self.conv0, self.conv1]
 
+    @property
+    def modulated(self) -> list[SynthesisLayer | ToRGBLayer]:
+        """The layers with styles: `convs`, and then toRGB if there is one."""
+        return [*self.convs, self.torgb] if self.has_torgb else self.convs
+
     def forward(
-        self,
-        x: Tensor | None,
-        img: Tensor | None,
-        modulations: Sequence[Modulation],
-        rgb_styles: Tensor | None,
-        noise: Sequence[Tensor | None],
+        self, x: Tensor | None, img: Tensor | None, styles: Sequence[Tensor], noise: Sequence[Tensor | None]
     ) -> tuple[Tensor, Tensor | None]:
-        """x [N, Cin, res/2, res/2], img [N, 3, res/2, res/2], rgb_styles [N, Cout]; the lists have one a conv."""
+        """x [N, Cin, res/2, res/2], img [N, 3, res/2, res/2], styles: one a layer of `modulated`, noise: one a conv."""
         if self.is_first:
-            x = self.const.to(self.dtype).unsqueeze(0).expand(modulations[0].styles.shape[0], -1, -1, -1)
-            x = self.conv1(x, modulations[0], noise[0])
+            x = self.const.to(self.dtype).unsqueeze(0).expand(styles[0].shape[0], -1, -1, -1)
+            x = self.conv1(x, styles[0], noise[0])
         elif self.architecture == "resnet":
             x = x.to(self.dtype)
             y = self.skip(x, gain=math.sqrt(0.5))
-            x = self.conv0(x, modulations[0], noise[0])
-            x = y + self.conv1(x, modulations[1], noise[1], gain=math.sqrt(0.5))
+            x = self.conv0(x, styles[0], noise[0])
+            x = y + self.conv1(x, styles[1], noise[1], gain=math.sqrt(0.5))
         else:
-            x = self.conv0(x.to(self.dtype), modulations[0], noise[0])
-            x = self.conv1(x, modulations[1], noise[1])
+            x = self.conv0(x.to(self.dtype), styles[0], noise[0])
+            x = self.conv1(x, styles[1], noise[1])
         if img is not None:
             img = upsample2d(img, self.resample_filter)
         if self.has_torgb:
-            rgb = self.torgb(x, rgb_styles).to(torch.float32)
+            rgb = self.torgb(x, styles[-1]).to(torch.float32)
             img = rgb if img is None else img + rgb
         return x, img
 
@@ -229,24 +209,21 @@ class SynthesisNetwork(nn.Module):
         elif noise is None:
             raise ValueError(f"noise_mode must be random, const or none, got {noise_mode!r}")
         x = img = None
-        conv_styles, rgb_styles = self.styles(ws)
-        dtypes = [block.dtype for block in self.blocks for _ in block.convs]
-        made = iter(zip(modulations(convs, conv_styles, dtypes), noise, strict=True))
+        styles, noise = iter(self.styles(ws)), iter(noise)
         for block in self.blocks:
-            own, noises = zip(*islice(made, len(block.convs)), strict=True)
-            x, img = block(x, img, own, rgb_styles.get(block.res), noises)
+            x, img = block(x, img, list(islice(styles, len(block.modulated))), list(islice(noise, len(block.convs))))
         return img
 
-    def styles(self, ws: Tensor) -> tuple[list[Tensor], dict[int, Tensor]]:
-        """ws [N, num_ws, w_dim] -> styles [N, Cin] of each 3x3 convolution, and of toRGB by resolution."""
-        convs = [layer for block in self.blocks for layer in block.convs]
-        rgbs = {block.res: block.torgb for block in self.blocks if block.has_torgb}
-        # toRGB shares its w with the next block's first convolution.
-        rgb_at = dict(zip(self.resolutions, accumulate(len(block.convs) for block in self.blocks), strict=True))
-        w = ws.unbind(dim=1)
-        affines = [layer.affine for layer in (*convs, *rgbs.values())]
-        styles = apply_side_by_side(affines, [*w[: len(convs)], *(w[rgb_at[res]] for res in rgbs)])
-        return styles[: len(convs)], dict(zip(rgbs, styles[len(convs) :], strict=True))
+    def styles(self, ws: Tensor) -> list[Tensor]:
+        """ws [N, num_ws, w_dim] -> [N, Cin] for each modulated layer, from the first block to the last."""
+        w, affines, inputs = ws.unbind(dim=1), [], []
+        i = 0
+        for block in self.blocks:
+            # toRGB shares its w with the next block's first convolution.
+            affines += [layer.affine for layer in block.modulated]
+            inputs += w[i : i + len(block.modulated)]
+            i += len(block.convs)
+        return apply_side_by_side(affines, inputs)
 
 
 class Generator(nn.Module):

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +18,6 @@ from torch import Tensor, nn
 from ggdr.torch_utils.ops.bias_act import ACTIVATIONS, bias_act
 from ggdr.torch_utils.ops.conv2d_resample import conv2d_resample
 from ggdr.torch_utils.ops.upfirdn2d import setup_filter
-
-Key = TypeVar("Key", bound=Hashable)
 
 
 def normalize_2nd_moment(x: Tensor, *, eps: float = 1e-8) -> Tensor:
@@ -68,23 +65,17 @@ def apply_side_by_side(layers: Sequence[FullyConnectedLayer], xs: Sequence[Tenso
     Returns:
         [N, out_features] of each layer.
     """
+    alike: dict[tuple[torch.Size, float, float], list[int]] = defaultdict(list)
+    for i, layer in enumerate(layers):
+        alike[layer.weight.shape, layer.weight_gain, layer.bias_gain].append(i)
     ys: dict[int, Tensor] = {}
-    shapes = [(layer.weight.shape, layer.weight_gain, layer.bias_gain) for layer in layers]
-    for (_, weight_gain, bias_gain), members in _alike(shapes):
+    for (_, weight_gain, bias_gain), members in alike.items():
         x = torch.stack([xs[i] for i in members])
         w, b = (torch.stack([getattr(layers[i], name) for i in members]) for name in ("weight", "bias"))
         # The weights come first, so that their gradients lie in memory as they do.
         y = torch.baddbmm(b[:, :, None], w, x.mT, beta=bias_gain, alpha=weight_gain)
         ys.update(zip(members, y.mT.contiguous().unbind(), strict=True))
     return [ys[i] for i in range(len(layers))]
-
-
-def _alike(keys: Iterable[Key]) -> Iterable[tuple[Key, list[int]]]:
-    """Each key, and where in the list it stands."""
-    places: dict[Key, list[int]] = defaultdict(list)
-    for i, key in enumerate(keys):
-        places[key].append(i)
-    return places.items()
 
 
 class Conv2dLayer(nn.Module):
@@ -125,26 +116,19 @@ def scaled_bias_act(x: Tensor, b: Tensor | None, *, act: str, gain: float, clamp
     return bias_act(x, b, act=act, gain=act_gain * gain, clamp=None if clamp is None else clamp * gain)
 
 
-def demodulation(weights: Sequence[Tensor], styles: Sequence[Tensor]) -> list[Tensor]:
-    """Coefficients that give modulated convolutions' outputs unit variance, if their inputs have: [N, Cout] of each.
+def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
+    """Coefficients that give a modulated convolution's output unit variance, if its input has: [N, Cout] float32.
 
     Scaling activations instead of weights keeps one weight tensor for all images: the coefficients
     rsqrt(sum_{i,k} (s_i w_oik)^2) are a matrix product of squared styles with squared weights summed over taps.
-    Layers of one shape share a batched product.
 
     Args:
-        weights: [Cout, Cin, k, k] float32 of each layer.
-        styles:  [N, Cin] float32 of each layer.
+        weight: [Cout, Cin, k, k] float32.
+        styles: [N, Cin] float32.
 
     Source: Karras et al. 2020, arXiv:1912.04958, Eq. (1) and (3).
     """
-    dcoefs: dict[int, Tensor] = {}
-    for _, members in _alike(weight.shape for weight in weights):
-        w = torch.stack([weights[i].square().sum(dim=[2, 3]) for i in members])
-        s = torch.stack([styles[i] for i in members])
-        d = (torch.bmm(s.square(), w.mT) + 1e-8).rsqrt()
-        dcoefs.update(zip(members, d.unbind(), strict=True))
-    return [dcoefs[i] for i in range(len(weights))]
+    return (styles.square() @ weight.square().sum(dim=[2, 3]).t() + 1e-8).rsqrt()
 
 
 class MappingNetwork(nn.Module):

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from ggdr.stylegan2.config import DiscriminatorConfig, GeneratorConfig, preset
 from ggdr.stylegan2.discriminator import Discriminator
-from ggdr.stylegan2.generator import Generator, SynthesisLayer, ToRGBLayer, modulations
+from ggdr.stylegan2.generator import Generator, SynthesisLayer, ToRGBLayer
 from ggdr.stylegan2.layers import minibatch_std
 from tests.golden_cases import discriminator_errors, generator_errors
 from tests.reference_vectors import Golden, assert_all_agree, golden_params
@@ -74,19 +74,14 @@ def synthesis_layer(in_channels, out_channels):
     return SynthesisLayer(in_channels, out_channels, 1, 4, up=1, conv_clamp=None)
 
 
-def run_layer(layer, x, styles):
-    (modulation,) = modulations([layer], [styles], [x.dtype])
-    return layer(x, modulation, None)
-
-
 def test_float16_does_not_overflow_with_large_styles():
     x, styles = torch.randn(1, 64, 4, 4).half() * 50, torch.rand(1, 64) * 1000 + 1
     layer = synthesis_layer(64, 8)
     torch.nn.init.normal_(layer.weight, std=10)
     with torch.no_grad():
-        y = run_layer(layer, x, styles)
+        y = layer(x, styles, None)
         assert y.isfinite().all()
-        torch.testing.assert_close(y.float(), run_layer(layer, x.float(), styles), rtol=0.02, atol=1.0)
+        torch.testing.assert_close(y.float(), layer(x.float(), styles, None), rtol=0.02, atol=1.0)
 
 
 def test_scalings_against_overflow_change_no_gradient():
@@ -94,7 +89,7 @@ def test_scalings_against_overflow_change_no_gradient():
     styles = (torch.randn(2, 8) * 3 + 5).requires_grad_()
 
     def grads(dtype):  # all types but float32 are scaled
-        y = run_layer(layer, x.to(dtype), styles).float()
+        y = layer(x.to(dtype), styles, None).float()
         (first,) = torch.autograd.grad((y * direction).sum(), styles, create_graph=True)
         return first, *torch.autograd.grad(first.square().sum(), [layer.weight, styles])
 
@@ -105,7 +100,7 @@ def test_scalings_against_overflow_change_no_gradient():
 def test_modulated_convolution_equals_per_sample_weights():
     x, styles = torch.randn(3, 4, 4, 4), torch.randn(3, 4)
     layer = synthesis_layer(4, 5)
-    y = run_layer(layer, x, styles)
+    y = layer(x, styles, None)
     for i in range(3):
         wi = layer.weight * styles[i, None, :, None, None]
         wi = wi / wi.square().sum([1, 2, 3], keepdim=True).sqrt()
@@ -127,14 +122,12 @@ def test_styles_are_what_each_layer_makes_of_its_own_w():
     ws = torch.randn(3, G.num_ws, 8)
     torch.nn.init.normal_(G.synthesis.b8.torgb.affine.bias)
     b4, b8, b16 = G.synthesis.blocks
-    convs = [b4.conv1, b8.conv0, b8.conv1, b16.conv0, b16.conv1]
-    conv_styles, rgb_styles = G.synthesis.styles(ws)
-    assert len({len(s[0]) for s in conv_styles}) > 1  # layers of several widths
-    for i, (layer, got) in enumerate(zip(convs, conv_styles, strict=True)):
+    layers = [(b4.conv1, 0), (b4.torgb, 1), (b8.conv0, 1), (b8.conv1, 2), (b8.torgb, 3)]
+    layers += [(b16.conv0, 3), (b16.conv1, 4), (b16.torgb, 5)]
+    styles = G.synthesis.styles(ws)
+    assert len({len(s[0]) for s in styles}) > 1  # layers of several widths
+    for (layer, i), got in zip(layers, styles, strict=True):
         torch.testing.assert_close(got, layer.affine(ws[:, i]))
-    assert rgb_styles.keys() == {4, 8, 16}
-    for block, i in ((b4, 1), (b8, 3), (b16, 5)):
-        torch.testing.assert_close(rgb_styles[block.res], block.torgb.affine(ws[:, i]))
 
 
 def test_noise_modes_and_explicit_noise():
