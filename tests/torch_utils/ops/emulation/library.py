@@ -45,8 +45,8 @@ class Emulation:
 
     @contextmanager
     def in_place_of_the_cpu(self) -> Iterator[None]:
-        """Tensors on the CPU take the emulated kernels."""
-        loaded = build._loaded.get("cpu")
+        """Tensors on the CPU take the emulated kernels; their derivatives are in the CPU's library."""
+        loaded = build.load_library("cpu")
         build._loaded["cpu"] = self.path
         previous = build.set_ops("native")
         self._library.emulation_turn(1)
@@ -55,10 +55,7 @@ class Emulation:
         finally:
             self._library.emulation_turn(0)
             self.set()
-            if loaded is None:
-                del build._loaded["cpu"]
-            else:
-                build._loaded["cpu"] = loaded
+            build._loaded["cpu"] = loaded
             build.set_ops(previous)
 
     def set(self, *, max_blocks: int = 1 << 20, int32_max: int = INT32_MAX, order: str = "first to last") -> None:
