@@ -139,6 +139,13 @@ def test_compiles_to_one_graph_with_its_derivative():
         torch.testing.assert_close(grad(compiled(x, w), (x, w)), grad(ours(x, w).square().sum(), (x, w)))
 
 
+@pytest.mark.parametrize("transposed", [True, False])
+def test_the_operation_is_registered_as_torch_expects(native_ops, transposed):
+    x, w = tensors(3, 5, 4)
+    w = w if transposed else w.detach().transpose(0, 1).requires_grad_()
+    torch.library.opcheck(torch.ops.ggdr.convolution.default, (x, w, 2, 1, transposed))
+
+
 @pytest.mark.parametrize("strict", [True, False])
 def test_exports_as_one_convolution(strict):
     class Layer(torch.nn.Module):
