@@ -10,8 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ggdr.torch_utils.ops.convolution import without_weight_gradients
-
 
 def generator_logistic_loss(fake_logits: Tensor) -> Tensor:
     """-log sigmoid(D(fake)), the non-saturating loss of G; logits [N, 1] -> [N].
@@ -44,8 +42,7 @@ def r1_penalty(real_logits: Tensor, real_img: Tensor, *, gamma: float) -> Tensor
 
     Source: Mescheder et al. 2018, arXiv:1801.04406, Eq. (9).
     """
-    with without_weight_gradients():
-        (grad,) = torch.autograd.grad(real_logits.sum(), real_img, create_graph=True)
+    (grad,) = torch.autograd.grad(real_logits.sum(), real_img, create_graph=True)
     return grad.square().sum(dim=[1, 2, 3]) * (gamma / 2)
 
 
@@ -63,8 +60,7 @@ def path_lengths(img: Tensor, ws: Tensor, pl_noise: Tensor) -> Tensor:
     Source: Karras et al. 2020, arXiv:1912.04958, Eq. (4) and Appendix B.
     """
     y = pl_noise / math.sqrt(img.shape[2] * img.shape[3])
-    with without_weight_gradients():
-        (grad,) = torch.autograd.grad((img * y).sum(), ws, create_graph=True)
+    (grad,) = torch.autograd.grad((img * y).sum(), ws, create_graph=True)
     return grad.square().sum(dim=2).mean(dim=1).sqrt()
 
 

@@ -20,6 +20,7 @@ from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.loop import PhaseRunner, StatsSum
 from ggdr.torch_utils.ops import set_ops
 from ggdr.torch_utils.timing.flops import count_flops
+from tests.conftest import needs_cxx
 
 TINY = ["--cfg", "auto", "--channel-base", "64", "--channel-max", "8", "--batch", "8", "--resolution", "16"]
 
@@ -64,6 +65,7 @@ def test_lazy_phases_count_for_their_share(said):
     assert report["sec_per_kimg"] == pytest.approx(parts)
 
 
+@needs_cxx
 def test_operations_add_up_to_the_iteration(said):
     _, report = said
     for key in ("kernels", "gb", "roofline_ms", "launch_ms"):

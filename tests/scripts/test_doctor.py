@@ -11,6 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from ggdr.scripts.diagnosis import examine
 from ggdr.scripts.diagnosis.operations import check_mode_and_cache, check_operations
 from ggdr.scripts.doctor import main
 from ggdr.torch_utils.ops import build, self_check, toolchain
@@ -180,6 +181,19 @@ def test_no_build_builds_nothing(monkeypatch):
     code, report, text = doctor(monkeypatch, "--no-build", checks=[toy(lambda x: 2 * x)])
     assert code == 0 and report["libraries"][0]["state"] == "not built" == report["operations"][0]["state"]
     assert "the first use builds it" in text
+
+
+@pytest.mark.parametrize("built", [{"cuda"}, {"cpu"}, {"cuda", "cpu"}])
+def test_operations_of_a_gpu_need_its_library_and_the_cpus(monkeypatch, tmp_path, built):
+    """The meta device plays the GPU."""
+    monkeypatch.setattr(examine, "libraries_of", lambda device_type: ("cuda", "cpu"))
+    monkeypatch.setattr(build, "built_library", lambda name: tmp_path / "ops.so" if name in built else None)
+    monkeypatch.setattr(build, "load_library", lambda name: tmp_path / "ops.so" if name in built else pytest.fail(name))
+    monkeypatch.setattr(self_check, "self_checks", lambda: [toy(raises(RuntimeError("tried")), device_types=("meta",))])
+    report = examine.examine([torch.device("meta")], build_missing=False)
+    states = {library["device"]: library["state"] for library in report["libraries"]}
+    assert states == {name: "built" if name in built else "not built" for name in ("cuda", "cpu")}
+    assert report["operations"][0]["state"] == ("fails" if len(built) == 2 else "not built")
 
 
 def test_an_unknown_mode_is_broken(monkeypatch, library):

@@ -35,7 +35,6 @@ ACTIVATIONS: dict[str, Activation] = {
     "softplus": Activation(lambda x, alpha: F.softplus(x), 0.0, 1.0),
     "swish": Activation(lambda x, alpha: F.silu(x), 0.0, math.sqrt(2)),
 }
-_PIECEWISE_LINEAR = ("linear", "relu", "lrelu")  # their slope is found from the result, and they have no curvature
 
 
 def bias_act(
@@ -93,8 +92,14 @@ def _bias_act_ref(
     return x if clamp is None else x.clamp(-clamp, clamp)
 
 
+def _plus(x: Tensor, b: Tensor | None, dim: int) -> Tensor:
+    """x + b along `dim`, of the type of `x`."""
+    return x if b is None else x + b.to(x.dtype).reshape([-1 if i == dim else 1 for i in range(x.ndim)])
+
+
 # The compiled operations. The second is the order-th derivative times (g + gb), from the result or the argument in
-# `ref`, and its sums along all dimensions but `dim` (an empty tensor where sum_dtype is None).
+# `ref`, and its sums along all dimensions but `dim` (an empty tensor where sum_dtype is None). How they are
+# differentiated is in bias_act_autograd.h.
 _ARGS = "int dim, str act, float alpha, float gain, float? clamp"
 _LIBRARY = torch.library.Library("ggdr", "FRAGMENT")
 _LIBRARY.define(f"bias_act(Tensor x, Tensor? b, {_ARGS}) -> Tensor")
@@ -125,58 +130,6 @@ def _bias_act_grad_fake(
 ) -> tuple[Tensor, Tensor]:
     out = torch.empty_like(g if ref is None else ref)
     return out, g.new_empty([0]) if sum_dtype is None else g.new_empty([g.shape[dim]], dtype=sum_dtype)
-
-
-def _setup_bias_act(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    x, b, *ctx.args = inputs
-    act, clamp = ctx.args[1], ctx.args[4]
-    ctx.b_dtype = _grad_dtype(b)
-    if act not in _PIECEWISE_LINEAR:
-        ctx.save_for_backward(x, b)
-    else:
-        ctx.save_for_backward(None if act == "linear" and clamp is None else output, None)
-
-
-def _bias_act_backward(ctx: Any, g: Tensor) -> tuple:
-    ref, b = ctx.saved_tensors
-    x_grad, b_grad = torch.ops.ggdr.bias_act_grad(g, None, ref, b, 1, *ctx.args, ctx.b_dtype)
-    return x_grad, None if ctx.b_dtype is None else b_grad, *[None] * len(ctx.args)
-
-
-def _setup_bias_act_grad(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
-    g, gb, ref, b, ctx.order, *ctx.args, sum_dtype = inputs
-    ctx.has_sums = sum_dtype is not None
-    ctx.gb_dtype, ctx.b_dtype = _grad_dtype(gb), _grad_dtype(b)
-    ctx.is_curved = ctx.args[1] not in _PIECEWISE_LINEAR
-    ctx.save_for_backward(ref, b, *((g, gb) if ctx.is_curved else ()))
-
-
-def _bias_act_grad_backward(ctx: Any, h: Tensor, h_sums: Tensor) -> tuple:
-    ref, b, *factors = ctx.saved_tensors
-    hb = h_sums if ctx.has_sums else None
-    g_grad, gb_grad = torch.ops.ggdr.bias_act_grad(h, hb, ref, b, ctx.order, *ctx.args, ctx.gb_dtype)
-    x_grad = b_grad = None
-    if ctx.is_curved:
-        dim = ctx.args[0]
-        product = _plus(h, hb, dim) * _plus(*factors, dim)
-        x_grad, b_grad = torch.ops.ggdr.bias_act_grad(product, None, ref, b, ctx.order + 1, *ctx.args, ctx.b_dtype)
-    gb_grad, b_grad = (None if d is None else t for d, t in ((ctx.gb_dtype, gb_grad), (ctx.b_dtype, b_grad)))
-    return g_grad, gb_grad, x_grad, b_grad, None, *[None] * len(ctx.args), None
-
-
-def _grad_dtype(b: Tensor | None) -> torch.dtype | None:
-    return b.dtype if b is not None and b.requires_grad else None
-
-
-def _plus(x: Tensor, b: Tensor | None, dim: int) -> Tensor:
-    """x + b along `dim`, of the type of `x`."""
-    return x if b is None else x + b.to(x.dtype).reshape([-1 if i == dim else 1 for i in range(x.ndim)])
-
-
-torch.library.register_autograd("ggdr::bias_act", _bias_act_backward, setup_context=_setup_bias_act, lib=_LIBRARY)
-torch.library.register_autograd(
-    "ggdr::bias_act_grad", _bias_act_grad_backward, setup_context=_setup_bias_act_grad, lib=_LIBRARY
-)
 
 
 def _check_inputs(rng: torch.Generator) -> tuple[Tensor, Tensor]:

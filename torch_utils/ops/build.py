@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds, builds and loads the compiled operations: one library for CPUs, one for GPUs.
 
+The library for CPUs also has the derivatives of all operations, which are the same on all devices. So a GPU needs both,
+and shapes without data (meta tensors, and CUDA tensors where there is no GPU) need that for CPUs.
+
 A library is built at its first use and kept in a cache, in a folder named by a hash of all that it depends on.
 It is compiled in a temporary folder and renamed into place, and its name holds its checksum: a build that was
 killed, or a full disk, never leaves a library that looks right and is not.
@@ -35,7 +38,7 @@ __all__ = ["MODES", "BuildError", "ops_mode", "set_ops", "uses_native"]
 MODES = ("auto", "native", "reference")
 SOURCE_FOLDER = Path(__file__).parent
 SOURCE_SUFFIX = {"cpu": ".cpp", "cuda": ".cu"}
-DURATION = {"cpu": "about half a minute", "cuda": "a minute or two"}
+DURATION = {"cpu": "about a minute", "cuda": "a minute or two"}
 DAY = 86400.0  # seconds
 CACHES = (cache_folder, private_temporary_folder)  # in the order in which they are tried
 
@@ -49,11 +52,11 @@ _deciding = threading.RLock()
 def uses_native(device: torch.device) -> bool:
     """Whether tensors on a device take the compiled kernels.
 
-    The first call for a device type finds, or builds, and loads its library. Meta tensors, and CUDA tensors where
-    there is no GPU, are shapes without data and need none. Devices other than CPUs and NVIDIA GPUs have no kernels.
+    The first call for a device type finds, or builds, and loads its libraries. Devices other than CPUs and NVIDIA GPUs
+    have no kernels.
 
     Raises:
-        BuildError: the mode is "native" and there is no library.
+        BuildError: the mode is "native" and a library is missing.
         ValueError: GGDR_OPS is none of the modes.
     """
     decided = _decided.get(device.type)
@@ -105,12 +108,12 @@ def _decide(device_type: str) -> bool:
 
 
 def _is_native(device_type: str, mode: str) -> bool:
-    if mode == "reference" or device_type not in ("meta", *SOURCE_SUFFIX):
+    libraries = libraries_of(device_type)
+    if mode == "reference" or not libraries:
         return False
-    if device_type == "meta" or (device_type == "cuda" and not torch.cuda.is_available()):
-        return True
     try:
-        load_library(device_type)
+        for library in libraries:
+            load_library(library)
     except BuildError as error:
         if mode == "native":
             raise
@@ -123,6 +126,13 @@ def _is_native(device_type: str, mode: str) -> bool:
             )
         return False
     return True
+
+
+def libraries_of(device_type: str) -> tuple[str, ...]:
+    """The libraries that tensors on a kind of device need: none where there are no kernels for it."""
+    if device_type == "cuda" and torch.cuda.is_available():
+        return "cuda", "cpu"
+    return ("cpu",) if device_type in ("cpu", "cuda", "meta") else ()
 
 
 def load_library(device_type: str) -> Path:

@@ -9,16 +9,15 @@ bilinear, so each one's derivatives are the two again: two autograd functions th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ggdr.torch_utils.ops.build import uses_native
+
 _LEFT_TO_PYTORCH = ("cpu",)  # where its second derivatives are faster, on small maps by a fifth
-_without_weight_gradients = False
 
 
 def conv2d(x: Tensor, w: Tensor, *, stride: int = 1, padding: int = 0) -> Tensor:
@@ -39,7 +38,7 @@ def conv2d(x: Tensor, w: Tensor, *, stride: int = 1, padding: int = 0) -> Tensor
     """
     if x.device.type in _LEFT_TO_PYTORCH:
         return F.conv2d(x, w, stride=stride, padding=padding)
-    return _Convolution.apply(*_autocast(x, w), stride, padding, False, (0, 0))
+    return _convolution(x, w, stride, padding, transposed=False)
 
 
 def conv_transpose2d(x: Tensor, w: Tensor, *, stride: int = 1, padding: int = 0) -> Tensor:
@@ -60,30 +59,32 @@ def conv_transpose2d(x: Tensor, w: Tensor, *, stride: int = 1, padding: int = 0)
     """
     if x.device.type in _LEFT_TO_PYTORCH:
         return F.conv_transpose2d(x, w, stride=stride, padding=padding)
-    return _Convolution.apply(*_autocast(x, w), stride, padding, True, (0, 0))
+    return _convolution(x, w, stride, padding, transposed=True)
 
 
-@contextmanager
-def without_weight_gradients() -> Iterator[None]:
-    """For `torch.autograd.grad` of images or latents with create_graph: inside, no weights receive a gradient.
-
-    A Python function is not told which of its gradients are asked for, and would compute those of all weights. What
-    was computed can be differentiated in the weights afterwards. Weights that depend on what is asked for would be
-    taken for constants. It holds for all threads, but only for backward passes with create_graph.
-    """
-    global _without_weight_gradients
-    before, _without_weight_gradients = _without_weight_gradients, True
-    try:
-        yield
-    finally:
-        _without_weight_gradients = before
+def _convolution(x: Tensor, w: Tensor, stride: int, padding: int, *, transposed: bool) -> Tensor:
+    x, w = _autocast(x, w)
+    if uses_native(x.device):
+        return torch.ops.ggdr.convolution(x, w, stride, padding, transposed)
+    return _Convolution.apply(x, w, stride, padding, transposed, (0, 0))
 
 
-def needs_weight_gradients() -> bool:
-    """In a backward pass: whether it is outside of `without_weight_gradients`, or the last derivative."""
-    return not (_without_weight_gradients and torch.is_grad_enabled())
+def _autocast(*tensors: Tensor) -> list[Tensor]:
+    """As PyTorch casts the arguments of its own convolutions."""
+    device_type = tensors[0].device.type
+    if not torch.amp.is_autocast_available(device_type) or not torch.is_autocast_enabled(device_type):
+        return list(tensors)
+    dtype = torch.get_autocast_dtype(device_type)
+    return [t if t.dtype == torch.float64 else t.to(dtype) for t in tensors]
 
 
+# PyTorch's convolution with derivatives in C++, which are in convolution_autograd.h.
+_LIBRARY = torch.library.Library("ggdr", "FRAGMENT")
+_LIBRARY.define("convolution(Tensor x, Tensor w, int stride, int padding, bool transposed) -> Tensor")
+
+
+# The reference has its derivatives in Python. A Python function is not told which of its gradients are asked for, so
+# that it computes those of weights also where nobody needs them.
 class _Settings(NamedTuple):
     """Of a convolution."""
 
@@ -122,7 +123,7 @@ class _Convolution(torch.autograd.Function):
             return gx, gw, None, None, None, None
         if needed[0]:
             gx = _Convolution.apply(gy, w, *ctx.settings.adjoint(x.shape[2:], w.shape[2:]))
-        if needed[1] and needs_weight_gradients():
+        if needed[1]:
             gw = _WeightGradient.apply(x, gy, w.detach(), *ctx.settings)
         return gx, gw, None, None, None, None
 
@@ -146,12 +147,3 @@ class _WeightGradient(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             ggy = _Convolution.apply(x, ggw, *ctx.settings)
         return gx, ggy, None, None, None, None, None
-
-
-def _autocast(*tensors: Tensor) -> list[Tensor]:
-    """As PyTorch casts the arguments of its own convolutions."""
-    device_type = tensors[0].device.type
-    if not torch.amp.is_autocast_available(device_type) or not torch.is_autocast_enabled(device_type):
-        return list(tensors)
-    dtype = torch.get_autocast_dtype(device_type)
-    return [t if t.dtype == torch.float64 else t.to(dtype) for t in tensors]

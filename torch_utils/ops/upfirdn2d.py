@@ -177,7 +177,7 @@ class _FilterAdjoint(torch.autograd.Function):
         return _Filter.apply(*grad_outputs, *ctx.saved_tensors, *ctx.args), None, None, None, None, None
 
 
-# The compiled operation. Its adjoint is itself: resampling the other way, with the filter turned around.
+# The compiled operation. How it is differentiated is in upfirdn2d_autograd.h.
 _LIBRARY = torch.library.Library("ggdr", "FRAGMENT")
 _LIBRARY.define(
     "upfirdn2d(Tensor x, Tensor f, int[2] up, int[2] down, SymInt[4] padding, bool flip_filter, float gain) -> Tensor"
@@ -192,29 +192,6 @@ def _upfirdn2d_fake(
     out_h = (h * up[1] + padding[2] + padding[3] - f.shape[0]) // down[1] + 1
     out_w = (w * up[0] + padding[0] + padding[1] - f.shape[-1]) // down[0] + 1
     return x.new_empty([n, c, out_h, out_w]).to(memory_format=suggest_memory_format(x))
-
-
-def _setup_upfirdn2d(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    x, f, *ctx.args = inputs
-    ctx.in_size, ctx.out_size = x.shape[2:], output.shape[2:]
-    ctx.save_for_backward(f)
-
-
-def _upfirdn2d_backward(ctx: Any, grad: Tensor) -> tuple:
-    (f,) = ctx.saved_tensors
-    up, down, pad, flip_filter, gain = ctx.args
-    (in_h, in_w), (out_h, out_w) = ctx.in_size, ctx.out_size
-    adjoint_pad = [
-        f.shape[-1] - 1 - pad[0],
-        in_w * up[0] - out_w * down[0] + pad[0] - up[0] + 1,
-        f.shape[0] - 1 - pad[2],
-        in_h * up[1] - out_h * down[1] + pad[2] - up[1] + 1,
-    ]
-    x_grad = torch.ops.ggdr.upfirdn2d(grad, f, down, up, adjoint_pad, not flip_filter, gain)
-    return x_grad, None, None, None, None, None, None
-
-
-torch.library.register_autograd("ggdr::upfirdn2d", _upfirdn2d_backward, setup_context=_setup_upfirdn2d, lib=_LIBRARY)
 
 
 def _check_inputs(rng: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,9 @@ from ggdr.scripts import cli
 from ggdr.scripts.errors import CliError
 from ggdr.scripts.options.parameters import ops_option, prepare_ops
 from ggdr.torch_utils.ops import build
+from ggdr.torch_utils.ops.bias_act import bias_act
 from ggdr.torch_utils.ops.build import MODES, set_ops, uses_native
+from ggdr.torch_utils.ops.convolution import conv2d
 from tests.conftest import TINY_RUN
 
 CPU = torch.device("cpu")
@@ -48,12 +50,29 @@ def test_the_command_line_has_the_same_modes():
     assert set(option.type.choices) == set(MODES)
 
 
-def test_shapes_without_data_need_no_library_and_other_devices_have_none(monkeypatch):
-    monkeypatch.setattr(build, "load_library", lambda device_type: pytest.fail("looked for a library"))
-    assert uses_native(torch.device("meta"))
-    assert not uses_native(torch.device("mps"))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert uses_native(torch.device("cuda"))
+@pytest.mark.parametrize(
+    ("device", "has_gpu", "libraries"),
+    [
+        ("cpu", True, ["cpu"]),
+        ("cuda", True, ["cuda", "cpu"]),  # the derivatives are in the CPU's
+        ("cuda", False, ["cpu"]),  # shapes without data
+        ("meta", True, ["cpu"]),
+        ("mps", False, []),
+    ],
+)
+def test_each_device_has_its_libraries(monkeypatch, device, has_gpu, libraries):
+    loaded = []
+    monkeypatch.setattr(build, "load_library", loaded.append)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    assert uses_native(torch.device(device)) == bool(libraries) and loaded == libraries
+
+
+def test_shapes_without_data_are_those_of_the_reference_where_nothing_can_be_built(no_compiler, caplog):
+    assert not uses_native(torch.device("meta"))
+    assert "no C++ compiler" in caplog.text
+    x = torch.empty(1, 2, 4, 4, device="meta", requires_grad=True)
+    y = conv2d(bias_act(x, act="lrelu"), torch.empty(3, 2, 3, 3, device="meta"))
+    assert y.shape == (1, 3, 2, 2) and torch.autograd.grad(y.sum(), x)[0].shape == x.shape
 
 
 @pytest.mark.parametrize("native", [True, False])

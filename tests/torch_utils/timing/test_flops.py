@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from ggdr.torch_utils.ops.build import ops_mode, set_ops
+from ggdr.torch_utils.ops.build import set_ops
+from ggdr.torch_utils.ops.cpu.conv3x3 import conv3x3, conv3x3_up
 from ggdr.torch_utils.timing.flops import count_flops
 
 MULTIPLY_ADD = 2
@@ -51,13 +52,31 @@ def test_gradient_penalties_are_counted_through_the_second_derivative():
     assert count_flops(penalty) == 6 * MULTIPLY_ADD * 2 * 3 * 5
 
 
-def test_counting_takes_reference_operations_and_leaves_the_mode_as_it_was():
-    modes = []
-    set_ops("auto")
-    try:
-        count_flops(lambda: modes.append(ops_mode()))
-        with pytest.raises(ZeroDivisionError):
-            count_flops(lambda: 1 / 0)
-        assert (modes, ops_mode()) == (["reference"], "auto")
-    finally:
-        set_ops(None)
+def penalty_of_convolutions() -> None:
+    """A gradient penalty of 3x3 convolutions of all kinds, large enough for compiled ones."""
+    img = torch.randn(16, 16, 16, 16, requires_grad=True)
+    w = torch.randn(16, 16, 3, 3, requires_grad=True)
+    x = conv3x3(conv3x3_up(conv3x3(img, w), w), w, stride=2)
+    (grad,) = torch.autograd.grad(x.square().sum(), img, create_graph=True)
+    grad.square().sum().backward()
+
+
+def test_compiled_operations_count_as_much_as_the_reference(native_ops):
+    with Operations() as seen:
+        compiled = count_flops(penalty_of_convolutions)
+    set_ops("reference")
+    assert compiled == count_flops(penalty_of_convolutions) > 0
+    assert {"ggdr::conv3x3", "ggdr::conv3x3_weight_grad"} <= seen.names
+    assert not {"aten::convolution", "aten::convolution_backward"} & seen.names
+
+
+class Operations(TorchDispatchMode):
+    """The names of all that are called."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.name())
+        return func(*args, **(kwargs or {}))

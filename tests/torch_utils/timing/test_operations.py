@@ -93,7 +93,7 @@ def test_views_allocations_and_work_of_the_cpu_launch_nothing_but_are_dispatched
     assert only(lambda: torch.ones(3).to("meta")).num_bytes == 3 * FLOAT
 
 
-def test_compiled_operations_count_as_their_kernels():
+def test_compiled_operations_count_as_their_kernels(native_ops):
     x, b = empty(2, 5, 8, 8, requires_grad=True), empty(5, requires_grad=True)
     n = x.numel() * FLOAT
     forward, backward = traced(lambda: bias_act(x, b, act="lrelu").backward(empty(2, 5, 8, 8))).operations

@@ -4,13 +4,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from ggdr.torch_utils.ops.build import uses_native
-from ggdr.torch_utils.ops.convolution import conv2d, conv_transpose2d, needs_weight_gradients
+from ggdr.torch_utils.ops.convolution import conv2d, conv_transpose2d
 from ggdr.torch_utils.ops.self_check import register_self_check
 
 # Where Winograd's filtering pays, by type and stride: from so many tiles of 4x4 results on, and so many channels. Its
@@ -85,9 +83,8 @@ def _winograd_pays(x: Tensor, w: Tensor, stride: int, height: int, width: int) -
     return x.shape[0] * -(-height // 4) * -(-width // 4) >= _MIN_TILES[x.dtype, stride]
 
 
-# The compiled operation. Where `transpose`, it is the adjoint: from Cout to Cin channels, and with stride 2 from H x W
-# to (2H + 1) x (2W + 1). Convolution and the gradient of its weights are bilinear, and each one's derivatives are the
-# two again.
+# The compiled operations. Where `transpose`, the first is the adjoint: from Cout to Cin channels, and with stride 2
+# from H x W to (2H + 1) x (2W + 1). How they are differentiated is in convolution_autograd.h.
 _library = torch.library.Library("ggdr", "FRAGMENT")
 _library.define("conv3x3(Tensor x, Tensor w, int stride, bool transpose) -> Tensor")
 _library.define("conv3x3_weight_grad(Tensor x, Tensor gy, int stride) -> Tensor")
@@ -110,40 +107,6 @@ def _(x: Tensor, w: Tensor, stride: int, transpose: bool) -> Tensor:
 def _(x: Tensor, gy: Tensor, stride: int) -> Tensor:
     shape = [gy.shape[1], x.shape[1], 3, 3]
     return torch.empty(shape, dtype=torch.float32, device=x.device, memory_format=torch.channels_last)
-
-
-def _save_conv3x3(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, w, ctx.stride, ctx.transpose = inputs
-    ctx.save_for_backward(x, w)
-
-
-def _conv3x3_backward(ctx: Any, gy: Tensor) -> tuple[Tensor | None, ...]:
-    x, w = ctx.saved_tensors
-    gx = gw = None
-    if ctx.needs_input_grad[0]:
-        gx = torch.ops.ggdr.conv3x3(gy, w, ctx.stride, not ctx.transpose)
-    if ctx.needs_input_grad[1] and needs_weight_gradients():
-        large, small = (gy, x) if ctx.transpose else (x, gy)
-        gw = torch.ops.ggdr.conv3x3_weight_grad(large, small, ctx.stride)
-    return gx, gw, None, None
-
-
-def _save_weight_grad(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, gy, ctx.stride = inputs
-    ctx.save_for_backward(x, gy)
-
-
-def _weight_grad_backward(ctx: Any, gw: Tensor) -> tuple[Tensor | None, ...]:
-    x, gy = ctx.saved_tensors
-    gx = torch.ops.ggdr.conv3x3(gy, gw, ctx.stride, True) if ctx.needs_input_grad[0] else None
-    ggy = torch.ops.ggdr.conv3x3(x, gw, ctx.stride, False) if ctx.needs_input_grad[1] else None
-    return gx, ggy, None
-
-
-torch.library.register_autograd("ggdr::conv3x3", _conv3x3_backward, setup_context=_save_conv3x3, lib=_library)
-torch.library.register_autograd(
-    "ggdr::conv3x3_weight_grad", _weight_grad_backward, setup_context=_save_weight_grad, lib=_library
-)
 
 
 def _check_inputs(rng: torch.Generator, res: int) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ggdr.torch_utils.ops.build import set_ops
-from ggdr.torch_utils.ops.convolution import without_weight_gradients
 from ggdr.torch_utils.ops.cpu import conv3x3 as module
 from ggdr.torch_utils.ops.cpu.conv3x3 import conv3x3, conv3x3_up
 
@@ -114,7 +113,7 @@ def test_gradients_of_weights_that_nobody_needs_are_not_computed(no_minimum):
             calls.append(func)
             return func(*args, **(kwargs or {}))
 
-    with Calls(), without_weight_gradients():
+    with Calls():
         (gx,) = torch.autograd.grad(conv3x3(x, w).sin().sum(), x, create_graph=True)
     ops = torch.ops.ggdr
     assert ops.conv3x3.default in calls and ops.conv3x3_weight_grad.default not in calls

@@ -45,8 +45,8 @@ class Emulation:
 
     @contextmanager
     def in_place_of_the_cpu(self) -> Iterator[None]:
-        """Tensors on the CPU take the emulated kernels."""
-        loaded, types = build._loaded.get("cpu"), modulation.COMPILED_TYPES["cpu"]
+        """Tensors on the CPU take the emulated kernels; their derivatives are in the CPU's library."""
+        loaded, types = build.load_library("cpu"), modulation.COMPILED_TYPES["cpu"]
         build._loaded["cpu"] = self.path
         modulation.COMPILED_TYPES["cpu"] = modulation.COMPILED_TYPES["cuda"]
         previous = build.set_ops("native")
@@ -57,10 +57,7 @@ class Emulation:
             self._library.emulation_turn(0)
             self.set()
             modulation.COMPILED_TYPES["cpu"] = types
-            if loaded is None:
-                del build._loaded["cpu"]
-            else:
-                build._loaded["cpu"] = loaded
+            build._loaded["cpu"] = loaded
             build.set_ops(previous)
 
     def set(self, *, max_blocks: int = 1 << 20, int32_max: int = INT32_MAX, order: str = "first to last") -> None:

@@ -13,13 +13,16 @@ from ggdr.torch_utils.ops import build
 from tests.conftest import python
 
 CODE = """
+import os
 import sys
 from pathlib import Path
 import torch
+from ggdr.torch_utils.ops.build import load_library
 from tests.torch_utils.ops.emulation.library import load_emulation
 from tests.torch_utils.ops.emulation.random_cases import check_random_cases
 torch.set_num_threads(1)
-operation = sys.argv[2]
+load_library("cpu")  # it has the derivatives, and is in the cache of all tests
+operation, os.environ["GGDR_CACHE"] = sys.argv[2:]
 emulation = load_emulation(Path(sys.argv[1]), f"{operation}.cu")
 with emulation.in_place_of_the_cpu():
     check_random_cases(emulation, operation, num=150)
@@ -153,10 +156,9 @@ def sources(tmp_path):
 
 
 @pytest.fixture
-def find_faults(compiler, sources, monkeypatch):
+def find_faults(compiler, sources, ops_cache):
     """Runs the random calls of an operation on the copies; returns what they say."""
-    monkeypatch.setenv("GGDR_CACHE", str(sources / "cache"))
-    return lambda operation: python("-c", CODE, sources, operation).communicate(timeout=1800)[0]
+    return lambda operation: python("-c", CODE, sources, operation, sources / "cache").communicate(timeout=1800)[0]
 
 
 @pytest.mark.slow

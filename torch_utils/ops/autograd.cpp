@@ -1,0 +1,26 @@
+// SPDX-FileCopyrightText: the GGDR authors of this repository
+// SPDX-License-Identifier: Apache-2.0
+//
+// How the operations are differentiated, for all devices: the dispatcher finds the kernels of the tensors' device. The
+// formulas are in headers, as what they include of torch takes longer to compile than they do.
+
+#include "bias_act_autograd.h"
+#include "convolution_autograd.h"
+#include "upfirdn2d_autograd.h"
+
+#include <torch/library.h>
+
+namespace ggdr {
+
+TORCH_LIBRARY_IMPL(ggdr, Autograd, m) {
+  m.impl("bias_act", &bias_act);
+  m.impl("bias_act_grad", &bias_act_grad);
+  m.impl("upfirdn2d", &upfirdn2d);
+  m.impl("convolution", &convolution);
+  m.impl("conv3x3", &conv3x3);
+  m.impl("conv3x3_weight_grad", &conv3x3_weight_grad);
+}
+
+TORCH_LIBRARY_IMPL(ggdr, CompositeExplicitAutograd, m) { m.impl("convolution", &convolution_kernel); }
+
+}  // namespace ggdr
