@@ -198,48 +198,74 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
-def means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Over the seeds of one size and variant."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+# Of the summary over seeds: the column that a number comes from, and how it is written.
+SUMMARY = {
+    "gradients, GGDR / adversarial": ("ratio", "{:.2f}"),
+    "margin": ("margin", "{:.2f}"),
+    "right on test reals": ("real_test", "{:.0%}"),
+    "right on fakes": ("fake", "{:.0%}"),
+    "`fd_lite`": ("fd_lite", "{:.0f}"),
+    "`mind_lite`": ("mind_lite", "{:.0f}"),
+    "`fd_classes`": ("fd_classes", "{:.1f}"),
+    "entropy": ("entropy", "{:.2f}"),
+}
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> str:
+    """Markdown: means over the seeds of one size and weight, with the least and the greatest value."""
+    groups: dict[tuple[str, float | None], list[dict[str, Any]]] = {}
     for row in rows:
-        groups.setdefault((row["base"], row["variant"]), []).append(row)
-    found = []
-    for group in groups.values():
-        numbers = {name: statistics.fmean(row[name] for row in group) for name in COLUMNS if is_number(group[0], name)}
-        found.append({**group[0], **numbers, "seed": f"{len(group)} seeds"})
-    return found
+        groups.setdefault((row["base"], row.get("weight")), []).append(row)
+    lines = [" | ".join(["networks", "weight", "seeds", *SUMMARY]), " | ".join(["---"] * (3 + len(SUMMARY)))]
+    for (base, weight), group in sorted(
+        groups.items(), key=lambda item: (int(item[0][0].split("/")[0]), item[0][1] or -1)
+    ):
+        cells = [base, "no GGDR" if weight is None else f"{weight:g}", str(len(group))]
+        for name, form in SUMMARY.values():
+            values = [row[name] for row in group if name in row]
+            cells.append(spread(values, form) if values else "")
+        lines.append(" | ".join(cells))
+    return "\n".join(f"| {line} |" for line in lines)
 
 
-def is_number(row: dict[str, Any], name: str) -> bool:
-    return isinstance(row.get(name), (int, float))
+def spread(values: Sequence[float], form: str) -> str:
+    """Mean, least and greatest."""
+    mean, low, high = (form.format(x) for x in (statistics.fmean(values), min(values), max(values)))
+    return mean if len(values) == 1 else f"{mean} ({low} to {high})"
 
 
 @click.command()
-@click.option("--study", metavar="DIR", type=click.Path(path_type=Path, exists=True), required=True, multiple=True)
-@click.option("--train", metavar="ZIP", required=True, help="CIFAR-10's training images, as `ggdr dataset` makes it.")
-@click.option("--test", metavar="ZIP", required=True, help="Its test images.")
-@click.option("--classifier", metavar="FILE", required=True, help="Of benchmarks.cifar_classifier.")
-@click.option("--out", metavar="FILE.json", type=click.Path(path_type=Path), required=True)
-def main(study: Sequence[Path], train: str, test: str, classifier: str, out: Path) -> None:
-    """Looks at the last snapshot of every run of studies, and prints a table.
+@click.option("--study", metavar="DIR", type=click.Path(path_type=Path, exists=True), multiple=True)
+@click.option("--train", metavar="ZIP", help="CIFAR-10's training images, as `ggdr dataset` makes it.")
+@click.option("--test", metavar="ZIP", help="Its test images.")
+@click.option("--classifier", metavar="FILE", help="Of benchmarks.cifar_classifier.")
+@click.argument("values", metavar="FILE.json", type=click.Path(path_type=Path))
+def main(study: Sequence[Path], train: str, test: str, classifier: str, values: Path) -> None:
+    """Looks at the last snapshot of every run of studies, writes what it found to a file, and prints tables.
+
+    Without --study it prints those of the file.
 
     \b
     Example:
       python -m benchmarks.small_networks --study runs/small --train cifar10.zip --test cifar10-test.zip \\
-          --classifier runs/classifier.safetensors --out runs/small.json
+          --classifier runs/classifier.safetensors runs/small.json
+      python -m benchmarks.small_networks runs/small.json
     """
-    real, held_out = ImageDataset(train, max_images=NUM_REALS), ImageDataset(test, max_images=NUM_IMAGES)
-    train_u8 = torch.from_numpy(real.images_u8(range(len(real))))
-    test_u8 = torch.from_numpy(held_out.images_u8(range(len(held_out))))
-    judge = ClassJudge(load_classifier(classifier), train_u8)
-    rows = []
-    for run in sorted({path.parent for folder in study for path in folder.glob(f"*/seed*/{PATTERN}")}):
-        rows.append(look_at(run, judge, train_u8, test_u8))
-        click.echo(table(rows[-1:]).splitlines()[-1])
-    rows.sort(key=lambda row: (int(row["base"].split("/")[0]), row["variant"], row["seed"]))
-    out.write_text(json.dumps(rows, indent=1) + "\n")
+    if study:
+        real, held_out = ImageDataset(train, max_images=NUM_REALS), ImageDataset(test, max_images=NUM_IMAGES)
+        train_u8 = torch.from_numpy(real.images_u8(range(len(real))))
+        test_u8 = torch.from_numpy(held_out.images_u8(range(len(held_out))))
+        judge = ClassJudge(load_classifier(classifier), train_u8)
+        rows = []
+        for run in sorted({path.parent for folder in study for path in folder.glob(f"*/seed*/{PATTERN}")}):
+            rows.append(look_at(run, judge, train_u8, test_u8))
+            click.echo(table(rows[-1:]).splitlines()[-1])
+        rows.sort(key=lambda row: (int(row["base"].split("/")[0]), row["variant"], row["seed"]))
+        values.write_text(json.dumps(rows, indent=1) + "\n")
+    rows = json.loads(values.read_text())
     click.echo(table(rows))
-    click.echo(table(means(rows)))
+    click.echo()
+    click.echo(summary(rows))
 
 
 if __name__ == "__main__":

@@ -77,3 +77,10 @@ def test_tables_of_the_study_are_those_of_the_values_that_are_kept(name):
     output = output_of("-m", "benchmarks.study_values", STUDIES / f"{name}.jsonl")
     rows = [line for line in output.splitlines() if line.startswith("| `")]
     assert len(rows) == 8 and all(row in page for row in rows)
+
+
+def test_the_table_of_small_networks_is_that_of_the_values_that_are_kept():
+    page = (ROOT / "docs" / "study.md").read_text()
+    output = output_of("-m", "benchmarks.small_networks", STUDIES / "small-networks-24kimg.json")
+    rows = [line for line in output.split("\n\n")[1].splitlines() if line.startswith("| ")]
+    assert len(rows) == 6 and all(row in page for row in rows)
