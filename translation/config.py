@@ -288,3 +288,29 @@ class CycleGANConfig(HostConfig):
     cycle_weight: float = 10.0
     identity_weight: float = 5.0
     pool_size: int = 50
+
+
+@dataclass(frozen=True)
+class ComboGANConfig(HostConfig):
+    """Losses and optimisers of ComboGAN; see HostConfig.
+
+    Attributes:
+        cycle_weight:    of the distance of an image from what comes back from the other domain,
+        identity_weight: of its coarse distance from what comes back from its own,
+        latent_weight:   at the end of training, of the distance of a fake's code from the image's; see `latent_factor`,
+        forward_weight:  and of the coarse distance of a fake from the image, beside 1 for the adversarial losses.
+        pool_size:       older fakes that each discriminator may be shown; 0: it sees new ones only.
+
+    Source: Anoosheh et al. 2017, arXiv:1712.06909; the terms with weight 0 as it is published.
+    """
+
+    cycle_weight: float = 10.0
+    identity_weight: float = 0.0
+    latent_weight: float = 0.0
+    forward_weight: float = 0.0
+    pool_size: int = 50
+
+    def latent_factor(self, nimg: int) -> float:
+        """What part of `latent_weight` counts after so many samples: it grows linearly over training."""
+        total = self.constant_nimg + self.falling_nimg
+        return min(nimg / total, 1.0) if total else 1.0

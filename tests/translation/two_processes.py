@@ -11,18 +11,19 @@ import torch
 from ggdr.torch_utils.distributed import ProcessGroup, init_process_group
 from ggdr.torch_utils.gan import part
 from ggdr.translation.image_pool import ImagePool
-from tests.translation import test_cyclegan, test_pix2pix
-from tests.translation.hosts import run_steps, weights
+from tests.translation import test_combogan, test_cyclegan, test_pix2pix
+from tests.translation.hosts import pairs, run_steps, weights
 
 
 def results(group: ProcessGroup) -> dict[str, torch.Tensor]:
     """Weights after three steps of each host, and a pool of three after ten batches of four."""
     found = {}
-    for name, task in {
-        "pix2pix": test_pix2pix.make_task(test_pix2pix.RESNET, group=group),
-        "cyclegan": test_cyclegan.make_task(pool=2, group=group),
-    }.items():
-        run_steps(task, 0, 3)
+    for name, task, batches in (
+        ("pix2pix", test_pix2pix.make_task(test_pix2pix.RESNET, group=group), pairs),
+        ("cyclegan", test_cyclegan.make_task(pool=2, group=group), pairs),
+        ("combogan", test_combogan.make_task(pool=2, group=group), test_combogan.batches),
+    ):
+        run_steps(task, 0, 3, batches)
         found |= {f"{name}.{key}": value for key, value in weights(task).items()}
     pool = ImagePool(3)
     for i in range(10):
