@@ -165,6 +165,9 @@ def judge_fakes(
     Args:
         make:  runs G once; its images [N, C, H, W].
         draws: this share's part of `pool.draw`.
+
+    Returns:
+        What D returned for the images from the pool, and the regularisers' terms for the new fakes.
     """
     is_new = not draws["swap"].any()
     with regularizers.watch() as feats:
