@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of the networks of image translation. Imports no torch."""
+"""Settings of the networks and of the hosts of image translation. Imports no torch."""
 
 from __future__ import annotations
 
@@ -220,41 +220,97 @@ def config_from_json(stored: Any) -> NetworkConfig:
 
 
 @dataclass(frozen=True)
-class Pix2PixConfig:
-    """Losses and optimisers of pix2pix; raises ValueError for settings that cannot be.
+class HostConfig:
+    """Losses and optimisers that all hosts have; raises ValueError for settings that cannot be.
 
     Attributes:
-        gan_loss:     one of GAN_LOSSES.
-        l1_weight:    of the distance from the target, beside 1 for the adversarial loss.
-        lr, beta1, beta2: Adam's, of both networks.
         constant_nimg: samples until the rate begins to fall,
         falling_nimg:  and samples in which it falls to 0, linearly; 0: it never falls.
-
-    Source: Isola et al. 2016, arXiv:1611.07004, Section 3.3 and Appendix 6.2.
+        gan_loss:      one of GAN_LOSSES.
+        lr, beta1, beta2: Adam's, of all networks.
     """
 
+    whole: ClassVar[tuple[str, ...]] = ("constant_nimg", "falling_nimg", "pool_size")
     constant_nimg: int
     falling_nimg: int
-    gan_loss: str = "cross_entropy"
-    l1_weight: float = 100.0
+    gan_loss: str = "least_squares"
     lr: float = 2e-4
     beta1: float = 0.5
     beta2: float = 0.999
 
     def __post_init__(self) -> None:
-        if self.gan_loss not in GAN_LOSSES:
-            raise ValueError(f"gan_loss must be one of {', '.join(GAN_LOSSES)}, got {_shown(self.gan_loss)}")
-        for name in ("constant_nimg", "falling_nimg"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 0:
-                raise ValueError(f"{name} must be a whole number from 0 up, got {_shown(value)}")
-        for name, high in (("l1_weight", 1e30), ("lr", 1e30), ("beta1", 1), ("beta2", 1)):
-            value = getattr(self, name)
-            if type(value) not in (int, float) or not 0 <= value < high:
-                raise ValueError(f"{name} must be a number from 0 to below {high:g}, got {_shown(value)}")
+        for field in fields(self):
+            name, value = field.name, getattr(self, field.name)
+            if name == "gan_loss":
+                if value not in GAN_LOSSES:
+                    raise ValueError(f"gan_loss must be one of {', '.join(GAN_LOSSES)}, got {_shown(value)}")
+            elif name in self.whole:
+                if type(value) is not int or value < 0:
+                    raise ValueError(f"{name} must be a whole number from 0 up, got {_shown(value)}")
+            else:
+                high = 1 if name.startswith("beta") else 1e30
+                if type(value) not in (int, float) or not 0 <= value < high:
+                    raise ValueError(f"{name} must be a number from 0 to below {high:g}, got {_shown(value)}")
 
     def rate(self, nimg: int) -> float:
         """The learning rate after so many samples."""
         if not self.falling_nimg:
             return self.lr
         return self.lr * min(max(1 - (nimg - self.constant_nimg) / self.falling_nimg, 0), 1)
+
+
+@dataclass(frozen=True)
+class Pix2PixConfig(HostConfig):
+    """Losses and optimisers of pix2pix; see HostConfig.
+
+    Attributes:
+        l1_weight: of the distance from the target, beside 1 for the adversarial loss.
+
+    Source: Isola et al. 2016, arXiv:1611.07004, Section 3.3 and Appendix 6.2.
+    """
+
+    gan_loss: str = "cross_entropy"
+    l1_weight: float = 100.0
+
+
+@dataclass(frozen=True)
+class CycleGANConfig(HostConfig):
+    """Losses and optimisers of CycleGAN; see HostConfig.
+
+    Attributes:
+        cycle_weight:    of the distance of G_B(G_A(a)) from a, and the same the other way,
+        identity_weight: and of G_A(b) from b, and of G_B(a) from a, beside 1 for the adversarial losses.
+        pool_size:       older fakes that each discriminator may be shown; 0: it sees new ones only.
+
+    Source: Zhu et al. 2017, arXiv:1703.10593, Sections 3, 4 and 5.2.
+    """
+
+    cycle_weight: float = 10.0
+    identity_weight: float = 5.0
+    pool_size: int = 50
+
+
+@dataclass(frozen=True)
+class ComboGANConfig(HostConfig):
+    """Losses and optimisers of ComboGAN; see HostConfig.
+
+    Attributes:
+        cycle_weight:    of the distance of an image from what comes back from the other domain,
+        identity_weight: of its coarse distance from what comes back from its own,
+        latent_weight:   at the end of training, of the distance of a fake's code from the image's; see `latent_factor`,
+        forward_weight:  and of the coarse distance of a fake from the image, beside 1 for the adversarial losses.
+        pool_size:       older fakes that each discriminator may be shown; 0: it sees new ones only.
+
+    Source: Anoosheh et al. 2017, arXiv:1712.06909; the terms with weight 0 as it is published.
+    """
+
+    cycle_weight: float = 10.0
+    identity_weight: float = 0.0
+    latent_weight: float = 0.0
+    forward_weight: float = 0.0
+    pool_size: int = 50
+
+    def latent_factor(self, nimg: int) -> float:
+        """What part of `latent_weight` counts after so many samples: it grows linearly over training."""
+        total = self.constant_nimg + self.falling_nimg
+        return min(nimg / total, 1.0) if total else 1.0

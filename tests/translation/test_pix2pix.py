@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import copy
-import io
 
 import pytest
 import torch
@@ -13,9 +12,6 @@ from torch import nn
 
 from ggdr.scripts.training.regularizer_ggdr import GGDRSettings
 from ggdr.scripts.training.regularizers import build_regularizers
-from ggdr.torch_utils.distributed import ProcessGroup
-from ggdr.torch_utils.gan import part
-from ggdr.torch_utils.loop import Counters, LoopConfig, PhaseRunner, StatsSum, train
 from ggdr.translation.attachment import guide_layers
 from ggdr.translation.config import (
     PatchDiscriminatorConfig,
@@ -27,8 +23,18 @@ from ggdr.translation.config import (
 from ggdr.translation.layers import batch_statistics, init_weights
 from ggdr.translation.networks import build_network
 from ggdr.translation.pix2pix import Pix2PixTask, judge, pix2pix_attachment
+from tests.translation.hosts import (
+    BATCH,
+    RES,
+    assert_equal,
+    pairs,
+    reload,
+    run_on_the_loop,
+    run_phase,
+    run_steps,
+    weights,
+)
 
-RES, BATCH = 32, 4
 UNET = UnetGeneratorConfig(3, 3, 4, 5, "batch", True)
 RESNET = ResnetGeneratorConfig(3, 3, 4, 2, "instance", True)
 NOISY = ResnetGeneratorConfig(3, 3, 4, 2, "batch", True)  # a U-Net of 5 levels has no place for dropout
@@ -46,48 +52,12 @@ def make_task(G=UNET, *, weight=10.0, norm="instance", guide=16, config=FOREVER,
     return Pix2PixTask(G, D, config, regularizers=regularizers, seed=seed, group=group)
 
 
-def pairs(n=BATCH, seed=5):
-    """Smooth images, and the same with their channels turned round."""
-    rng = torch.Generator().manual_seed(seed)
-    a = nn.functional.interpolate(torch.rand([n, 3, 4, 4], generator=rng) * 2 - 1, RES, mode="bilinear")
-    return {"A": a, "B": a.flip(1)}
-
-
-def runner_of(task, rounds=1):
-    stats = StatsSum(torch.device("cpu"))
-    share = BATCH // task.group.world
-    return PhaseRunner(task, LoopConfig(1000, BATCH, share // rounds, 100, 1), task.group, stats), stats
-
-
-def run_phase(task, name, rounds=1):
-    """Runs one phase as the loop does; its gradients by network, and what it reports."""
-    runner, stats = runner_of(task, rounds)
-    runner.run(next(p for p in task.phases if p.name == name), pairs(), 0)
-    return {name: [p.grad for p in getattr(task, name).parameters()] for name in "GD"}, stats.means(ProcessGroup())
-
-
-def run_steps(task, start, num):
-    """Iterations with this process' shares of fixed batches."""
-    runner, at = runner_of(task)[0], Counters(start * BATCH, start)
-    for step in range(start, start + num):
-        runner.iteration(part(pairs(seed=step), slice(task.group.rank, None, task.group.world)), at)
-    runner.check_finite()
-
-
-def weights(task):
-    return {f"{net}.{name}": v.clone() for net, state in task.snapshot()[0].items() for name, v in state.items()}
-
-
-def assert_equal(a, b):
-    assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
 @pytest.mark.parametrize("G", [UNET, RESNET], ids=repr)
 def test_the_discriminator_step_leaves_the_generator_without_gradient_and_the_other_way_round(G):
     task = make_task(G)
     grads, _ = run_phase(task, "D")
     assert all(g is None for g in grads["G"]) and all(g is not None for g in grads["D"])
-    decoder = list(task.regularizers.parameters())
+    decoder = list(task.regularizers[""].parameters())
     assert decoder and all(p.grad.abs().sum() > 0 for p in decoder)
     for p in [*task.D.parameters(), *decoder]:
         p.grad = None
@@ -166,11 +136,8 @@ def test_a_resumed_task_goes_on_exactly(weight):
     run_steps(whole, 0, 6)
     first = make_task(NOISY, weight=weight, norm="batch", config=config)
     run_steps(first, 0, 3)
-    file = io.BytesIO()
-    torch.save(first.state(), file)
-    file.seek(0)
     second = make_task(NOISY, weight=weight, norm="batch", config=config, seed=7)
-    second.load_state(torch.load(file, weights_only=True))
+    reload(second, first.state())
     run_steps(second, 3, 3)
     assert_equal(weights(second), weights(whole))
 
@@ -214,23 +181,7 @@ def test_it_learns_to_translate():
 
 def test_its_run_on_the_loop_reports_what_it_declares():
     task = make_task(config=Pix2PixConfig(8, 8))
-    log = {}
-
-    class Log:
-        def info(self, msg):
-            raise AssertionError(msg)
-
-        def scalars(self, nimg, values):
-            log[nimg] = dict(values)
-
-        def progress(self, nimg, **fields):
-            pass
-
-    config = LoopConfig(16, BATCH, 2, tick_nimg=8, snap_ticks=1)
-    snapshots, states = [], []
-    batches = (pairs(seed=i) for i in range(100))
-    assert train(task, batches, config, log=Log(), save_state=states.append, on_snapshot=snapshots.append)
-    assert list(log) == [8, 16] and snapshots == [0, 8, 16] and len(states) == 2
+    log = run_on_the_loop(task)
     names = {panel.name for panel in task.panels}
     assert names == {"score/real", "score/fake", "l1", "ggdr/distance", "rate"} and names < log[16].keys()
     assert log[16]["rate"] == 0

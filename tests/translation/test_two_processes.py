@@ -18,6 +18,8 @@ def test_two_processes_give_what_one_gives_on_the_joined_batch(tmp_path):
     assert one.keys() == two.keys()
     assert torch.equal(one.pop("pool"), two.pop("pool"))
     # Adam turns rounding of a gradient that is zero but for it, of a bias before a norm, into a step of any direction.
+    # So it does with what shared blocks make of their planes, which are constant.
     for name, value in one.items():
         if value.ndim > 1:
-            torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-5, msg=name)
+            width = len(value) if ".shared_" in name else None
+            torch.testing.assert_close(two[name][:, :width], value[:, :width], rtol=1e-3, atol=1e-5, msg=name)

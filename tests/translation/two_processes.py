@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""What two processes do in the tests: steps of pix2pix, and of an image pool; rank 0 writes the results."""
+"""What two processes do in the tests: steps of each host, and of an image pool; rank 0 writes the results."""
 
 from __future__ import annotations
 
@@ -11,20 +11,27 @@ import torch
 from ggdr.torch_utils.distributed import ProcessGroup, init_process_group
 from ggdr.torch_utils.gan import part
 from ggdr.translation.image_pool import ImagePool
-from tests.translation.test_pix2pix import RESNET, make_task, run_steps, weights
+from tests.translation import test_combogan, test_cyclegan, test_pix2pix
+from tests.translation.hosts import pairs, run_steps, weights
 
 
 def results(group: ProcessGroup) -> dict[str, torch.Tensor]:
-    """Weights after three steps, and a pool of three after ten batches of four."""
-    task = make_task(RESNET, group=group)
-    run_steps(task, 0, 3)
+    """Weights after three steps of each host, and a pool of three after ten batches of four."""
+    found = {}
+    for name, task, batches in (
+        ("pix2pix", test_pix2pix.make_task(test_pix2pix.RESNET, group=group), pairs),
+        ("cyclegan", test_cyclegan.make_task(pool=2, group=group), pairs),
+        ("combogan", test_combogan.make_task(pool=2, group=group), test_combogan.batches),
+    ):
+        run_steps(task, 0, 3, batches)
+        found |= {f"{name}.{key}": value for key, value in weights(task).items()}
     pool = ImagePool(3)
     for i in range(10):
         share = slice(group.rank, None, group.world)
         images = torch.arange(4 * i, 4 * i + 4.0)[:, None, None, None].expand(4, 1, 2, 2)
         pool.query(images[share], part(pool.draw(4), share))
         pool.step_end(group.gather_rows)
-    return {**weights(task), "pool": pool.images}
+    return {**found, "pool": pool.images}
 
 
 if __name__ == "__main__":

@@ -156,6 +156,8 @@ class UnpairedImages:
         path:     folder or zip.
         split:    "train", "val" or "test", where there are folders of these.
         channels: of images, 1 or 3.
+        always:   number of a domain that is one of the two in each iteration, as one that is added to others that are
+                  trained; None: any two.
 
     Attributes:
         domains:    names and files.
@@ -167,10 +169,15 @@ class UnpairedImages:
         ValueError: an argument is not one of these.
     """
 
-    def __init__(self, path: str | os.PathLike, *, split: str = "train", channels: int = 3) -> None:
+    def __init__(
+        self, path: str | os.PathLike, *, split: str = "train", channels: int = 3, always: int | None = None
+    ) -> None:
         _check_channels(channels)
         self.path, self.container = str(path), Container(path)
         self.domains = find_domains(self.container, split)
+        if always is not None and not 0 <= always < len(self.domains):
+            raise ValueError(f"always must be a domain from 0 to {len(self.domains) - 1}, got {always}")
+        self.always = always
         self.left_out = self.container.left_out()
         self.sides = (Side(channels), Side(channels))
         self.num_images = max(len(domain.files) for domain in self.domains)
@@ -193,9 +200,9 @@ class UnpairedImages:
     def jobs(self, position: int, batch: int, seed: int) -> Iterator[Job]:
         """Batches from a position on, without end; the domains of a batch are drawn for position / batch."""
         step = position // batch
-        used = uses_before(step, len(self.domains), seed)
+        used = uses_before(step, len(self.domains), seed, self.always)
         while True:
-            a, b = (int(domain) for domain in domain_pairs(step, 1, len(self.domains), seed)[0])
+            a, b = domain_pairs(step, 1, len(self.domains), seed, self.always)[0].tolist()
             parts = [self._part(domain, int(used[domain]) * batch, batch, seed) for domain in (a, b)]
             items = [
                 Item((a_file, b_file), (a_draw, b_draw))
@@ -223,31 +230,34 @@ class UnpairedImages:
         return _fingerprint(self.container, tables, f"{self.names}{self.sides}")
 
 
-def domain_pairs(step: int, num: int, num_domains: int, seed: int) -> np.ndarray:
+def domain_pairs(step: int, num: int, num_domains: int, seed: int, always: int | None = None) -> np.ndarray:
     """The two different domains, in rising order, of steps step .. step + num - 1: int64 [num, 2].
 
-    All pairs are equally probable. What a step gets depends on seed and step alone.
+    All pairs are equally probable, of those that have the domain `always`. What a step gets depends on seed and step
+    alone.
     """
     if not num:
         return np.zeros((0, 2), np.int64)
     blocks = range(step // _BLOCK, (step + num - 1) // _BLOCK + 1)
-    pairs = np.concatenate([_pair_block(block, num_domains, seed) for block in blocks])
+    pairs = np.concatenate([_pair_block(block, num_domains, seed, always) for block in blocks])
     start = step % _BLOCK
     return pairs[start : start + num]
 
 
-def _pair_block(block: int, num_domains: int, seed: int) -> np.ndarray:
+def _pair_block(block: int, num_domains: int, seed: int, always: int | None) -> np.ndarray:
     rng = random_state(seed, _DOMAINS, block)
     first = rng.randint(num_domains, size=_BLOCK, dtype=np.int64)
+    if always is not None:
+        first = np.full_like(first, always)
     second = (first + rng.randint(1, num_domains, size=_BLOCK, dtype=np.int64)) % num_domains
     return np.sort(np.stack([first, second], axis=1), axis=1)
 
 
-def uses_before(step: int, num_domains: int, seed: int) -> np.ndarray:
+def uses_before(step: int, num_domains: int, seed: int, always: int | None = None) -> np.ndarray:
     """How often each domain was drawn in the steps before this one: int64 [num_domains]."""
     used = np.zeros(num_domains, np.int64)
     for start in range(0, step, _BLOCK):
-        pairs = domain_pairs(start, min(_BLOCK, step - start), num_domains, seed)
+        pairs = domain_pairs(start, min(_BLOCK, step - start), num_domains, seed, always)
         used += np.bincount(pairs.flatten(), minlength=num_domains)
     return used
 

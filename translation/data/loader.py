@@ -68,23 +68,23 @@ class TranslationLoader:
         """Batches from self.position on.
 
         {"A": uint8 [B/world, C, size, size], "B": the same}; of unpaired images also "domain_A" and "domain_B",
-        int64 [B/world] with one number all over.
+        int64 [B/world] with one number all over. These are on the CPU, so that who reads them waits for no device.
         """
+        domains = (job.domains for job in self._jobs(self.position))
         with closing(prefetch(self._decoded(self.position), self.device)) as batches:
-            for batch in batches:
+            for batch, pair in zip(batches, domains, strict=False):
                 self.position += self.batch_size_global
-                yield batch
+                yield batch if pair is None else {**batch, **_numbers(pair, len(batch["A"]))}
 
     def _decoded(self, position: int) -> Generator[dict[str, np.ndarray]]:
-        """This rank's batches as numpy arrays, without end."""
+        """This rank's images as numpy arrays, without end."""
         decoder = self.dataset.decoder(self.crop)
-        domains = (job.domains for job in self._jobs(position))
         items = (job.items for job in self._jobs(position))
         if self.num_workers:
             with closing(map_in_order(decoder, items, self.num_workers)) as decoded:
-                yield from map(_with_domains, decoded, domains)
+                yield from decoded
         else:
-            yield from map(_with_domains, map(decoder, items), domains)
+            yield from map(decoder, items)
 
     def _jobs(self, position: int) -> Iterator[Job]:
         """This rank's share of each batch."""
@@ -92,8 +92,6 @@ class TranslationLoader:
             yield job._replace(items=job.items[self.rank :: self.world])
 
 
-def _with_domains(images: dict[str, np.ndarray], domains: tuple[int, int] | None) -> dict[str, np.ndarray]:
-    if domains is None:
-        return images
-    numbers = {f"domain_{name}": np.full(len(images["A"]), k, np.int64) for name, k in zip("AB", domains, strict=True)}
-    return {**images, **numbers}
+def _numbers(domains: tuple[int, int], n: int) -> dict[str, Tensor]:
+    """The domains of a batch of n images of each."""
+    return {f"domain_{name}": torch.full([n], k) for name, k in zip("AB", domains, strict=True)}

@@ -161,6 +161,10 @@ def test_domains_of_unequal_numbers_each_have_epochs_of_their_own(unequal):
         assert all(sorted(epoch) == list(numbers) for epoch in epochs) and len({tuple(e) for e in epochs}) > 3
     assert all(batch["domain_A"].tolist() == [0, 0] and batch["domain_B"].tolist() == [1, 1] for batch in batches)
     assert batches[0]["domain_A"].dtype == torch.int64
+    on_device = next(iter(TranslationLoader(dataset, WHOLE, 2, num_workers=0, device="meta")))
+    assert {name: x.device.type for name, x in on_device.items()} == {
+        "A": "meta", "B": "meta", "domain_A": "cpu", "domain_B": "cpu",
+    }  # fmt: skip
 
 
 def test_the_crops_of_two_domains_are_independent(tmp_path):
@@ -199,6 +203,18 @@ def test_domains_depend_on_the_step_alone():
     assert (np.bincount(domain_pairs(0, 1500, 5, 1).flatten(), minlength=5) == uses_before(1500, 5, 1)).all()
     assert uses_before(0, 5, 1).tolist() == [0] * 5 and uses_before(2049, 2, 1).tolist() == [2049, 2049]
     assert domain_pairs(6, 3, 4, seed=0).tolist() == [[0, 2], [2, 3], [1, 2]]  # in every release
+
+
+def test_one_domain_can_be_in_every_pair(classes):
+    dataset = UnpairedImages(classes, always=2)
+    assert dataset.fingerprint() == UnpairedImages(classes).fingerprint()
+    found = [job.domains for job in itertools.islice(dataset.jobs(0, 1, 3), 60)]
+    assert set(found) == {(0, 2), (1, 2), (2, 3)}
+    later = [job.domains for job in itertools.islice(dataset.jobs(20, 1, 3), 40)]
+    assert later == found[20:]
+    assert uses_before(60, 4, 3, 2).tolist() == [sum(k in pair for pair in found) for k in range(4)]
+    with pytest.raises(ValueError, match="always must be a domain from 0 to 3, got 4"):
+        UnpairedImages(classes, always=4)
 
 
 # Resuming, ranks, workers.

@@ -1,0 +1,227 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""Losses, phases, pools and iterations of CycleGAN with GGDR."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ggdr.scripts.training.regularizer_ggdr import GGDRSettings
+from ggdr.scripts.training.regularizers import build_regularizers
+from ggdr.torch_utils.regularizers import Regularizers
+from ggdr.translation.config import CycleGANConfig, PatchDiscriminatorConfig, ResnetGeneratorConfig
+from ggdr.translation.cyclegan import CycleGANTask, cyclegan_attachments
+from ggdr.translation.layers import init_weights
+from ggdr.translation.networks import build_network
+from tests.translation.hosts import (
+    BATCH,
+    RES,
+    assert_equal,
+    pairs,
+    reload,
+    run_on_the_loop,
+    run_phase,
+    run_steps,
+    weights,
+)
+
+RESNET = ResnetGeneratorConfig(3, 3, 4, 1)
+NOISY = ResnetGeneratorConfig(3, 3, 4, 1, dropout=True)
+
+
+def make_networks(G=RESNET, norm="instance", seed=0):
+    nets = [build_network(config) for config in (G, G, *[PatchDiscriminatorConfig(3, 4, 2, norm)] * 2)]
+    rng = torch.Generator().manual_seed(seed)
+    for net in nets:
+        init_weights(net, rng)
+    return nets
+
+
+def make_task(G=RESNET, *, weight=10.0, norm="instance", pool=0, seed=0, group=None, **settings):
+    """A tiny task; weight None is without GGDR."""
+    torch.manual_seed(seed)
+    nets = make_networks(G, norm, seed)
+    ggdr = {} if weight is None else {"ggdr": GGDRSettings((16,), weight)}
+    sides = {side: build_regularizers(x, ggdr) for side, x in cyclegan_attachments(*nets, RES).items()}
+    config = CycleGANConfig(**{"constant_nimg": 0, "falling_nimg": 0, "pool_size": pool, **settings})
+    return CycleGANTask(*nets, config, regularizers=sides, seed=seed, group=group)
+
+
+def draws_of(task, name):
+    return next(phase for phase in task.phases if phase.name == name).draw(BATCH, 1)
+
+
+def all_swapped(task, side, value):
+    """Fills a pool with images of one value; draws in which all of them come out, in another order."""
+    pool = task.pools[side]
+    pool.load_state({"images": torch.full([BATCH, 3, RES, RES], value), "rng": pool.rng.get_state()})
+    draws = draws_of(task, f"D_{side}")
+    draws["pool"]["slot"].copy_(torch.arange(BATCH).flip(0))
+    draws["pool"]["swap"].fill_(True)
+    return draws
+
+
+@pytest.mark.parametrize("side", "AB")
+def test_the_losses_are_those_of_the_paper(side):
+    other = {"A": "B", "B": "A"}[side]
+    task, batch = make_task(weight=None, cycle_weight=7.0, identity_weight=3.0), pairs()
+    nets = task.networks
+    fake = nets[f"G_{side}"](batch[side])
+    fake_logits, real_logits = (nets[f"D_{side}"](x) for x in (fake, batch[other]))
+    out = task._D_losses(side, batch, draws_of(task, f"D_{side}"))
+    torch.testing.assert_close(out.losses[f"D_{side}_fake"], fake_logits.square().mean(dim=[1, 2, 3]) / 2)
+    torch.testing.assert_close(out.losses[f"D_{side}_real"], (real_logits - 1).square().mean(dim=[1, 2, 3]) / 2)
+    torch.testing.assert_close(out.observed[f"score_{side}/real"], real_logits.mean(dim=[1, 2, 3]))
+    out = task._G_losses(batch, draws_of(task, "G"))
+    cycle = (nets[f"G_{other}"](fake) - batch[side]).abs().mean(dim=[1, 2, 3])
+    identity = (nets[f"G_{side}"](batch[other]) - batch[other]).abs().mean(dim=[1, 2, 3])
+    torch.testing.assert_close(out.losses[f"gan_{side}"], (fake_logits - 1).square().mean(dim=[1, 2, 3]))
+    torch.testing.assert_close(out.losses[f"cycle_{side}"], 7 * cycle)
+    torch.testing.assert_close(out.observed[f"cycle/{side}"], cycle)
+    torch.testing.assert_close(out.losses[f"identity_{side}"], 3 * identity)
+    assert len(out.losses) == 6
+
+
+def test_without_identity_weight_there_is_no_identity_loss():
+    task = make_task(weight=None, identity_weight=0)
+    losses = task._G_losses(pairs(), draws_of(task, "G")).losses
+    assert set(task.phases[-1].terms) == {"gan_A", "gan_B", "cycle_A", "cycle_B"} == set(losses)
+    nets = make_networks()
+    nets[:2] = [build_network(ResnetGeneratorConfig(*channels, 4, 1)) for channels in ((1, 3), (3, 1))]
+    with pytest.raises(ValueError, match="identity_weight must be 0 where A has 1 channels and B 3"):
+        CycleGANTask(*nets, CycleGANConfig(0, 0))
+    CycleGANTask(*nets, CycleGANConfig(0, 0, identity_weight=0))
+
+
+def test_each_phase_trains_its_networks_alone():
+    for name, trained in {"D_A": {"D_A"}, "D_B": {"D_B"}, "G": {"G_A", "G_B"}}.items():
+        task = make_task()
+        grads, _ = run_phase(task, name)
+        assert {net for net, found in grads.items() if any(g is not None for g in found)} == trained
+        assert all(g is not None for net in trained for g in grads[net])
+        for side in "AB":
+            decoder = list(task.regularizers[side].parameters())
+            assert decoder and all((p.grad is not None) == (name == f"D_{side}") for p in decoder)
+
+
+def test_d_learns_from_the_pool_and_ggdr_from_the_new_fake():
+    task, batch = make_task(pool=BATCH), pairs()
+    draws, seen = all_swapped(task, "B", 0.5), []
+    handle = task.D["B"].register_forward_hook(lambda module, args, out: seen.append((args[0], out)))
+    out = task._D_losses("B", batch, draws)
+    handle.remove()
+    fake = task.G["B"](batch["B"]).detach()
+    assert len(seen) == 3
+    for (img, _), expected in zip(seen, (fake, torch.full_like(fake, 0.5), batch["A"]), strict=True):
+        assert torch.equal(img, expected)
+    torch.testing.assert_close(out.losses["D_B_fake"], seen[1][1].square().mean(dim=[1, 2, 3]) / 2)
+    ggdr = task.regularizers["B"].by_name["ggdr"]
+    with ggdr.watch() as feats:
+        task.D["B"](task.G["B"](batch["B"]).detach())
+    torch.testing.assert_close(out.losses["ggdr_B"], ggdr.penalty(feats))
+    task.pools["B"].step_end()
+    assert torch.equal(task.pools["B"].images, fake.flip(0))
+
+
+def test_d_runs_on_new_fakes_once_more_only_for_a_regulariser_and_only_beside_older_ones():
+    calls = []
+    for weight in (None, 10.0):
+        for swapped in (False, True):
+            task = make_task(weight=weight, pool=BATCH)
+            draws = all_swapped(task, "A", 0.5) if swapped else draws_of(task, "D_A")
+            task.D["A"].register_forward_hook(lambda module, args, out: calls.append((weight, swapped)))  # noqa: B023
+            task._D_losses("A", pairs(), draws)
+    counts = [calls.count((weight, swapped)) for weight in (None, 10.0) for swapped in (False, True)]
+    assert counts == [2, 2, 2, 3]
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_with_weight_0_ggdr_measures_and_changes_nothing_in_d(norm):
+    def run(weight):
+        task = make_task(weight=weight, pool=3, norm=norm)
+        run_steps(task, 0, 3)
+        return {name: value for name, value in weights(task).items() if not name.startswith("ggdr")}
+
+    plain = run(None)
+    assert_equal(run(0.0), plain)
+    taught = run(10.0)
+    assert not any(torch.equal(taught[f"D_{side}.model.2.weight"], plain[f"D_{side}.model.2.weight"]) for side in "AB")
+
+
+def test_attaching_leaves_the_networks_and_their_names_alone():
+    plain, attached = make_task(weight=None), make_task()
+    assert_equal({name: v for name, v in weights(attached).items() if "ggdr" not in name}, weights(plain))
+    states, configs = attached.snapshot()
+    assert list(configs) == list(plain.snapshot()[0]) == ["G_A", "G_B", "D_A", "D_B"]
+    assert list(states) == [*configs, "ggdr_A", "ggdr_B"]
+    other = make_task(seed=3)
+    other.load_networks(states)
+    assert_equal(weights(other), weights(attached))
+
+
+@pytest.mark.parametrize("weight", [None, 10.0])
+def test_a_resumed_task_goes_on_exactly(weight):
+    settings = {"weight": weight, "pool": 6, "norm": "batch", "constant_nimg": 8, "falling_nimg": 40}
+    whole, first = make_task(NOISY, **settings), make_task(NOISY, **settings)
+    run_steps(whole, 0, 6)
+    run_steps(first, 0, 3)
+    assert [len(pool) for pool in first.pools.values()] == [6, 6]
+    second = make_task(NOISY, seed=7, **settings)
+    reload(second, first.state())
+    run_steps(second, 3, 3)
+    assert_equal(weights(second), weights(whole))
+    for side in "AB":
+        assert torch.equal(second.pools[side].images, whole.pools[side].images)
+        assert not torch.equal(first.pools[side].images, whole.pools[side].images)
+
+
+def test_the_pools_of_the_sides_are_drawn_from_independently():
+    task = make_task(weight=None, pool=20)
+    first, second = ([pool.rng.initial_seed() for pool in make_task(seed=s).pools.values()] for s in (0, 1))
+    assert len({*first, *second}) == 4 and [pool.rng.initial_seed() for pool in task.pools.values()] == first
+
+
+def test_rounds_do_not_change_the_gradient():
+    for name, nets in {"D_A": ["D_A"], "G": ["G_A", "G_B"]}.items():
+        whole, split = (run_phase(make_task(), name, rounds)[0] for rounds in (1, 4))
+        for net in nets:
+            for a, b in zip(whole[net], split[net], strict=True):
+                if a.ndim > 1:  # what biases before norms get is rounding
+                    torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_its_run_on_the_loop_reports_what_it_declares():
+    task = make_task(pool=2, constant_nimg=8, falling_nimg=8)
+    log = run_on_the_loop(task)
+    names = {panel.name for panel in task.panels}
+    assert len(names) == len(task.panels) == 9 and {"cycle/A", "score_B/fake", "ggdr_A/distance"} < names
+    assert names < log[16].keys() and log[16]["rate"] == 0
+    assert {panel.label for panel in task.panels if panel.name.startswith("ggdr")} == {"ggdr_A", "ggdr_B"}
+
+
+def test_it_learns_to_translate_there_and_back():
+    task = make_task(ResnetGeneratorConfig(3, 3, 8, 1), lr=2e-3)
+    img = pairs(seed=99)["A"]
+
+    def distance():
+        there = task.translate(img, "A")
+        return (task.translate(there, "B") - img).abs().mean().item()
+
+    before = distance()
+    run_steps(task, 0, 25)
+    assert distance() < 0.8 * before
+    assert task.translate(img[:1], "A").shape == (1, 3, RES, RES)
+
+
+def test_a_regulariser_may_not_be_called_as_a_network():
+    class Named:
+        name, parameters = "D", staticmethod(lambda: [])
+
+    with pytest.raises(ValueError, match="regulariser 'D'"):
+        CycleGANTask(*make_networks(), CycleGANConfig(0, 0), regularizers={"A": Regularizers([Named()])})
+
+
+def test_a_pool_of_less_than_nothing_is_refused():
+    with pytest.raises(ValueError, match="pool_size must be a whole number from 0 up, got -1"):
+        CycleGANConfig(0, 0, pool_size=-1)
