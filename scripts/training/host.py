@@ -30,12 +30,18 @@ class Host(Protocol):
     Attributes:
         name:     in HOSTS, and in the files of a run.
         command:  what to type to train it.
+        data:     what its data are, for whoever named none that are there.
         replaces: by option, the others that a resumed run forgets when that one is typed anew.
+        has_ops:  whether its networks use the compiled operations.
+        has_published: whether it starts from published networks by their names.
     """
 
     name: str
     command: str
+    data: str
     replaces: Mapping[str, tuple[str, ...]]
+    has_ops: bool
+    has_published: bool
 
     def prepare(self, command: Mapping[str, Any], origin: Origin, group: ProcessGroup) -> Prepared:
         """Opens the data and resolves the settings; writes nothing.
