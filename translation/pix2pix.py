@@ -17,8 +17,8 @@ from ggdr.torch_utils.regularizers import Attachment, Regularizers
 from ggdr.translation.attachment import attachment
 from ggdr.translation.config import Pix2PixConfig
 from ggdr.translation.generators import ResnetGenerator, UnetGenerator
-from ggdr.translation.layers import batch_statistics
 from ggdr.translation.losses import cross_entropy, l1_distance, least_squares
+from ggdr.translation.snapshot import Translator
 
 LOGIT_LOSSES = {"cross_entropy": cross_entropy, "least_squares": least_squares}
 MAX_SEED = 2**62
@@ -96,17 +96,9 @@ class Pix2PixTask:
         adversarial = self._loss(judge(self.D, batch["A"], fake), True)
         return PhaseOutput({"G_gan": adversarial, "G_l1": l1 * self.config.l1_weight}, {"l1": l1.detach()})
 
-    @torch.no_grad()
     def translate(self, img: Tensor, *, seed: int = 0) -> Tensor:
-        """G's images of A, [N, in_channels, H, W] -> [N, out_channels, H, W] on the CPU, one at a time as published.
-
-        Dropout is on, with seed + i for image i; batch norms use each image's own statistics.
-        """
-        with batch_statistics(self.G):
-            parts = [
-                self.G(x.to(self.group.device), torch.tensor([seed + i])).cpu() for i, x in enumerate(img.split(1))
-            ]
-        return torch.cat(parts)
+        """G's images of A, [N, in_channels, H, W] -> [N, out_channels, H, W] on the CPU; see Translator."""
+        return Translator(self.G)(img, seed=seed)
 
     # Between iterations.
 
