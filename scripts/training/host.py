@@ -24,8 +24,8 @@ class Host(Protocol):
     """A host as commands know it; the loop knows its GANTask.
 
     Another one is such an object, its task, its line in HOSTS, and a command. The command, as `scripts/train.py` is
-    StyleGAN2's, has the options that `prepare` reads, among them --data, --outdir and --resume, and gives the host's
-    name to `plan.resolve_run`; what that returns goes to `run.start_run`.
+    StyleGAN2's, has the options that `prepare` reads, among them --data, --outdir and --resume, and hands them to
+    `launch.run_command` with the host's name.
 
     Attributes:
         name:     in HOSTS, and in the files of a run.

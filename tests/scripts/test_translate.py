@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from ggdr.scripts.options.translation import parse_epochs
+from ggdr.scripts.training.resume import host_of_run
 from ggdr.torch_utils.checkpoint import SnapshotError, load_snapshot
 from ggdr.torch_utils.pictures.images import from_u8
 from ggdr.torch_utils.runlog import read_stats
@@ -231,6 +232,13 @@ def test_a_run_of_another_host_is_refused(whole, tmp_path):
     assert "the run is one of pix2pix, and this command trains stylegan2" in message
     with pytest.raises(SnapshotError, match="settings of G do not describe a pix2pix"):
         load_translator(save_tiny(tmp_path / "network.safetensors", tiny_generator()))
+
+
+def test_a_run_says_whose_it_is(whole, tmp_path):
+    state, snapshot = whole / "training-state.pt", whole / "network-snapshot-000000.032.safetensors"
+    assert [host_of_run(tmp_path, str(path)) for path in (whole, state)] == ["pix2pix"] * 2
+    assert host_of_run(whole, "latest") == "pix2pix"
+    assert [host_of_run(tmp_path, resume) for resume in (None, "latest", str(snapshot), "nowhere")] == [None] * 4
 
 
 def test_a_folder_with_a_run_is_not_trained_in_again(whole, pairs):
