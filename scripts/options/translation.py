@@ -13,6 +13,7 @@ import click
 from ggdr.scripts.errors import nearest
 
 MODELS = ("pix2pix",)  # hosts that `ggdr translate train` trains; the first is the default
+GENERATORS = ("unet", "resnet")  # the first is the default
 MAX_EPOCHS = 10**6
 
 

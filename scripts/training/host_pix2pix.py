@@ -16,7 +16,7 @@ from ggdr.scripts.measuring.snapshot_metrics import SnapshotImages
 from ggdr.scripts.training.host import Prepared
 from ggdr.scripts.training.regularizers import build_regularizers, describe_regularizers, missing_weights
 from ggdr.scripts.training.resume import Origin
-from ggdr.scripts.training.settings_pix2pix import NAME, Networks, Pix2PixSettings, resolve_crop, resolve_settings
+from ggdr.scripts.training.settings_pix2pix import NAME, Networks, Pix2PixSettings, resolve_settings
 from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError, load_snapshot
 from ggdr.torch_utils.data.labels import LabelTable
 from ggdr.torch_utils.distributed import ProcessGroup
@@ -33,7 +33,8 @@ from ggdr.translation.pix2pix import Pix2PixTask, pix2pix_attachment
 from ggdr.translation.samples import pair_pictures
 from ggdr.translation.snapshot import network_configs
 
-NETWORK_OPTIONS = ("channels", "downs", "blocks", "norm")  # that a snapshot's networks have no use for
+# Which networks that a run takes from a snapshot have no use for.
+NETWORK_OPTIONS = ("generator", "channels", "downs", "blocks", "norm", "dropout", "d_layers")
 
 
 class Pix2PixHost:
@@ -48,10 +49,11 @@ class Pix2PixHost:
 
     def prepare(self, command: Mapping[str, Any], origin: Origin, group: ProcessGroup) -> Prepared:
         snapshot, start = _starting_point(origin)
-        if snapshot is not None:
+        if start is not None:
             for name in NETWORK_OPTIONS:
                 if command[name] is not None:
-                    raise OptionError(f"--{name}", f"networks are those of {snapshot.path}; leave it out")
+                    text = f"the networks are those of {origin.init_snapshot}; leave it out"
+                    raise OptionError(f"--{name.replace('_', '-')}", text)
         data = PairedImages(command["data"], direction=command["direction"], channels=int(command["img_channels"]))
         for side, name in zip(data.sides, ("input", "target"), strict=True):
             if side.is_labels and side.channels == 1:
@@ -65,7 +67,7 @@ class Pix2PixHost:
         settings = resolve_settings(
             command, data, num_processes=group.world, init_snapshot=origin.init_snapshot, start=start
         )
-        data.decoder(resolve_crop(command))(data.middles([0]))  # an image that is too small is an error now
+        data.decoder(settings.crop)(data.middles([0]))  # an image that is too small is an error now
         notes = [f"{printable(data.path)}: {data.left_out}"] if data.left_out else []
         if settings.cfg == "paper" and start is None and group.device.type == "cpu":
             notes.append(

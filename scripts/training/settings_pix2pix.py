@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ggdr.scripts.errors import OptionError
-from ggdr.scripts.options.translation import parse_epochs
+from ggdr.scripts.options.translation import GENERATORS, parse_epochs
 from ggdr.scripts.training.regularizers import resolve_regularizers
 from ggdr.scripts.training.settings import RunSettings, resolve_batch_gpu
 from ggdr.torch_utils.loop import LoopConfig
@@ -62,12 +62,6 @@ class Pix2PixSettings(RunSettings):
         return {**super().to_json(), "G": self.G.to_json(), "D": self.D.to_json()}
 
 
-def resolve_crop(command: Mapping[str, Any]) -> CropConfig:
-    """What part of an image is trained on."""
-    size = command["crop"] or PIX2PIX_PRESETS[command["cfg"]].crop
-    return CropConfig(size, command["enlarge"], command["fit"], command["mirror"])
-
-
 def resolve_settings(
     command: Mapping[str, Any],
     data: PairedImages,
@@ -87,7 +81,7 @@ def resolve_settings(
         OptionError: a value that cannot be used, with the option's name.
     """
     p = PIX2PIX_PRESETS[command["cfg"]]
-    crop = resolve_crop(command)
+    crop = CropConfig(command["crop"] or p.crop, command["enlarge"], command["fit"], command["mirror"])
     G, D = start or _networks(command, p, crop, [side.channels for side in data.sides])
     if crop.size < 3 * 2**D.layers:
         raise OptionError(
@@ -139,19 +133,20 @@ def resolve_settings(
 
 def _networks(command: Mapping[str, Any], p: Pix2PixPreset, crop: CropConfig, channels: list[int]) -> Networks:
     """Those of the options and the preset, for images of so many channels."""
-    of_others = {"unet": {"blocks": "--blocks"}, "resnet": {"downs": "--downs"}}[command["generator"]]
-    for name, option in of_others.items():
-        if command[name] is not None:
-            raise OptionError(option, f"has no meaning for --generator {command['generator']}")
+    kind = command["generator"] or GENERATORS[0]
+    of_other = {"unet": "blocks", "resnet": "downs"}[kind]
+    if command[of_other] is not None:
+        raise OptionError(f"--{of_other}", f"has no meaning for --generator {kind}")
     width = p.channels if command["channels"] is None else command["channels"]
-    norm = command["norm"] or p.norm
-    if command["generator"] == "unet":
+    norm, dropout = command["norm"] or p.norm, command["dropout"] in (None, True)
+    d_layers = PatchDiscriminatorConfig.layers if command["d_layers"] is None else command["d_layers"]
+    if kind == "unet":
         downs = _unet_downs(crop.size) if command["downs"] is None else command["downs"]
-        G = UnetGeneratorConfig(*channels, width, downs, norm, command["dropout"])
+        G = UnetGeneratorConfig(*channels, width, downs, norm, dropout)
     else:
         blocks = (9 if crop.size >= LARGE else 6) if command["blocks"] is None else command["blocks"]
-        G = ResnetGeneratorConfig(*channels, width, blocks, norm, command["dropout"])
-    return G, PatchDiscriminatorConfig(sum(channels), width, command["d_layers"], norm)
+        G = ResnetGeneratorConfig(*channels, width, blocks, norm, dropout)
+    return G, PatchDiscriminatorConfig(sum(channels), width, d_layers, norm)
 
 
 def _unet_downs(size: int) -> int:

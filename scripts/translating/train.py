@@ -23,7 +23,7 @@ from ggdr.scripts.options.training import (
     snap_option,
     tick_option,
 )
-from ggdr.scripts.options.translation import MODELS, Epochs, NamedChoice
+from ggdr.scripts.options.translation import GENERATORS, MODELS, Epochs, NamedChoice
 from ggdr.scripts.training.launch import run_command
 from ggdr.scripts.training.regularizers import regularizer_options, regularizer_parameters
 from ggdr.translation.config import GAN_LOSSES, NORMS, NetworkConfig
@@ -116,7 +116,7 @@ SECTIONS = {
 )
 @click.option("--mirror/--no-mirror", default=True, help="Mirror every other pair.")
 @click.option("--img-channels", type=click.Choice(["1", "3"]), default="3", help="Channels of the images.")
-@click.option("--generator", type=NamedChoice(["unet", "resnet"]), default="unet", help="Kind of generator.")
+@click.option("--generator", type=NamedChoice(GENERATORS), help=f"Kind of generator.  [default: {GENERATORS[0]}]")
 @click.option(
     "--channels",
     type=WholeNumber(*LIMITS["channels"]),
@@ -136,13 +136,14 @@ SECTIONS = {
     help="Residual blocks of a ResNet.  [default: 9 from 256 pixels up, else 6]",
 )
 @click.option("--norm", type=click.Choice(NORMS), help="Norms of G and D.  [default: from --cfg]")
-@click.option("--dropout/--no-dropout", default=True, help="Noise of G, in the layers that have it.")
+@click.option(
+    "--dropout/--no-dropout", default=None, help="Noise of G, in the layers that have it.  [default: dropout]"
+)
 @click.option(
     "--d-layers",
     type=WholeNumber(*LIMITS["layers"]),
-    default=3,
     metavar="N",
-    help="How often D halves the image; 3: it judges patches of 70x70 pixels.",
+    help="How often D halves the image; 3: it judges patches of 70x70 pixels.  [default: 3]",
 )
 @lr_option
 @click.option("--gan-loss", type=NamedChoice(GAN_LOSSES), default=GAN_LOSSES[0], help="Adversarial loss.")

@@ -144,10 +144,12 @@ def test_a_dry_run_prints_settings_and_writes_nothing(pairs, tmp_path):
     assert settings["data"]["direction"] == "BtoA" and settings["regularizers"]["ggdr"]["guide_res"] == [64]
     assert "--cfg cpu trains a small network" in output
     changed = ["--epochs", "3+2", "--generator", "resnet", "--crop", 40, "--gan-loss", "least_squares", "--no-mirror"]
+    changed += ["--no-dropout", "--d-layers", 2]
     output = translate("--data", pairs, "--outdir", run, *TINY, *changed, "--no-ggdr", "--dry-run")
     settings = json.loads(output[output.index("{") : output.rindex("}") + 1])
     assert (settings["optim"]["constant_nimg"], settings["optim"]["falling_nimg"]) == (3 * NUM, 2 * NUM)
     assert settings["G"]["network"] == "resnet_generator" and settings["G"]["blocks"] == 6
+    assert not settings["G"]["dropout"] and settings["D"]["layers"] == 2
     assert settings["optim"]["gan_loss"] == "least_squares" and settings["regularizers"] == {}
     assert settings["crop"] == {"size": 40, "enlarge": 1.12, "fit": "stretch", "flip": False}
 
@@ -174,8 +176,13 @@ def test_a_run_starts_from_the_weights_of_a_snapshot_with_its_networks(whole, pa
     assert "kimg 0.008 -> 0.012" in output
     message = plain(translate(*args, "--resume", run, "--outdir", tmp_path / "b", "--ggdr-res", 8, code=2))
     assert "a run cannot go on with another ggdr: guide_res 16 -> 8" in message
-    message = plain(translate(*args, "--outdir", tmp_path / "c", "--resume", snapshot, "--channels", 8, code=2))
-    assert "--channels" in message and "networks are those of" in message
+    for option in (["--channels", 4], ["--generator", "resnet"], ["--no-dropout"], ["--d-layers", 2]):
+        for start in (
+            [*args, "--outdir", tmp_path / "c", "--resume", snapshot],
+            ["--outdir", run, "--resume", "latest"],
+        ):
+            message = plain(translate(*start, *option, code=2))
+            assert f"'{option[0].replace('--no-', '--')}': the networks are those of" in message
     args = [*args, "--outdir", tmp_path / "d", "--img-channels", 1]
     assert "is for 3 and 3; see --img-channels" in plain(translate(*args, "--resume", snapshot, code=2))
 
