@@ -19,6 +19,7 @@ from ggdr.torch_utils.untrusted.text import visible
 COMMANDS = {
     "dataset": "Convert images to the dataset format.",
     "train": "Train StyleGAN2-ADA with GGDR.",
+    "translate": "Train networks that turn one kind of image into another, and use them.",
     "compare": "Compare variants of training over several seeds, on the same data.",
     "generate": "Make images with a trained generator.",
     "interpolate": "Walk between latents, as a video.",

@@ -5,21 +5,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
-from ggdr.scripts.errors import EXIT_STOPPED, cli_errors, first_process_speaks
 from ggdr.scripts.options.numbers import FiniteFloat, WholeNumber
-from ggdr.scripts.options.parameters import (
-    KIMG,
-    MAX_WORKERS,
-    device_option,
-    dist_timeout_option,
-    join_processes,
-    ops_option,
-)
+from ggdr.scripts.options.parameters import KIMG, MAX_WORKERS, device_option, dist_timeout_option, ops_option
 from ggdr.scripts.options.sections import SectionedCommand
 from ggdr.scripts.options.training import (
     aug_option,
@@ -29,12 +20,21 @@ from ggdr.scripts.options.training import (
     cfg_option,
     channel_base_option,
     channel_max_option,
+    deterministic_option,
+    dry_run_option,
     gamma_option,
+    lr_option,
     precision_option,
+    run_folder_option,
     seed_option,
+    snap_option,
+    tick_option,
 )
-from ggdr.scripts.terminal import say
+from ggdr.scripts.training.launch import run_command
 from ggdr.scripts.training.regularizers import regularizer_options, regularizer_parameters
+
+if TYPE_CHECKING:
+    from ggdr.scripts.training.plan import RunPlan
 
 EXAMPLES = """\b
 Examples:
@@ -61,13 +61,7 @@ SECTIONS = {
     epilog=EXAMPLES,
     context_settings={"show_default": True, "max_content_width": 110},
 )
-@click.option(
-    "--outdir",
-    metavar="DIR",
-    required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Run folder, one a run; made if missing.",
-)
+@run_folder_option
 @click.option(
     "--data",
     metavar="PATH",
@@ -93,12 +87,7 @@ SECTIONS = {
     help="Use N images, chosen by --seed.  [default: all]",
 )
 @gamma_option
-@click.option(
-    "--lr",
-    type=FiniteFloat(min=0, min_open=True),
-    metavar="FLOAT",
-    help="Adam's learning rate, of G and D.  [default: from --cfg]",
-)
+@lr_option
 @channel_base_option
 @channel_max_option
 @aug_option
@@ -125,32 +114,18 @@ SECTIONS = {
     help="Freeze the N highest-resolution layers of D (for transfer learning).",
 )
 @precision_option
-@click.option(
-    "--deterministic/--no-deterministic",
-    default=False,
-    help="On a GPU: sums in a fixed order, where PyTorch has one; slower. Augmentations that move pixels have none.",
-)
+@deterministic_option
 @device_option
 @ops_option
 @dist_timeout_option
-@click.option(
-    "--tick",
-    type=KIMG,
-    metavar="KIMG",
-    help="Report every so many thousand images.  [default: from --cfg]",
-)
+@tick_option
 @click.option(
     "--metrics",
     metavar="LIST",
     help="Metrics of every snapshot, as fid50k_full,pr50k3_full or, without downloads, fd_lite5k_full; the "
     "snapshot best by the first one is kept as network-best.safetensors.  [default: none]",
 )
-@click.option(
-    "--snap",
-    type=WholeNumber(min=1),
-    metavar="TICKS",
-    help="Save samples, a snapshot and the state every so many ticks.  [default: from --cfg]",
-)
+@snap_option
 @seed_option
 @click.option(
     "--workers",
@@ -158,7 +133,7 @@ SECTIONS = {
     metavar="N",
     help="Processes that decode images.  [default: 0 if they fit in memory, else up to 4]",
 )
-@click.option("--dry-run", is_flag=True, help="Print the resolved settings as JSON, write nothing, and stop.")
+@dry_run_option
 @click.pass_context
 def main(ctx: click.Context, **command: Any) -> None:
     """Train StyleGAN2-ADA with GGDR on a dataset.
@@ -166,26 +141,10 @@ def main(ctx: click.Context, **command: Any) -> None:
     Ctrl-C and SIGTERM save the state first (exit code 130). After any end, even kill -9, `--resume latest` goes on
     from the last saved state. Several GPUs: start with torchrun, as below.
     """
-    with first_process_speaks(), cli_errors():
-        from ggdr.scripts.training.plan import resolve_run
-        from ggdr.scripts.training.run import start_as
+    run_command(ctx, command, ["stylegan2"], gpu_note=_memory_note)
 
-        group = join_processes(command["device"], command["dist_timeout"])
-        given = {name for name in command if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT}
-        plan = resolve_run("stylegan2", command, given, group)
-    if command["dry_run"]:
-        if group.is_main:
-            say(plan.settings_text())
-            for note in plan.notes:
-                say(note, err=True)
-            if group.device.type == "cuda":
-                from ggdr.scripts.training.gpu_needs import gpu_memory_note
 
-                say(gpu_memory_note(plan.settings, plan.data), err=True)
-        group.leave()
-        return
-    with first_process_speaks(), cli_errors():
-        finished = start_as(ctx.command, plan, group)
-    exit_code = 0 if finished else EXIT_STOPPED
-    group.leave(exit_code)
-    ctx.exit(exit_code)
+def _memory_note(plan: RunPlan) -> str:
+    from ggdr.scripts.training.gpu_needs import gpu_memory_note
+
+    return gpu_memory_note(plan.settings, plan.data)

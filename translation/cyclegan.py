@@ -16,7 +16,7 @@ from ggdr.torch_utils.regularizers import Attachment, Regularizers
 from ggdr.translation.attachment import attachment
 from ggdr.translation.config import CycleGANConfig
 from ggdr.translation.generators import ResnetGenerator, UnetGenerator
-from ggdr.translation.host import TranslationHost, judge_fakes, of_side, panels_of_side, translate_singly
+from ggdr.translation.host import TranslationHost, judge_fakes, of_side, panels_of_side
 from ggdr.translation.losses import l1_distance
 
 Generator = ResnetGenerator | UnetGenerator
@@ -137,8 +137,8 @@ class CycleGANTask(TranslationHost):
         return PhaseOutput(losses, observed)
 
     def translate(self, img: Tensor, side: str, *, seed: int = 0) -> Tensor:
-        """Images of the other side: of A (`side` "A") by G_A, of B by G_B; see `host.translate_singly`."""
-        return translate_singly(self.G[side], img, self.group.device, seed=seed)
+        """Images of the other side: of A (`side` "A") by G_A, of B by G_B; see Translator."""
+        return Translator(self.G[side])(img, seed=seed)
 
 
 def cyclegan_attachments(

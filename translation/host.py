@@ -182,14 +182,3 @@ def judge_fakes(
     if not is_new:
         verdict = D(shown)
     return verdict, regularizers.penalties(feats)
-
-
-@torch.no_grad()
-def translate_singly(G: nn.Module, img: Tensor, device: torch.device, *, seed: int = 0) -> Tensor:
-    """G's images of `img`, [N, C, H, W] -> [N, C', H, W] on the CPU, one at a time as published.
-
-    Dropout is on, with seed + i for image i; batch norms use each image's own statistics.
-    """
-    with batch_statistics(G):
-        parts = [G(x.to(device), torch.tensor([seed + i])).cpu() for i, x in enumerate(img.split(1))]
-    return torch.cat(parts)

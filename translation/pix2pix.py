@@ -16,8 +16,9 @@ from ggdr.torch_utils.regularizers import Attachment, Regularizers
 from ggdr.translation.attachment import attachment
 from ggdr.translation.config import Pix2PixConfig
 from ggdr.translation.generators import ResnetGenerator, UnetGenerator
-from ggdr.translation.host import TranslationHost, translate_singly
+from ggdr.translation.host import TranslationHost
 from ggdr.translation.losses import l1_distance
+from ggdr.translation.snapshot import Translator
 
 
 class Pix2PixTask(TranslationHost):
@@ -90,8 +91,8 @@ class Pix2PixTask(TranslationHost):
         return PhaseOutput({"G_gan": adversarial, "G_l1": l1 * self.config.l1_weight}, {"l1": l1.detach()})
 
     def translate(self, img: Tensor, *, seed: int = 0) -> Tensor:
-        """G's images of A, [N, in_channels, H, W] -> [N, out_channels, H, W]; see `host.translate_singly`."""
-        return translate_singly(self.G, img, self.group.device, seed=seed)
+        """G's images of A, [N, in_channels, H, W] -> [N, out_channels, H, W] on the CPU; see Translator."""
+        return Translator(self.G)(img, seed=seed)
 
 
 def judge(D: nn.Module, a: Tensor, b: Tensor) -> Tensor:

@@ -10,13 +10,14 @@ from typing import Any
 import safetensors
 
 from ggdr.decoder import FeatureDecoder
-from ggdr.stylegan2.snapshot import ShapesOnly, discriminator_of, generator_of
+from ggdr.stylegan2.snapshot import discriminator_of, generator_of
 from ggdr.stylegan2.weights.common import ForeignNetworkError, ImportedNetworks, check_shapes
 from ggdr.stylegan2.weights.nvidia import read_published
 from ggdr.stylegan2.weights.rosinality import NAMESPACE, from_rosinality, is_rosinality
 from ggdr.stylegan2.weights.state_dict import from_plain, is_plain
 from ggdr.torch_utils.checkpoint import SNAPSHOT_FORMAT, STATE_FORMAT, SnapshotError, load_snapshot, save_snapshot
 from ggdr.torch_utils.downloads import sha256_of
+from ggdr.torch_utils.restore import ShapesOnly
 from ggdr.torch_utils.untrusted.json_text import MAX_BYTES, parse_json
 from ggdr.torch_utils.untrusted.regular_files import open_regular, read_regular
 from ggdr.torch_utils.untrusted.text import printable

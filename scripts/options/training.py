@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from ggdr.scripts.options.numbers import FiniteFloat, WholeNumber
+from ggdr.scripts.options.parameters import KIMG
 from ggdr.stylegan2.config import PRESET_NAMES
 
 AUTO = "auto"  # of --batch-gpu: as the GPU's memory allows
@@ -63,4 +66,37 @@ precision_option = click.option(
 )
 seed_option = click.option(
     "--seed", type=WholeNumber(0, 2**32 - 2), default=0, metavar="INT", help="Seed of all random numbers."
+)
+run_folder_option = click.option(
+    "--outdir",
+    metavar="DIR",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Run folder, one a run; made if missing.",
+)
+lr_option = click.option(
+    "--lr",
+    type=FiniteFloat(min=0, min_open=True),
+    metavar="FLOAT",
+    help="Adam's learning rate, of G and D.  [default: from --cfg]",
+)
+deterministic_option = click.option(
+    "--deterministic/--no-deterministic",
+    default=False,
+    help="On a GPU: sums in a fixed order, where PyTorch has one; slower. Augmentations that move pixels have none.",
+)
+tick_option = click.option(
+    "--tick",
+    type=KIMG,
+    metavar="KIMG",
+    help="Report every so many thousand images.  [default: from --cfg]",
+)
+snap_option = click.option(
+    "--snap",
+    type=WholeNumber(min=1),
+    metavar="TICKS",
+    help="Save samples, a snapshot and the state every so many ticks.  [default: from --cfg]",
+)
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Print the resolved settings as JSON, write nothing, and stop."
 )

@@ -95,8 +95,9 @@ def read_facts(snapshot: Snapshot, run_dir: Path | None = None) -> Facts:
     from ggdr.stylegan2.config import DiscriminatorConfig, GeneratorConfig
     from ggdr.stylegan2.discriminator import Discriminator
     from ggdr.stylegan2.generator import Generator
-    from ggdr.stylegan2.snapshot import ShapesOnly, config_from_snapshot
+    from ggdr.stylegan2.snapshot import config_from_snapshot
     from ggdr.torch_utils.downloads import sha256_of
+    from ggdr.torch_utils.restore import ShapesOnly
     from ggdr.torch_utils.runlog import STATS_FILE
 
     configs: dict[str, Any] = {"G": config_from_snapshot(snapshot, "G", GeneratorConfig)}

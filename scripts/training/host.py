@@ -24,18 +24,24 @@ class Host(Protocol):
     """A host as commands know it; the loop knows its GANTask.
 
     Another one is such an object, its task, its line in HOSTS, and a command. The command, as `scripts/train.py` is
-    StyleGAN2's, has the options that `prepare` reads, among them --data, --outdir and --resume, and gives the host's
-    name to `plan.resolve_run`; what that returns goes to `run.start_run`.
+    StyleGAN2's, has the options that `prepare` reads, among them --data, --outdir and --resume, and hands them to
+    `launch.run_command` with the host's name.
 
     Attributes:
         name:     in HOSTS, and in the files of a run.
         command:  what to type to train it.
+        data:     what its data are, for whoever named none that are there.
         replaces: by option, the others that a resumed run forgets when that one is typed anew.
+        has_ops:  whether its networks use the compiled operations.
+        has_published: whether it starts from published networks by their names.
     """
 
     name: str
     command: str
+    data: str
     replaces: Mapping[str, tuple[str, ...]]
+    has_ops: bool
+    has_published: bool
 
     def prepare(self, command: Mapping[str, Any], origin: Origin, group: ProcessGroup) -> Prepared:
         """Opens the data and resolves the settings; writes nothing.

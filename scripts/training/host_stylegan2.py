@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ggdr.scripts.measuring.snapshot_images import SnapshotGenerator
 from ggdr.scripts.training.host import Prepared
-from ggdr.scripts.training.regularizers import build_regularizers, describe_regularizers
+from ggdr.scripts.training.regularizers import build_regularizers, describe_regularizers, missing_weights
 from ggdr.scripts.training.resume import Origin
 from ggdr.scripts.training.settings import HALF_DTYPES, precision_note
 from ggdr.scripts.training.settings_stylegan2 import NAME, StyleGAN2Settings, resolve_settings
@@ -49,7 +48,10 @@ class StyleGAN2Host:
 
     name = NAME
     command = "ggdr train"
+    data = "`ggdr dataset SOURCE DEST` makes datasets"
     replaces = {"aug": ("p", "target")}
+    has_ops = True
+    has_published = True
 
     def prepare(self, command: Mapping[str, Any], origin: Origin, group: ProcessGroup) -> Prepared:
         snapshot, start = starting_point(origin)
@@ -157,10 +159,9 @@ class StyleGAN2Host:
             notes.append(f"{snapshot.path} has no G; it starts as G_ema")
         elif "G_ema" not in networks and "G" in networks:
             networks["G_ema"] = networks["G"]
-        for name, state in task.regularizers.state_dicts().items():
-            if state and _shapes(networks.get(name, {})) != _shapes(state):
-                networks[name] = state
-                notes.append(f"{snapshot.path} has no weights of {name} like this run's; it starts untrained")
+        missing, more_notes = missing_weights(networks, task.regularizers, snapshot.path)
+        networks |= missing
+        notes += more_notes
         try:
             task.load_networks(networks)
         except (KeyError, RuntimeError) as error:
@@ -208,7 +209,3 @@ class StyleGAN2Host:
             f"{printable(data.path, 1000)}, {data.describe_labels()}, batch {s.loop.batch}, "
             f"{s.loop.total_nimg / 1000:g} kimg, {describe_regularizers(s.regularizers)}, augmentation {s.augment.mode}"
         )
-
-
-def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
-    return {name: value.shape for name, value in state.items()}

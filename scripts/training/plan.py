@@ -76,11 +76,11 @@ def resolve_run(host_name: str, command: Mapping[str, Any], given: Collection[st
         click.ClickException: an option's value cannot be used, or processes found different files.
         OptionError, DataError, SnapshotError: as in `scripts.errors.cli_errors`.
     """
-    _check_data(command["data"], command["resume"])
+    host = HOSTS[host_name]
+    _check_data(command["data"], command["resume"], host)
     folder = RunFolder(command["outdir"])
     version = folder.version()  # before anything in it is read
-    host = HOSTS[host_name]
-    origin = find_origin(command["outdir"], command["resume"], host.command)
+    origin = find_origin(command["outdir"], command["resume"], host.command, has_published=host.has_published)
     stored = {k: v for k, v in origin.stored.get("command", {}).items() if k in command and k not in PER_PROCESS}
     if origin.stored.get("host", host.name) != host.name:
         other = printable(origin.stored["host"])
@@ -131,12 +131,13 @@ def _typed_anew(command: Mapping[str, Any]) -> list[str]:
     return [] if context is None else typed_words(context.command, command, leave_out=("outdir", "resume", "dry_run"))
 
 
-def _check_data(data: Path | None, resume: str | None) -> None:
+def _check_data(data: Path | None, resume: str | None, host: Host) -> None:
     """Refuses a dataset that is not there, before the network that --resume names is downloaded."""
-    if data is None and resume is not None and network_name(resume) and not Path(resume).exists():
+    is_name = resume is not None and host.has_published and network_name(resume) and not Path(resume).exists()
+    if data is None and is_name:
         raise _missing_data()
     if data is not None and not data.exists():
-        raise CliError(f"--data: {data}: no such file or folder; `ggdr dataset SOURCE DEST` makes datasets")
+        raise CliError(f"--data: {data}: no such file or folder; {host.data}")
 
 
 def _missing_data() -> click.UsageError:

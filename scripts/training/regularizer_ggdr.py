@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,7 @@ class GGDRKind:
             metavar="PIXELS",
             multiple=True,
             help="Feature map of G that D learns to predict; may be given several times."
-            "  [default: min(64, resolution / 4), at least 8]",
+            "  [default: the one nearest to resolution / 4, from 8 to 64]",
         ),
         click.option(
             "--ggdr-weight",
@@ -54,16 +54,18 @@ class GGDRKind:
         ),
     )
 
-    def resolve(self, command: Mapping[str, Any], resolution: int) -> GGDRSettings | None:
-        """Guides from 8 up to the image's own resolution."""
+    def resolve(self, command: Mapping[str, Any], resolution: int, guides: Sequence[int]) -> GGDRSettings | None:
+        """Guides from 8 pixels up."""
         if not command["ggdr"]:
             given = {"--ggdr-res": command.get("ggdr_res") or None, "--ggdr-weight": command.get("ggdr_weight")}
             for option, value in given.items():
                 if value is not None:
                     raise OptionError(option, "needs --ggdr, got --no-ggdr")
             return None
-        guide_res = tuple(command.get("ggdr_res") or ()) or (max(min(MAX_DEFAULT_RES, resolution // 4), 8),)
-        allowed = [2**i for i in range(3, resolution.bit_length())]
+        allowed = [res for res in guides if res >= 8]
+        default = max(min(MAX_DEFAULT_RES, resolution // 4), 8)
+        nearest = min(allowed, key=lambda res: abs(res - default), default=default)
+        guide_res = tuple(command.get("ggdr_res") or ()) or (nearest,)
         for res in guide_res:
             if res not in allowed:
                 raise OptionError("--ggdr-res", f"{res} is not among the feature maps {', '.join(map(str, allowed))}")

@@ -12,6 +12,8 @@ import click
 from ggdr.scripts.training.regularizer_ggdr import GGDRKind
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ggdr.torch_utils.gan import Panel
     from ggdr.torch_utils.regularizers import Attachment, Regularizer, Regularizers
 
@@ -29,12 +31,13 @@ class RegularizerKind(Protocol):
     options: Sequence[Callable[[Any], Any]]
     fixed: tuple[str, ...]
 
-    def resolve(self, command: Mapping[str, Any], resolution: int) -> Any | None:
+    def resolve(self, command: Mapping[str, Any], resolution: int, guides: Sequence[int]) -> Any | None:
         """Its settings, a frozen dataclass; None if it is not used. Raises OptionError.
 
         Args:
             command:    a command's options by parameter name.
             resolution: of the images.
+            guides:     sides of G's feature maps that D can be taught, in pixels, rising.
         """
 
     def read(self, stored: Mapping[str, Any]) -> Any:
@@ -66,9 +69,9 @@ def regularizer_parameters() -> list[str]:
     return [param.name for param in reversed(regularizer_options(click.Command(None)).params)]
 
 
-def resolve_regularizers(command: Mapping[str, Any], resolution: int) -> dict[str, Any]:
-    """Settings of those that are used, by name; raises OptionError."""
-    found = {name: kind.resolve(command, resolution) for name, kind in REGULARIZERS.items()}
+def resolve_regularizers(command: Mapping[str, Any], resolution: int, guides: Sequence[int]) -> dict[str, Any]:
+    """Settings of those that are used, by name; raises OptionError. See RegularizerKind.resolve."""
+    found = {name: kind.resolve(command, resolution, guides) for name, kind in REGULARIZERS.items()}
     return {name: settings for name, settings in found.items() if settings is not None}
 
 
@@ -79,6 +82,27 @@ def build_regularizers(attachment: Attachment, settings: Mapping[str, Any]) -> R
     items = {name: REGULARIZERS[name].build(attachment, mine) for name, mine in settings.items()}
     panels = [REGULARIZERS[name].panel(reported_name(item)) for name, item in items.items()]
     return Regularizers(list(items.values()), panels)
+
+
+def missing_weights(
+    networks: Mapping[str, Mapping[str, Tensor]], regularizers: Regularizers, origin: object
+) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
+    """Weights of the regularisers that a snapshot lacks, as they are now, by name; and what to tell about it.
+
+    Args:
+        networks: state dicts of the snapshot.
+        origin:   its path.
+    """
+    lacking = {
+        name: state
+        for name, state in regularizers.state_dicts().items()
+        if state and _shapes(networks.get(name, {})) != _shapes(state)
+    }
+    return lacking, [f"{origin} has no weights of {name} like this run's; it starts untrained" for name in lacking]
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in state.items()}
 
 
 def describe_regularizers(settings: Mapping[str, Any]) -> str:

@@ -42,11 +42,25 @@ class Origin:
     note: str | None = None
 
 
-def find_origin(outdir: Path, resume: str | None, command: str) -> Origin:
+def host_of_run(outdir: Path, resume: str | None) -> str | None:
+    """The host of the run that --resume goes on with; None if it goes on with none.
+
+    Raises:
+        SnapshotError: the settings of the resumed run cannot be read.
+    """
+    if resume is None:
+        return None
+    path = outdir if resume == "latest" else Path(resume)
+    folder = RunFolder(path.parent if path.suffix == ".pt" else path)
+    return folder.read_options().get("host") if folder.has_options() else None
+
+
+def find_origin(outdir: Path, resume: str | None, command: str, *, has_published: bool) -> Origin:
     """Looks at --outdir and --resume, without writing anything.
 
     Args:
-        command: what to type to train the host.
+        command:       what to type to train the host.
+        has_published: whether --resume may be the name of a published network.
 
     Raises:
         CliError: --outdir holds a run already, or --resume names nothing to resume from.
@@ -62,21 +76,23 @@ def find_origin(outdir: Path, resume: str | None, command: str) -> Origin:
         return Origin()
     path = Path(resume)
     if not path.exists():
-        name = network_name(resume)
+        name = network_name(resume) if has_published else None
         if name is None:
-            expected = f"latest, a run folder, a {PATTERN}, or one of {', '.join(NETWORKS)}"
-            known = nearest(resume, ["latest", *NETWORKS])
-            raise CliError(f"--resume: {resume}: no such file; expected {expected}{known}")
+            names = list(NETWORKS) if has_published else []
+            last = f", a {PATTERN}, or one of {', '.join(names)}" if names else f" or a {PATTERN}"
+            known = nearest(resume, ["latest", *names])
+            raise CliError(f"--resume: {resume}: no such file; expected latest, a run folder{last}{known}")
         path = snapshot_of(name)
     if path.is_dir() or path.suffix == ".pt":
         state = path / STATE_FILE if path.is_dir() else path
         if not state.exists():
             raise CliError(f"--resume: {path} holds no {STATE_FILE} to resume from")
         if not RunFolder(state.parent).has_options() and state.name != STATE_FILE:
-            raise CliError(f"--resume: {path} is no {STATE_FILE} in the folder of a run. {_import_first(path)}")
+            hint = _import_first(path) if has_published else ""
+            raise CliError(f"--resume: {path} is no {STATE_FILE} in the folder of a run{hint}")
         return _continuation(state, f"going on from {state}")
     if path.suffix in FOREIGN_SUFFIXES:
-        raise CliError(f"--resume: {path} is no snapshot. {_import_first(path)}")
+        raise CliError(f"--resume: {path} is no snapshot{_import_first(path) if has_published else ''}")
     return Origin(init_snapshot=str(path.absolute()), note=f"starting from the weights of {path}")
 
 
@@ -122,7 +138,7 @@ def _words(stored: Mapping[str, Any]) -> list[str]:
 
 def _import_first(path: Path) -> str:
     command = shlex.join(["ggdr", "import-weights", str(path), "NEW.safetensors"])
-    return f"Networks of others are read first: {command}, then --resume NEW.safetensors"
+    return f". Networks of others are read first: {command}, then --resume NEW.safetensors"
 
 
 def load_resumed(

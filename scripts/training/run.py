@@ -22,6 +22,7 @@ from ggdr.scripts.options.training import AUTO
 from ggdr.scripts.terminal import say
 from ggdr.scripts.training.determinism import deterministic_arithmetic
 from ggdr.scripts.training.fit_memory import fitting_settings
+from ggdr.scripts.training.host import Host
 from ggdr.scripts.training.plan import RunPlan
 from ggdr.scripts.training.stored import load_task
 from ggdr.torch_utils.checkpoint import SnapshotError, save_snapshot, save_state
@@ -38,8 +39,9 @@ from ggdr.torch_utils.timing.allocator import keep_freed_memory
 
 
 def start_as(command: click.Command, plan: RunPlan, group: ProcessGroup) -> bool:
-    """`start_run` with the operations that --ops of a training command means, and with its words on record."""
-    prepare_ops(plan.command["ops"], group.device)
+    """`start_run` with the operations that --ops of a training command means, if any, and its words on record."""
+    if plan.host.has_ops:
+        prepare_ops(plan.command["ops"], group.device)
     return start_run(plan, group, typed_words(command, plan.command, leave_out=("dry_run", "resume")))
 
 
@@ -88,13 +90,14 @@ def _build_and_train(plan: RunPlan, group: ProcessGroup, argv: list[str]) -> boo
             command = {**plan.command, "batch": settings.loop.batch}
             if command.get("batch_gpu") == AUTO:
                 command["batch_gpu"] = settings.loop.batch_gpu
-            declared = _declared(task, group)
+            declared = _declared(plan.host, task, group)
             record = {**settings.to_json(), **declared, "argv": argv}
             folder.write_options(record, command, [*plan.history, *notes])
             if plan.resume is not None and not folder.state_path.exists():
                 save_state(folder.state_path, plan.resume)  # a fork: from now on it resumes by itself
             on = declared["device"]
-            where = f"{settings.precision} on {on['processes']} x {on['type']} with {on['operations']} operations"
+            where = f"{settings.precision} on {on['processes']} x {on['type']}"
+            where += f" with {on['operations']} operations" if plan.host.has_ops else ""
             notes.append(f"{plan.host.summary(settings, plan.data)}, {where}")
         try:
             finished = _train(plan, task, group=group, metrics=metrics, notes=notes)
@@ -121,16 +124,13 @@ def _snapshot_path(plan: RunPlan, nimg: int) -> Path:
     return plan.folder.path / f"network-snapshot-{kimg_name(nimg, plan.settings.loop)}.safetensors"
 
 
-def _declared(task: GANTask, group: ProcessGroup) -> dict[str, Any]:
+def _declared(host: Host, task: GANTask, group: ProcessGroup) -> dict[str, Any]:
     """What curves, report and cards have to know of a run, as data."""
+    operations = {"operations": "compiled" if uses_native(group.device) else "reference"} if host.has_ops else {}
     return {
         "panels": [asdict(panel) for panel in run_panels(task)],
         "pictures": [{"name": x.name, "title": x.title, "once": x.once} for x in task.pictures],
-        "device": {
-            "type": group.device.type,
-            "processes": group.world,
-            "operations": "compiled" if uses_native(group.device) else "reference",
-        },
+        "device": {"type": group.device.type, "processes": group.world, **operations},
     }
 
 

@@ -141,7 +141,7 @@ def resolve_settings(
         loss=LossConfig(p.gamma, style_mixing_prob=p.style_mixing_prob, pl_weight=p.pl_weight),
         optim=OptimConfig(p.lr, ema_halflife_kimg=p.ema_kimg, ema_rampup=p.ema_rampup, freeze_d=get("freezed")),
         augment=_augment(command, p.ada_speed_kimg),
-        regularizers=resolve_regularizers(command, resolution),
+        regularizers=resolve_regularizers(command, resolution, [2**i for i in range(3, resolution.bit_length())]),
         loop=LoopConfig(
             total_nimg=round(p.kimg * 1000),
             batch=p.batch,

@@ -60,7 +60,7 @@ def read_targets(paths: Sequence[Path], res: int, channels: int, *, most: int | 
     """
     convert = Conversion(resolution=res, transform="center-crop", channels=channels, small="upscale")
     targets: dict[str, Target] = {}
-    found = list(_image_files(paths))
+    found = list(image_files(paths))
     for path, where, read in (found[i] for i in spread(len(found), most)):
         raw, name, number = read(), Path(path).stem, 2
         while name in targets:
@@ -76,7 +76,7 @@ def unread_files(paths: Sequence[Path]) -> list[str]:
     return [f"{container.where()}: {container.left_out()}" for container in containers if container.left_out()]
 
 
-def _image_files(paths: Sequence[Path]) -> Iterator[tuple[str, str, Callable[[], bytes]]]:
+def image_files(paths: Sequence[Path]) -> Iterator[tuple[str, str, Callable[[], bytes]]]:
     """Path, name for messages, and what reads the content, of each image file."""
     for path in paths:
         if _is_container(path):

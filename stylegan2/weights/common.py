@@ -16,9 +16,9 @@ from ggdr.stylegan2.config import DiscriminatorConfig, GeneratorConfig
 from ggdr.stylegan2.discriminator import Discriminator
 from ggdr.stylegan2.generator import Generator
 from ggdr.stylegan2.layers import MappingNetwork
-from ggdr.stylegan2.snapshot import ShapesOnly
 from ggdr.torch_utils.ops import set_ops
 from ggdr.torch_utils.ops.upfirdn2d import setup_filter
+from ggdr.torch_utils.restore import ShapesOnly
 from ggdr.torch_utils.untrusted.state_dicts import ForeignNetworkError, State, describe_misfits, separate_weights
 
 RESOLUTIONS = tuple(2**i for i in range(2, 14))

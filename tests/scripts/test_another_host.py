@@ -58,7 +58,10 @@ class ToyHost:
 
     name = "toy"
     command = "toy train"
+    data = "toys are drawn"
     replaces = {}
+    has_ops = False
+    has_published = False
 
     def prepare(self, command, origin, group):
         settings = ToySettings(

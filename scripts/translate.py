@@ -1,0 +1,26 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""`ggdr translate`: train networks that turn one kind of image into another."""
+
+from __future__ import annotations
+
+import click
+
+from ggdr.scripts.translating.apply import apply
+from ggdr.scripts.translating.train import train
+
+EXAMPLES = """\b
+Examples:
+  ggdr translate train --data facades --outdir runs/facades --direction BtoA
+  ggdr translate train --data grey_to_colour --outdir runs/colour --cfg cpu
+  ggdr translate apply --network runs/colour grey_photos --outdir colour
+"""
+
+
+@click.group(epilog=EXAMPLES, context_settings={"max_content_width": 110})
+def main() -> None:
+    """Train networks that turn one kind of image into another, and translate images."""
+
+
+for command in (train, apply):
+    main.add_command(command)

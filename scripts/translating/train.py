@@ -1,0 +1,184 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""`ggdr translate train`: pix2pix with GGDR, from pairs of images to snapshots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from ggdr.scripts.options.numbers import FiniteFloat, WholeNumber
+from ggdr.scripts.options.parameters import KIMG, MAX_WORKERS, device_option, dist_timeout_option
+from ggdr.scripts.options.sections import SectionedCommand
+from ggdr.scripts.options.training import (
+    batch_option,
+    deterministic_option,
+    dry_run_option,
+    lr_option,
+    run_folder_option,
+    seed_option,
+    snap_option,
+    tick_option,
+)
+from ggdr.scripts.options.translation import GENERATORS, MODELS, Epochs, NamedChoice
+from ggdr.scripts.training.launch import run_command
+from ggdr.scripts.training.regularizers import regularizer_options, regularizer_parameters
+from ggdr.translation.config import GAN_LOSSES, NORMS, NetworkConfig
+from ggdr.translation.data.crops import FITS, MAX_ENLARGE, MAX_SIZE
+from ggdr.translation.presets import PIX2PIX_PRESETS
+
+LIMITS = NetworkConfig.limits
+
+EXAMPLES = """\b
+Examples:
+  ggdr translate train --data facades --outdir runs/facades --direction BtoA
+  ggdr translate train --data grey_to_colour --outdir runs/colour --cfg cpu
+  ggdr translate train --outdir runs/facades --resume latest
+"""
+
+SECTIONS = {
+    "Run": ("model", "outdir", "data", "cfg", "kimg", "epochs", "resume", "seed", "dry_run"),
+    "Data": ("direction", "crop", "fit", "enlarge", "mirror", "img_channels", "workers"),
+    "Regularisers": regularizer_parameters(),
+    "Networks": ("generator", "channels", "downs", "blocks", "norm", "dropout", "d_layers"),
+    "Losses and optimisation": ("batch", "lr", "gan_loss", "l1_weight"),
+    "Reports and snapshots": ("tick", "snap"),
+    "Machine": ("device", "deterministic", "dist_timeout"),
+}
+
+
+@click.command(
+    "train",
+    cls=SectionedCommand,
+    sections=SECTIONS,
+    epilog=EXAMPLES,
+    context_settings={"show_default": True, "max_content_width": 110},
+)
+@click.option(
+    "--model", type=NamedChoice(MODELS), default=MODELS[0], help="What is trained; pix2pix learns from pairs."
+)
+@run_folder_option
+@click.option(
+    "--data",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="Pairs of images, zip or folder: side by side in each file, or in two folders with equal names. Required "
+    "unless resuming.",
+)
+@click.option(
+    "--direction",
+    type=NamedChoice(["AtoB", "BtoA"]),
+    default="AtoB",
+    help="A is the left image of a pair, or the first folder by name.",
+)
+@click.option(
+    "--cfg",
+    type=NamedChoice(list(PIX2PIX_PRESETS)),
+    default="paper",
+    help="Preset of settings: as published, for 256x256 pixels on a GPU; or for 32x32 on a CPU, in minutes.",
+)
+@click.option(
+    "--kimg",
+    type=KIMG,
+    metavar="KIMG",
+    help="Length of training in thousands of pairs, half of it with a falling learning rate.  [default: from --cfg]",
+)
+@click.option(
+    "--epochs",
+    type=Epochs(),
+    metavar="N+N",
+    help="Length of training in passes over the data: with a constant learning rate, and with one that falls to 0."
+    "  [default: from --cfg]",
+)
+@batch_option
+@regularizer_options
+@click.option(
+    "--crop",
+    type=WholeNumber(1, MAX_SIZE),
+    metavar="PIXELS",
+    help="Side of the squares that are trained on.  [default: from --cfg]",
+)
+@click.option(
+    "--fit",
+    type=click.Choice(FITS),
+    default="stretch",
+    help="How images are resized before the crop: to a square; by their shorter side; or not.",
+)
+@click.option(
+    "--enlarge",
+    type=FiniteFloat(1, MAX_ENLARGE),
+    default=1.12,
+    metavar="FLOAT",
+    help="They are resized to this multiple of the crop.",
+)
+@click.option("--mirror/--no-mirror", default=True, help="Mirror every other pair.")
+@click.option("--img-channels", type=click.Choice(["1", "3"]), default="3", help="Channels of the images.")
+@click.option("--generator", type=NamedChoice(GENERATORS), help=f"Kind of generator.  [default: {GENERATORS[0]}]")
+@click.option(
+    "--channels",
+    type=WholeNumber(*LIMITS["channels"]),
+    metavar="N",
+    help="Feature maps of the first layers of G and D.  [default: from --cfg]",
+)
+@click.option(
+    "--downs",
+    type=WholeNumber(*LIMITS["downs"]),
+    metavar="N",
+    help="How often a U-Net halves the image.  [default: as often as the crop allows, 5 to 8]",
+)
+@click.option(
+    "--blocks",
+    type=WholeNumber(*LIMITS["blocks"]),
+    metavar="N",
+    help="Residual blocks of a ResNet.  [default: 9 from 256 pixels up, else 6]",
+)
+@click.option("--norm", type=click.Choice(NORMS), help="Norms of G and D.  [default: from --cfg]")
+@click.option(
+    "--dropout/--no-dropout", default=None, help="Noise of G, in the layers that have it.  [default: dropout]"
+)
+@click.option(
+    "--d-layers",
+    type=WholeNumber(*LIMITS["layers"]),
+    metavar="N",
+    help="How often D halves the image; 3: it judges patches of 70x70 pixels.  [default: 3]",
+)
+@lr_option
+@click.option("--gan-loss", type=NamedChoice(GAN_LOSSES), default=GAN_LOSSES[0], help="Adversarial loss.")
+@click.option(
+    "--l1-weight",
+    type=FiniteFloat(min=0, max=1e6),
+    default=100.0,
+    metavar="FLOAT",
+    help="Weight of the L1 distance from the target, beside 1 for the adversarial loss.",
+)
+@click.option(
+    "--resume",
+    metavar="latest|PATH",
+    help="latest: go on in --outdir, with its settings where none are given. A run folder or training-state.pt: go on "
+    "from there in --outdir. A snapshot (.safetensors): transfer learning, with the networks as they are there.",
+)
+@device_option
+@deterministic_option
+@dist_timeout_option
+@tick_option
+@snap_option
+@seed_option
+@click.option(
+    "--workers",
+    type=WholeNumber(0, MAX_WORKERS),
+    metavar="N",
+    help="Processes that decode images.  [default: from --cfg: up to 4, or 0]",
+)
+@dry_run_option
+@click.pass_context
+def train(ctx: click.Context, **command: Any) -> None:
+    """Train pix2pix with GGDR on pairs of images.
+
+    Ctrl-C and SIGTERM save the state first (exit code 130). After any end, even kill -9, `--resume latest` goes on
+    from the last saved state. Several GPUs: start with torchrun, with a --batch that they can share.
+    """
+    is_given = ctx.get_parameter_source("model") is not ParameterSource.DEFAULT
+    run_command(ctx, command, [command["model"]] if is_given else MODELS)

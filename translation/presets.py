@@ -1,0 +1,45 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of runs of image translation that go together. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Pix2PixPreset:
+    """What a run of pix2pix takes where nothing else is said.
+
+    Attributes:
+        crop:       side of the images in training, in pixels.
+        channels:   feature maps of the first layers of G and D.
+        norm:       of both.
+        epochs:     with a constant learning rate, and with one that falls to 0; None where `kimg` says how long.
+        kimg:       length, half of it with a constant rate; None where `epochs` says how long.
+        tick_kimg:  between reports.
+        snap_ticks: between snapshots.
+        workers:    processes that decode images; None: as many as the machine allows.
+    """
+
+    crop: int = 256
+    channels: int = 64
+    norm: str = "batch"
+    batch: int = 1
+    lr: float = 2e-4
+    epochs: tuple[int, int] | None = (100, 100)
+    kimg: float | None = None
+    tick_kimg: float = 1.0
+    snap_ticks: int = 20
+    workers: int | None = None
+
+
+PIX2PIX_PRESETS = {
+    # Isola et al. 2016, arXiv:1611.07004, Section 3.3 and Appendix 6.2.
+    "paper": Pix2PixPreset(),
+    # 32x32 images on a CPU, in minutes. Instance norms, since batch norms see other statistics in batches than alone.
+    "cpu": Pix2PixPreset(
+        crop=32, channels=16, norm="instance", batch=4, lr=1e-3, epochs=None, kimg=12.0, tick_kimg=0.5, snap_ticks=8,
+        workers=0,
+    ),
+}  # fmt: skip

@@ -1,0 +1,62 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""The pictures of a run on pairs of images."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ggdr.torch_utils.gan import Picture
+from ggdr.torch_utils.pictures.images import MIN_GRID_WIDTH, from_u8, make_grid, to_u8
+from ggdr.translation.data.crops import CropConfig
+from ggdr.translation.data.datasets import PairedImages
+from ggdr.translation.pix2pix import Pix2PixTask
+
+WIDTH = 1536  # pixels that the images of a row take at most, if there is more than one pair in it
+MOST_COLUMNS, MOST_ROWS = 4, 6  # of pairs
+MAX_PIXELS = 2**19  # of all inputs together: what a CPU translates in seconds
+
+
+class PairSamples:
+    """Grids of inputs, what G makes of them, and targets, of pairs that lie evenly in the dataset.
+
+    Args:
+        seed: of dropout, the same in each picture.
+    """
+
+    def __init__(self, task: Pix2PixTask, dataset: PairedImages, crop: CropConfig, *, seed: int = 0) -> None:
+        self.task, self.dataset, self.crop, self.seed = task, dataset, crop, seed
+        size = crop.size
+        self.columns = min(max(WIDTH // (3 * size), 1), MOST_COLUMNS, dataset.num_images)
+        rows = min(max(MAX_PIXELS // (size * size * self.columns), 1), MOST_ROWS, dataset.num_images // self.columns)
+        self.num = self.columns * rows
+        self.scale = max(-(-MIN_GRID_WIDTH // (3 * size * self.columns)), 1)
+
+    @cached_property
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        """Inputs and targets, uint8 [n, C, size, size] each: the middles of their images."""
+        indices = np.linspace(0, self.dataset.num_images - 1, self.num).astype(int).tolist()
+        arrays = self.dataset.decoder(self.crop)(self.dataset.middles(indices))
+        return torch.from_numpy(arrays["A"]), torch.from_numpy(arrays["B"])
+
+    def draw(self) -> np.ndarray:
+        """[H, W, 3] uint8: input, output and target beside each other, pair by pair."""
+        a, b = self.pairs
+        out = to_u8(self.task.translate(from_u8(a), seed=self.seed))
+        triples = torch.stack([_rgb(a), _rgb(out), _rgb(b)], dim=1)
+        return make_grid(triples.flatten(0, 1), 3 * self.columns, scale=self.scale)
+
+
+def pair_pictures(task: Pix2PixTask, dataset: PairedImages, crop: CropConfig, *, seed: int = 0) -> list[Picture]:
+    """Input, output and target at each snapshot."""
+    samples = PairSamples(task, dataset, crop, seed=seed)
+    return [Picture("translations", "Input, output, target", samples.draw)]
+
+
+def _rgb(images_u8: Tensor) -> Tensor:
+    """[N, 1 or 3, H, W] -> [N, 3, H, W]."""
+    return images_u8.expand(-1, 3, -1, -1)
