@@ -18,6 +18,7 @@ from ggdr.translation.config import CycleGANConfig
 from ggdr.translation.generators import ResnetGenerator, UnetGenerator
 from ggdr.translation.host import TranslationHost, judge_fakes, of_side, panels_of_side
 from ggdr.translation.losses import l1_distance
+from ggdr.translation.snapshot import Translator
 
 Generator = ResnetGenerator | UnetGenerator
 

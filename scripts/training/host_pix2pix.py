@@ -117,7 +117,7 @@ class Pix2PixHost:
                 yield {name: from_u8(images_u8) for name, images_u8 in batch.items()}
 
     def load_weights(self, task: Pix2PixTask, snapshot: Snapshot) -> list[str]:
-        lacking, notes = missing_weights(snapshot.networks, task.regularizers, snapshot.path)
+        lacking, notes = missing_weights(snapshot.networks, task.regularizers[""], snapshot.path)
         try:
             task.load_networks({**snapshot.networks, **lacking})
         except (KeyError, RuntimeError) as error:
