@@ -55,14 +55,15 @@ def demodulated_act(
     Args:
         x:              [N, C, H, W], any floating type and memory format.
         dcoefs:         [N, C] float32, the demodulation coefficients. They and the rest are float64 for float64 `x`.
-        noise:          [N, 1, H, W], or for all images [1, 1, H, W] or [H, W], float32; a constant. None for none.
+        noise:          [N, 1, H, W], or for all images [1, 1, H, W] or [H, W], float32; None for none. The kernels
+                        take a constant: with noise that requires a gradient the reference runs.
         noise_strength: [] float32, its factor.
         b:              [C] float32.
         gain:           factor on the result, on top of the sqrt(2) of the activation.
         clamp:          bound on the result's magnitude before `gain`; None for none.
 
     Returns:
-        [N, C, H, W] of the type of `x`. Differentiable any number of times in all but `noise`.
+        [N, C, H, W] of the type of `x`. Differentiable any number of times.
 
     Raises:
         ValueError: the shape of an argument does not fit `x`; from the reference, what PyTorch raises.
@@ -70,7 +71,8 @@ def demodulated_act(
     Source: Karras et al. 2020, arXiv:1912.04958, Fig. 2 (d).
     """
     gain, clamp = ACTIVATIONS["lrelu"].default_gain * gain, None if clamp is None else clamp * gain
-    if _is_compiled(x, dcoefs, noise, noise_strength, b):
+    is_constant = noise is None or not noise.requires_grad
+    if is_constant and _is_compiled(x, dcoefs, noise, noise_strength, b):
         slope = ACTIVATIONS["lrelu"].default_alpha
         clamp = -1.0 if clamp is None else clamp
         return torch.ops.ggdr.demodulated_act(x, dcoefs, noise, noise_strength, b, slope, gain, clamp)
