@@ -6,6 +6,7 @@
 
 #include "bias_act_autograd.h"
 #include "convolution_autograd.h"
+#include "modulation_autograd.h"
 #include "upfirdn2d_autograd.h"
 
 #include <torch/library.h>
@@ -19,6 +20,12 @@ TORCH_LIBRARY_IMPL(ggdr, Autograd, m) {
   m.impl("convolution", &convolution);
   m.impl("conv3x3", &conv3x3);
   m.impl("conv3x3_weight_grad", &conv3x3_weight_grad);
+  m.impl("modulate", &modulate);
+  m.impl("modulate_backward", &modulate_backward);
+  m.impl("modulate_tangent", &modulate_tangent);
+  m.impl("demodulated_act", &demodulated_act);
+  m.impl("demodulated_act_backward", &demodulated_act_backward);
+  m.impl("demodulated_act_tangent", &demodulated_act_tangent);
 }
 
 TORCH_LIBRARY_IMPL(ggdr, CompositeExplicitAutograd, m) { m.impl("convolution", &convolution_kernel); }

@@ -55,14 +55,15 @@ def demodulated_act(
     Args:
         x:              [N, C, H, W], any floating type and memory format.
         dcoefs:         [N, C] float32, the demodulation coefficients. They and the rest are float64 for float64 `x`.
-        noise:          [N, 1, H, W], or for all images [1, 1, H, W] or [H, W], float32; a constant. None for none.
+        noise:          [N, 1, H, W], or for all images [1, 1, H, W] or [H, W], float32; None for none. The kernels
+                        take a constant: with noise that requires a gradient the reference runs.
         noise_strength: [] float32, its factor.
         b:              [C] float32.
         gain:           factor on the result, on top of the sqrt(2) of the activation.
         clamp:          bound on the result's magnitude before `gain`; None for none.
 
     Returns:
-        [N, C, H, W] of the type of `x`. Differentiable any number of times in all but `noise`.
+        [N, C, H, W] of the type of `x`. Differentiable any number of times.
 
     Raises:
         ValueError: the shape of an argument does not fit `x`; from the reference, what PyTorch raises.
@@ -70,7 +71,8 @@ def demodulated_act(
     Source: Karras et al. 2020, arXiv:1912.04958, Fig. 2 (d).
     """
     gain, clamp = ACTIVATIONS["lrelu"].default_gain * gain, None if clamp is None else clamp * gain
-    if _is_compiled(x, dcoefs, noise, noise_strength, b):
+    is_constant = noise is None or not noise.requires_grad
+    if is_constant and _is_compiled(x, dcoefs, noise, noise_strength, b):
         slope = ACTIVATIONS["lrelu"].default_alpha
         clamp = -1.0 if clamp is None else clamp
         return torch.ops.ggdr.demodulated_act(x, dcoefs, noise, noise_strength, b, slope, gain, clamp)
@@ -104,7 +106,8 @@ def _is_compiled(x: Tensor, *others: Tensor | None) -> bool:
     return all(t is None or t.dtype == dtype for t in others)
 
 
-# The compiled operations; modulation.h has their formulas. A negative clamp is none.
+# The compiled operations; modulation.h has their formulas, modulation_autograd.h their derivatives. A negative clamp is
+# none.
 _CONSTANTS = "float slope, float gain, float clamp"
 _library = torch.library.Library("ggdr", "FRAGMENT")
 _library.define("modulate(Tensor x, Tensor s) -> Tensor")
@@ -163,93 +166,6 @@ def _(g: Tensor, y: Tensor, x: Tensor, d: Tensor, noise: Tensor | None, *constan
 @torch.library.register_fake("ggdr::demodulated_act_tangent", lib=_library)
 def _(y: Tensor, x: Tensor, *others: Any) -> Tensor:
     return _like_maps(x)
-
-
-def _save_modulate(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.save_for_backward(*inputs)
-
-
-def _modulate_grads(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.ops.ggdr.modulate_backward(g, *ctx.saved_tensors)
-
-
-def _save_modulate_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    ctx.save_for_backward(*inputs)
-    ctx.set_materialize_grads(False)
-
-
-def _modulate_backward_grads(ctx: Any, hx: Tensor | None, hs: Tensor | None) -> tuple[Tensor | None, ...]:
-    g, x, s = ctx.saved_tensors
-    if hx is None and hs is None:
-        return None, None, None
-    hx, hs = _or_zeros(hx, g), _or_zeros(hs, s)
-    return torch.ops.ggdr.modulate_tangent(x, s, hx, hs), *torch.ops.ggdr.modulate_backward(g, hx, hs)
-
-
-def _modulate_tangent_grads(ctx: Any, g: Tensor) -> tuple[Tensor, ...]:
-    x, s, hx, hs = ctx.saved_tensors
-    gx, ghs = torch.ops.ggdr.modulate_backward(g, x, hs)
-    ghx, gs = torch.ops.ggdr.modulate_backward(g, hx, s)
-    return gx, gs, ghx, ghs
-
-
-def _save_act(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, d, noise, _, _, *ctx.constants = inputs
-    ctx.save_for_backward(output, x, d, noise)
-
-
-def _act_grads(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-    gx, gd, gb, gstrength = torch.ops.ggdr.demodulated_act_backward(g, *ctx.saved_tensors, *ctx.constants)
-    return gx, gd, None, gstrength, gb, None, None, None
-
-
-def _save_act_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    *tensors, _, _, _ = inputs
-    ctx.constants = inputs[-3:]
-    ctx.save_for_backward(*tensors)
-    ctx.set_materialize_grads(False)
-
-
-def _act_backward_grads(
-    ctx: Any, hx: Tensor | None, hd: Tensor | None, hb: Tensor | None, hstrength: Tensor | None
-) -> tuple[Tensor | None, ...]:
-    g, y, x, d, noise = ctx.saved_tensors
-    if hx is None and hd is None and hb is None and hstrength is None:
-        return (None,) * 8
-    hx, hd = _or_zeros(hx, g), _or_zeros(hd, d)
-    gg = torch.ops.ggdr.demodulated_act_tangent(y, x, d, noise, hx, hd, hstrength, hb, *ctx.constants)
-    gx, gd, _, _ = torch.ops.ggdr.demodulated_act_backward(g, y, hx, hd, None, *ctx.constants)
-    return gg, None, gx, gd, None, None, None, None
-
-
-def _save_act_tangent(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    y, x, d, noise, hx, hd, hstrength, hb, *ctx.constants = inputs
-    ctx.has = hstrength is not None, hb is not None
-    ctx.save_for_backward(y, x, d, noise, hx, hd)
-
-
-def _act_tangent_grads(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-    y, x, d, noise, hx, hd = ctx.saved_tensors
-    gx, ghd, ghb, ghstrength = torch.ops.ggdr.demodulated_act_backward(g, y, x, hd, noise, *ctx.constants)
-    ghx, gd, _, _ = torch.ops.ggdr.demodulated_act_backward(g, y, hx, d, None, *ctx.constants)
-    has_strength, has_bias = ctx.has
-    of_values = ghstrength if has_strength else None, ghb if has_bias else None
-    return None, gx, gd, None, ghx, ghd, *of_values, None, None, None
-
-
-def _or_zeros(t: Tensor | None, like: Tensor) -> Tensor:
-    return torch.zeros_like(like) if t is None else t
-
-
-for _name, _grads, _save in (
-    ("modulate", _modulate_grads, _save_modulate),
-    ("modulate_backward", _modulate_backward_grads, _save_modulate_backward),
-    ("modulate_tangent", _modulate_tangent_grads, _save_modulate),
-    ("demodulated_act", _act_grads, _save_act),
-    ("demodulated_act_backward", _act_backward_grads, _save_act_backward),
-    ("demodulated_act_tangent", _act_tangent_grads, _save_act_tangent),
-):
-    torch.library.register_autograd(f"ggdr::{_name}", _grads, setup_context=_save, lib=_library)
 
 
 def _check_inputs(rng: torch.Generator) -> tuple[Tensor, ...]:

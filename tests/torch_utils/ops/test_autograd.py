@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import weakref
 
 import pytest
@@ -17,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from ggdr.torch_utils.ops import convolution
 from ggdr.torch_utils.ops.bias_act import bias_act
 from ggdr.torch_utils.ops.convolution import conv2d
+from ggdr.torch_utils.ops.modulation import demodulated_act, modulate
 from ggdr.torch_utils.ops.upfirdn2d import setup_filter, upsample2d
 from ggdr.torch_utils.timing.operations import OperationTrace
 
@@ -31,14 +33,16 @@ def own_convolutions(monkeypatch):
     monkeypatch.setattr(convolution, "_LEFT_TO_PYTORCH", ())
 
 
-def layer(x, w, b):
-    """All operations: x [1, 2, 4, 4] with w [3, 2, 3, 3] and b [3] to [1, 3, 4, 4]."""
-    f = FIR.to(x.device)
-    return bias_act(conv2d(upsample2d(bias_act(x, act="swish"), f), w, stride=2, padding=1), b, act="lrelu")
+def layer(x, w, b, s, d, strength):
+    """All operations: x [1, 2, 4, 4] with w [3, 2, 3, 3], b [3], s [1, 2], d [1, 3] and strength [] to [1, 3, 4, 4]."""
+    x = modulate(upsample2d(bias_act(x, act="swish"), FIR.to(x.device)), s)
+    noise = torch.ones([4, 4], device=x.device)
+    return bias_act(demodulated_act(conv2d(x, w, stride=2, padding=1), d, noise, strength, b), b, act="lrelu")
 
 
 def leaves(device="cpu"):
-    return [torch.randn(shape, device=device, requires_grad=True) for shape in ([1, 2, 4, 4], [3, 2, 3, 3], [3])]
+    shapes = [1, 2, 4, 4], [3, 2, 3, 3], [3], [1, 2], [1, 3], []
+    return [torch.randn(shape, device=device, requires_grad=True) for shape in shapes]
 
 
 class Calls(TorchDispatchMode):
@@ -58,20 +62,19 @@ class Calls(TorchDispatchMode):
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_without_a_graph_nothing_is_kept(mode):
-    x, w, b = leaves()
-    expected = layer(x, w, b).detach()
+    inputs = leaves()
+    expected = layer(*inputs).detach()
     saved = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t), mode():
-        y = layer(x, w, b)
-        inside = layer(torch.ones_like(x), torch.ones_like(w), b)
+        y = layer(*inputs)
+        inside = layer(*(torch.ones_like(t) for t in inputs))
     assert not saved and y.grad_fn is None and inside.grad_fn is None
     assert torch.equal(y, expected)
 
 
 @pytest.mark.parametrize("act", ["lrelu", "swish"])
 def test_sums_for_a_bias_are_computed_where_they_are_asked_for(act):
-    x, _, _ = leaves()
-    b = torch.randn(2, requires_grad=True)
+    x, b = leaves()[0], torch.randn(2, requires_grad=True)
     for wanted, dtype in (((x,), None), ((b,), torch.float32), ((x, b), torch.float32)):
         for create_graph in (False, True):
             with Calls() as calls:
@@ -101,8 +104,7 @@ def test_a_graph_is_used_twice_if_it_is_retained_and_told_to_be_gone_if_not():
 
 
 def test_a_result_that_backward_needs_must_not_change():
-    x, w, b = leaves()
-    y = layer(x, w, b)
+    y = layer(*leaves())
     with torch.no_grad():
         y.mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
@@ -117,7 +119,7 @@ def test_results_are_freed_without_the_garbage_collector():
         first = grad(y.square().sum(), inputs, create_graph=True)
         freed = [weakref.ref(t) for t in (y, *first)]
         del y, first
-        assert [ref() for ref in freed] == [None] * 4
+        assert [ref() for ref in freed] == [None] * 7
     finally:
         gc.enable()
 
@@ -143,12 +145,69 @@ def test_a_gradient_of_one_of_two_results_is_enough():
     torch.testing.assert_close(grad(sums.sum(), (g, b)), (slope, slope.sum([0, 2])))
 
 
+MODULATION = (0.2, 1.5, 2.0)  # slope, gain, clamp
+
+
+@pytest.mark.parametrize("has_noise, has_strength, has_bias", list(itertools.product([False, True], repeat=3)))
+def test_passes_of_modulation_run_where_they_are_asked_for(has_noise, has_strength, has_bias):
+    x, hx, g, y = (torch.randn(2, 3, 4, 5, requires_grad=True) for _ in range(4))
+    s, hs = (torch.randn(2, 3, requires_grad=True) for _ in range(2))
+    noise = torch.randn(4, 5) if has_noise else None
+    hstrength = torch.randn([], requires_grad=True) if has_strength else None
+    hb = torch.randn(3, requires_grad=True) if has_bias else None
+    y = y.detach()
+    ops = torch.ops.ggdr
+    act_tangent = y, x, s, noise, hx, hs, hstrength, hb, *MODULATION
+    # Leaves that need the same pass of those that the derivative has.
+    for operation, args, *passes in (
+        (ops.modulate_backward, (g, x, s), [g], [x, s]),
+        (ops.modulate_tangent, (x, s, hx, hs), [x, hs], [s, hx]),
+        (ops.demodulated_act_backward, (g, y, x, s, noise, *MODULATION), [g], [x, s]),
+        (ops.demodulated_act_tangent, act_tangent, [x, hs, hstrength, hb], [s, hx]),
+    ):
+        results = operation(*args)
+        total = sum(t.square().sum() for t in (results if isinstance(results, tuple) else [results]))
+        passes = [[t for t in wanted if t is not None] for wanted in passes]
+        expected = grad(total, sum(passes, []), retain_graph=True)
+        for t, of_all in zip(sum(passes, []), expected, strict=True):
+            with Calls() as calls:
+                (alone,) = grad(total, t, retain_graph=True)
+            assert torch.equal(alone, of_all)
+            assert sum(func.namespace == "ggdr" for func, _ in calls.all) == 1, operation
+
+
+def test_a_layer_fills_no_zeros_for_sums_that_a_penalty_does_not_take():
+    g, x, y = (torch.randn(2, 3, 4, 5, requires_grad=True) for _ in range(3))
+    d = torch.randn(2, 3, requires_grad=True)
+    gx, gd, gb, gstrength = torch.ops.ggdr.demodulated_act_backward(g, y.detach(), x, d, None, *MODULATION)
+    size = gx.square().sum() + gd.square().sum()
+    with Calls() as calls:
+        fewer = grad(size, (g, x, d), retain_graph=True)
+    assert len(calls.of(torch.ops.ggdr.demodulated_act_tangent)) == 1
+    assert not [func for func, _ in calls.all if "zero" in func.name()]
+    torch.testing.assert_close(fewer, grad(size + 0 * gb.sum() + 0 * gstrength, (g, x, d)))
+
+
+def test_a_gradient_of_one_result_of_modulation_is_enough():
+    g, x = (torch.randn(2, 3, 4, 5, requires_grad=True) for _ in range(2))
+    s = torch.randn(2, 3, requires_grad=True)
+    gx, gs = torch.ops.ggdr.modulate_backward(g, x, s)
+    torch.testing.assert_close(
+        grad(gx.sum(), (g, x, s), retain_graph=True),
+        (s.detach()[:, :, None, None].expand_as(g), torch.zeros_like(x), g.detach().sum([2, 3])),
+    )
+    torch.testing.assert_close(grad(gs.sum(), (g, x, s)), (x.detach(), g.detach(), torch.zeros_like(s)))
+
+
 def test_what_a_penalty_does_not_depend_on_has_a_gradient_of_zeros():
     """An optimiser would leave out what has none."""
-    x, w, b = leaves()
-    (g,) = grad(bias_act(conv2d(x, w), b, act="lrelu").sum(), x, create_graph=True)
+    x, w, b, _, d, strength = leaves()
+    y = demodulated_act(conv2d(x, w), d, torch.ones(2, 2), strength, b)
+    (g,) = grad(bias_act(y, b, act="lrelu").sum(), x, create_graph=True)
     g.square().sum().backward()
-    assert w.grad.any() and b.grad is not None and not b.grad.any()
+    for t in (b, strength):
+        assert t.grad is not None and not t.grad.any()
+    assert w.grad.any() and d.grad.any()
 
 
 def test_shapes_without_data_have_the_same_derivatives():
@@ -170,4 +229,5 @@ def test_no_derivative_of_a_gpus_path_runs_in_python():
         first = grad(layer(*inputs).square().sum(), inputs, create_graph=True)
         sum(g.square().sum() for g in first).backward()
     assert trace.pieces["run"].functions == 0
-    assert {"ggdr::bias_act_grad", "ggdr::upfirdn2d"} <= {x.name for x in trace.pieces["run"].operations}
+    expected = {"bias_act_grad", "upfirdn2d", "modulate_backward", "modulate_tangent", "demodulated_act_backward"}
+    assert {f"ggdr::{name}" for name in expected} <= {x.name for x in trace.pieces["run"].operations}

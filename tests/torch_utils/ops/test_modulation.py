@@ -172,3 +172,11 @@ def test_values_of_another_type_than_the_kernels_take_go_the_plain_way(native_op
     x, d, noise, strength, b, _ = inputs((2, 3, 4, 5))
     y = demodulated_act(x, d.double(), noise.half(), strength, b)
     torch.testing.assert_close(y, demodulated_act(x, d, noise.half().float(), strength, b), rtol=1e-3, atol=1e-3)
+
+
+def test_noise_that_is_looked_for_has_a_gradient(native_ops):
+    x, d, noise, strength, b, gy = inputs((2, 3, 4, 5))
+    run = lambda: gradients(lambda x, noise: demodulated_act(x, d, noise, strength, b), [x, noise], gy)  # noqa: E731
+    for ours, reference in in_both_modes(run):
+        torch.testing.assert_close(ours, reference)
+    assert run()[2].any()
