@@ -71,7 +71,7 @@ def test_attach_benchmark_tabulates_layers_distances_and_costs(dataset_zip, tmp_
     assert Image.open(picture).size[0] > 400
 
 
-@pytest.mark.parametrize("name", ["cifar10-cpu-60kimg", "digits-demo-28kimg"])
+@pytest.mark.parametrize("name", ["cifar10-cpu-60kimg", "digits-demo-28kimg", "cifar10-2000-cpu-40kimg"])
 def test_tables_of_the_study_are_those_of_the_values_that_are_kept(name):
     page = (ROOT / "docs" / "study.md").read_text()
     output = output_of("-m", "benchmarks.study_values", STUDIES / f"{name}.jsonl")
