@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import ggdr
 from ggdr.scripts.accepting.step import StepFailed
+from ggdr.scripts.terminal import say
 from ggdr.torch_utils.child_python import module_command
 from ggdr.torch_utils.parent_process import stop_with_parent
 
@@ -39,13 +40,13 @@ class Program:
         self.printed.seek(0)
         output = self.printed.read().decode(errors="replace")
         self.printed.close()
-        print(output, end="" if output.endswith("\n") else "\n", flush=True)
+        say(output.removesuffix("\n"))
         return code, output
 
 
 def start(command: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Program:
     """Starts a program."""
-    print(f"$ {shlex.join(command)}", flush=True)
+    say(f"$ {shlex.join(command)}")
     printed = tempfile.TemporaryFile()  # a pipe that nobody reads would make it wait
     process = subprocess.Popen(
         command,

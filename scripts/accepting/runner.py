@@ -44,9 +44,7 @@ class StepRunner:
             if self.results.device not in step.devices:
                 self._note(step, _skipped(step.needs))
             elif left < step.expected:
-                self._note(
-                    step, _skipped(f"takes about {step.expected:.0f} s, of the time {max(left, 0):.0f} s are left")
-                )
+                self._note(step, _skipped(f"takes about {step.expected:.0f} s, and {max(left, 0):.0f} s are left"))
             else:
                 seconds = min(step.bound_on(self.results.device), left)
                 self.say(f"{where}: {step.proves} (about {step.expected:.0f} s, at most {seconds:.0f} s)")

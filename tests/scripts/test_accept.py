@@ -130,7 +130,7 @@ def test_a_step_that_hangs_is_killed_at_its_bound_with_all_its_processes(tmp_pat
 def test_a_step_that_takes_longer_than_is_left_is_skipped_and_a_shorter_one_runs(tmp_path):
     found = run(tmp_path, stub("passes", "long", expected=90.0), stub("passes", "short", expected=30.0), minutes=1.0)
     assert found["long"]["state"] == "skipped"
-    assert found["long"]["reason"].startswith("takes about 90 s, of the time ")
+    assert found["long"]["reason"].startswith("takes about 90 s, and ")
     assert found["short"]["state"] == "passed" and calls(tmp_path / "work") == ["short"]
 
 

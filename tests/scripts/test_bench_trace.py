@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from ggdr.scripts import train
 from ggdr.scripts.bench import main
 from ggdr.scripts.benches.step_timing import resolve_settings
+from ggdr.scripts.training import launch
 from ggdr.scripts.training.gpu_needs import trace_settings
 from ggdr.scripts.training.hosts import HOSTS
 from ggdr.torch_utils.data.loader import ImageDataset
@@ -143,7 +144,7 @@ class AbsentGpus(ProcessGroup):
 
 
 def test_a_dry_run_for_gpus_says_what_memory_each_needs_beside_the_json(dataset_zip, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "join_processes", lambda *args: AbsentGpus())
+    monkeypatch.setattr(launch, "join_processes", lambda *args: AbsentGpus())
     args = ["--data", str(dataset_zip), "--outdir", str(tmp_path / "run"), *TINY[:-2], "--cfg", "demo", "--dry-run"]
     result = CliRunner().invoke(train.main, args, catch_exceptions=False)
     assert json.loads(result.stdout)["precision"] == "fp16"
