@@ -55,12 +55,14 @@ class Pix2PixHost:
                     text = f"the networks are those of {origin.init_snapshot}; leave it out"
                     raise OptionError(f"--{name.replace('_', '-')}", text)
         data = PairedImages(command["data"], direction=command["direction"], channels=int(command["img_channels"]))
-        for side, name in zip(data.sides, ("input", "target"), strict=True):
+        first = tuple(map(printable, data.first_pair()))
+        for side, name, file in zip(data.sides, ("input", "target"), first, strict=True):
             if side.is_labels and side.channels == 1:
                 raise OptionError(
                     "--data",
-                    f"{printable(data.path)}: the {name} is a label map with the number of a class in each pixel; "
-                    "pix2pix is trained on images, as label maps in colours are",
+                    f"{printable(data.path)}: the {name}, {file}, is a label map with the number of a class in each "
+                    "pixel. pix2pix is trained on images: convert label maps to colours, as RGB; grey images beside "
+                    "colour ones belong into the folders trainA and trainB",
                 )
         if start is not None:
             _check_fits(start, data, origin)
@@ -68,7 +70,8 @@ class Pix2PixHost:
             command, data, num_processes=group.world, init_snapshot=origin.init_snapshot, start=start
         )
         data.decoder(settings.crop)(data.middles([0]))  # an image that is too small is an error now
-        notes = [f"{printable(data.path)}: {data.left_out}"] if data.left_out else []
+        notes = [f"of the first pair the input is {first[0]}, the target {first[1]}"]
+        notes += [f"{printable(data.path)}: {data.left_out}"] if data.left_out else []
         if settings.cfg == "paper" and start is None and group.device.type == "cpu":
             notes.append(
                 "preset paper is for GPUs, and slow on a CPU; --cfg cpu trains a small network on 32x32 pixels"

@@ -224,8 +224,19 @@ def test_data_without_pairs_is_named(pairs, tmp_path):
     maps = make_pairs(tmp_path / "maps", num=2)
     (maps / "A").rename(maps / "labels")
     (maps / "B").rename(maps / "images")
-    assert "the input is a label map with the number of a class" in plain(translate("--data", maps, *args, code=2))
+    refused = plain(translate("--data", maps, *args, code=2))
+    assert "the input, labels/00.png, is a label map with the number of a class" in refused
+    assert "belong into the folders trainA and trainB" in refused
     assert "Missing option '--data'" in translate(*args, code=2)
+
+
+def test_it_says_which_images_it_takes_for_a_pair(pairs, tmp_path):
+    args = ["--outdir", tmp_path / "run", *TINY, "--dry-run"]
+    assert "the input is A/00.png, the target B/00.png" in plain(translate("--data", pairs, *args))
+    swapped = plain(translate("--data", pairs, *args, "--direction", "BtoA"))
+    assert "the input is B/00.png, the target A/00.png" in swapped
+    halves = plain(translate("--data", pairs / "A", *args))
+    assert "the input is the left half of 00.png, the target the right half of 00.png" in halves
 
 
 def test_a_run_of_another_host_is_refused(whole, tmp_path):

@@ -107,6 +107,14 @@ class PairedImages:
     def __len__(self) -> int:
         return self.num_images
 
+    def first_pair(self) -> tuple[str, str]:
+        """Where A and B of the first pair come from: names of files, or halves of one."""
+        pairs = self.pairs
+        names = (pairs.a.names[0], pairs.b.names[pairs.partner[0]])
+        if pairs.is_side_by_side:
+            names = (f"the left half of {names[0]}", f"the right half of {names[1]}")
+        return (names[1], names[0]) if self.is_swapped else names
+
     def _check(self) -> None:
         """Raises DataError where one of some pairs is not what it should be, by its header."""
         for i in _spread(self.num_images, _NUM_CHECKED):
