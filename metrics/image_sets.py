@@ -20,7 +20,7 @@ from torch import Tensor
 from ggdr.metrics.detector import Images
 from ggdr.metrics.stats import FeatureStats
 from ggdr.torch_utils.data.container import Container, digest
-from ggdr.torch_utils.data.file_table import Names
+from ggdr.torch_utils.data.file_table import Names, evenly_spread
 from ggdr.torch_utils.data.image_files import DataError
 from ggdr.torch_utils.data.labels import LabelTable, read_labels
 from ggdr.torch_utils.data.rgb_decoder import RGBDecoder
@@ -85,8 +85,8 @@ class FileImages:
         self.mirror = mirror
         self.num = len(self.files) * (2 if mirror else 1)
         self.decoder = RGBDecoder(self.container, as_stored)
-        examined = np.linspace(0, len(self.files) - 1, min(len(self.files), NUM_EXAMINED)).astype(int)
-        headers = [self.container.header(self.files[i], upright=not as_stored) for i in examined.tolist()]
+        examined = evenly_spread(len(self.files), NUM_EXAMINED)
+        headers = [self.container.header(self.files[i], upright=not as_stored) for i in examined]
         self.sizes = sorted({size for size, _ in headers})
         self.most_batch = max(1, USUAL_PIXELS // max(width * height for width, height in self.sizes))
         many = len(self.files) > NUM_WITHOUT_WORKERS

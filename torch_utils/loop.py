@@ -130,6 +130,11 @@ def is_due(phase: Phase, step: int) -> bool:
     return step % phase.interval == 0
 
 
+def always(phase: Phase, step: int) -> bool:
+    """In place of `is_due`: all phases run in every iteration."""
+    return True
+
+
 class PhaseRunner:
     """Runs iterations of a task: each phase's forward and backward in parts, average, check, step; then `step_end`."""
 

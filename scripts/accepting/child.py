@@ -15,7 +15,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from ggdr.scripts.accepting.step import FAILED, PASSED, SKIPPED, Finding, Place, StepFailed, StepSkipped
+from ggdr.scripts.accepting.step import FAILED, PASSED, SKIPPED, Finding, Place, StepFailed, StepSkipped, result_of
 from ggdr.scripts.studies.child_process import end_with
 from ggdr.torch_utils.atomic_write import atomic_write
 
@@ -40,7 +40,7 @@ def run_request(request: dict[str, Any]) -> dict[str, Any]:
         traceback.print_exc()
         first = (str(error).splitlines() or [""])[0]
         state, reason = FAILED, f"{type(error).__name__}: {first}"
-    return {"state": state, "reason": reason, "figure": finding.figure, "details": _plain(finding.details)}
+    return _plain(result_of(state, reason, finding))
 
 
 def _plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ggdr.scripts.accepting.result_file import Results, write_results
-from ggdr.scripts.accepting.step import RUNNING, SKIPPED, Step
+from ggdr.scripts.accepting.step import RUNNING, SKIPPED, Step, result_of
 from ggdr.scripts.accepting.step_process import run_step
 
 
@@ -42,13 +42,14 @@ class StepRunner:
             where = f"[{i + 1}/{len(todo)}] {step.name}"
             left = self.end - time.monotonic()
             if self.results.device not in step.devices:
-                self._note(step, _skipped(step.needs))
+                self._note(step, _without_running(SKIPPED, step.needs))
             elif left < step.expected:
-                self._note(step, _skipped(f"takes about {step.expected:.0f} s, and {max(left, 0):.0f} s are left"))
+                reason = f"takes about {step.expected:.0f} s, and {max(left, 0):.0f} s are left"
+                self._note(step, _without_running(SKIPPED, reason))
             else:
                 seconds = min(step.bound_on(self.results.device), left)
                 self.say(f"{where}: {step.proves} (about {step.expected:.0f} s, at most {seconds:.0f} s)")
-                self._note(step, {**_empty(RUNNING), "reason": "was running when `ggdr accept` ended"})
+                self._note(step, _without_running(RUNNING, "was running when `ggdr accept` ended"))
                 result = run_step(step, self.results.device, self.work, seconds, is_stopped)
                 if result is None:
                     del self.results.steps[step.name]
@@ -73,9 +74,5 @@ def describe(result: dict[str, Any]) -> str:
     return f"{result['state']}{took}" + (f": {'; '.join(parts)}" if parts else "")
 
 
-def _skipped(reason: str) -> dict[str, Any]:
-    return {**_empty(SKIPPED), "reason": reason}
-
-
-def _empty(state: str) -> dict[str, Any]:
-    return {"state": state, "reason": "", "figure": "", "details": {}, "seconds": 0, "output": []}
+def _without_running(state: str, reason: str) -> dict[str, Any]:
+    return {**result_of(state, reason), "seconds": 0, "output": []}

@@ -78,6 +78,12 @@ class Finding:
     faults: Sequence[str] = ()
 
 
+def result_of(state: str, reason: str, finding: Finding | None = None) -> dict[str, Any]:
+    """What the file says of a step, but for `seconds` and `output`."""
+    figure, details = ("", {}) if finding is None else (finding.figure, finding.details)
+    return {"state": state, "reason": reason, "figure": figure, "details": details}
+
+
 class StepSkipped(Exception):
     """A step cannot run here; the message says why."""
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ggdr.scripts.accepting.step import FAILED, TIMED_OUT, Step
+from ggdr.scripts.accepting.step import FAILED, TIMED_OUT, Step, result_of
 from ggdr.torch_utils.child_python import module_command
 
 CHILD = "ggdr.scripts.accepting.child"
@@ -65,7 +65,7 @@ def run_step(
     if is_late and is_stopped():
         return None
     if is_late:
-        result = {"state": TIMED_OUT, "reason": f"killed after {took:.0f} s", "figure": "", "details": {}}
+        result = result_of(TIMED_OUT, f"killed after {took:.0f} s")
     else:
         result = _read_answer(answer, process.returncode)
     request.unlink()
@@ -81,12 +81,8 @@ def _read_answer(answer: Path, code: int) -> dict[str, Any]:
         return json.loads(answer.read_bytes())
     if code < 0:
         with suppress(ValueError):
-            return _broken(f"its process was ended by {signal.Signals(-code).name}")
-    return _broken(f"its process ended with exit code {code}")
-
-
-def _broken(reason: str) -> dict[str, Any]:
-    return {"state": FAILED, "reason": reason, "figure": "", "details": {}}
+            return result_of(FAILED, f"its process was ended by {signal.Signals(-code).name}")
+    return result_of(FAILED, f"its process ended with exit code {code}")
 
 
 def last_lines(log: Path) -> list[str]:

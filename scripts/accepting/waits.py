@@ -8,7 +8,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,12 +19,11 @@ from ggdr.scripts.options.option_words import training_command
 from ggdr.scripts.training.hosts import HOSTS
 from ggdr.scripts.training.resume import Origin
 from ggdr.scripts.training.run import tune_process
+from ggdr.scripts.training.settings_stylegan2 import with_every_transform
 from ggdr.torch_utils.distributed import ProcessGroup
-from ggdr.torch_utils.gan import Phase
-from ggdr.torch_utils.loop import Counters
+from ggdr.torch_utils.loop import Counters, always
 from ggdr.torch_utils.timing.step_timer import StepTimer
 
-ADA_P = 0.5  # where every transform is at work
 ITERATIONS = 4  # ADA looks at its statistics, on the device, after as many
 ALLOWED = {"step_end": 1}  # that look
 SYNC_WARNING = "synchroniz"  # of torch.cuda.set_sync_debug_mode
@@ -39,7 +37,7 @@ def find_waits(place: Place) -> Finding:
     with command.make_context("train", list(map(str, words))) as ctx:
         group = ProcessGroup(device=torch.device(place.device))
         prepared = HOSTS["stylegan2"].prepare(ctx.params, Origin(), group)
-    settings = replace(prepared.settings, augment=replace(prepared.settings.augment, p=ADA_P))
+    settings = with_every_transform(prepared.settings)
     tune_process(group.device, settings.precision)
     with step_timer(settings, prepared.data, group) as timer:
         for _ in range(WARM_UP):
@@ -67,7 +65,7 @@ def watch(timer: StepTimer, set_mode: Callable[[str], None]) -> Counter[tuple[st
         for _ in range(ITERATIONS):
             batch = next(timer.batches)
             done("data")
-            timer.runner.iteration(batch, at, due=_always, done=done)
+            timer.runner.iteration(batch, at, due=always, done=done)
             done("step_end")
     return waits
 
@@ -103,7 +101,3 @@ def _noted_warnings(set_mode: Callable[[str], None]) -> Iterator[list[warnings.W
 def _short(filename: str) -> str:
     """The end of a path, which tells the file."""
     return "/".join(Path(filename).parts[-2:])
-
-
-def _always(phase: Phase, step: int) -> bool:
-    return True

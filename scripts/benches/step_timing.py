@@ -17,6 +17,7 @@ from ggdr.scripts.benches.drawn_images import draw_pictures, write_images
 from ggdr.scripts.benches.report import describe_machine, peak_resident_mib, progress
 from ggdr.scripts.errors import CliError
 from ggdr.scripts.training import settings_stylegan2
+from ggdr.scripts.training.host import build_task
 from ggdr.scripts.training.hosts import HOSTS
 from ggdr.scripts.training.run import tune_process
 from ggdr.scripts.training.settings import HALF_DTYPES, RunSettings
@@ -150,6 +151,6 @@ def _result(options: StyleGAN2Settings, timer: StepTimer, flops: Mapping[str, fl
 def step_timer(settings: RunSettings, data: Any, group: ProcessGroup) -> Iterator[StepTimer]:
     """A run of any host, with settings and data as it prepared them, whose iterations can be timed one by one."""
     host = HOSTS[settings.host]
-    task = host.build(settings, data, group)
+    task = build_task(host, settings, data, group)
     with closing(host.batches(settings, data, group, 0)) as batches:
         yield StepTimer(task, batches, settings.loop, group)

@@ -83,7 +83,7 @@ lr_option = click.option(
 deterministic_option = click.option(
     "--deterministic/--no-deterministic",
     default=False,
-    help="On a GPU: sums in a fixed order, where PyTorch has one; slower. Augmentations that move pixels have none.",
+    help="On a GPU: sums in a fixed order, where PyTorch has one; slower.",
 )
 tick_option = click.option(
     "--tick",

@@ -7,7 +7,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from ggdr.scripts.training.hosts import HOSTS
 from ggdr.scripts.training.resume import Origin
 from ggdr.scripts.training.run import tune_process
 from ggdr.scripts.training.settings import RunSettings
-from ggdr.scripts.training.settings_stylegan2 import StyleGAN2Settings
+from ggdr.scripts.training.settings_stylegan2 import StyleGAN2Settings, with_every_transform
 from ggdr.torch_utils.checkpoint import save_snapshot
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.gan import GANTask
@@ -46,7 +46,6 @@ from ggdr.torch_utils.loop import LoopConfig, NonFiniteError
 from ggdr.torch_utils.runlog import format_time
 
 ITERATIONS = 8
-ADA_P = 0.5  # with ADA steps are timed at this probability, so that every transform is at work
 
 
 @dataclass(frozen=True)
@@ -132,8 +131,8 @@ def _prepare(study: Study, variant: Variant, folder: StudyFolder) -> _Ready:
     prepare_ops(command["ops"], group.device)
     prepared = HOSTS[HOSTS_OF_COMMANDS[study.command]].prepare(command, Origin(), group)
     settings = prepared.settings
-    if isinstance(settings, StyleGAN2Settings) and settings.augment.mode == "ada":
-        settings = replace(settings, augment=replace(settings.augment, p=ADA_P))
+    if isinstance(settings, StyleGAN2Settings):
+        settings = with_every_transform(settings)
     return _Ready(variant, settings, prepared.data, group)
 
 

@@ -9,11 +9,9 @@ from dataclasses import replace
 import torch
 
 from ggdr.scripts.training.hosts import HOSTS
-from ggdr.scripts.training.settings_stylegan2 import StyleGAN2Settings
+from ggdr.scripts.training.settings_stylegan2 import StyleGAN2Settings, with_every_transform
 from ggdr.torch_utils.data.loader import ImageDataset
 from ggdr.torch_utils.timing.step_trace import META, StepTrace, trace_step
-
-ADA_P = 0.5  # where every transform is at work
 
 
 def trace_settings(settings: StyleGAN2Settings, data: ImageDataset) -> StepTrace:
@@ -39,7 +37,5 @@ def trace_settings(settings: StyleGAN2Settings, data: ImageDataset) -> StepTrace
 
 def gpu_memory_note(settings: StyleGAN2Settings, data: ImageDataset) -> str:
     """How much memory each GPU needs, in one line."""
-    if settings.augment.mode == "ada":
-        settings = replace(settings, augment=replace(settings.augment, p=ADA_P))
-    peak = trace_settings(settings, data).peak
+    peak = trace_settings(with_every_transform(settings), data).peak
     return f"needs about {peak / 2**30:.1f} GiB on each GPU (counted, not measured), and what CUDA and cuDNN take"

@@ -55,7 +55,7 @@ class Host(Protocol):
         """
 
     def build(self, settings: Any, data: Any, group: ProcessGroup) -> GANTask:
-        """Freshly initialised networks, losses and optimisers; the same on every process."""
+        """Freshly initialised networks, losses and optimisers; see `build_task`."""
 
     def batches(self, settings: Any, data: Any, group: ProcessGroup, start_nimg: int) -> Iterator[Batch]:
         """This process' shares of the data's batches, from an image count on."""
@@ -95,6 +95,14 @@ class Host(Protocol):
 
     def summary(self, settings: Any, data: Any) -> str:
         """What is about to be trained, on what, in one line."""
+
+
+def build_task(host: Host, settings: Any, data: Any, group: ProcessGroup) -> GANTask:
+    """A host's task, with the first process' weights on every process."""
+    task = host.build(settings, data, group)
+    networks, _ = task.snapshot()
+    group.broadcast_(x for state in networks.values() for x in state.values())
+    return task
 
 
 @dataclass

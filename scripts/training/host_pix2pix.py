@@ -14,7 +14,7 @@ import torch
 from ggdr.scripts.errors import OptionError
 from ggdr.scripts.measuring.snapshot_metrics import SnapshotImages
 from ggdr.scripts.training.host import Prepared
-from ggdr.scripts.training.regularizers import build_regularizers, describe_regularizers, missing_weights
+from ggdr.scripts.training.regularizers import build_regularizers, describe_regularizers, load_networks
 from ggdr.scripts.training.resume import Origin
 from ggdr.scripts.training.settings_pix2pix import NAME, Networks, Pix2PixSettings, resolve_settings
 from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError, load_snapshot
@@ -97,8 +97,6 @@ class Pix2PixHost:
                 regularizers = build_regularizers(attachment, settings.regularizers)
         task = Pix2PixTask(G, D, settings.optim, regularizers=regularizers, group=group, seed=settings.seed)
         task.pictures = pair_pictures(task, data, settings.crop, seed=settings.seed)
-        networks, _ = task.snapshot()
-        group.broadcast_(x for state in networks.values() for x in state.values())
         return task
 
     def batches(
@@ -120,12 +118,7 @@ class Pix2PixHost:
                 yield {name: from_u8(images_u8) for name, images_u8 in batch.items()}
 
     def load_weights(self, task: Pix2PixTask, snapshot: Snapshot) -> list[str]:
-        lacking, notes = missing_weights(snapshot.networks, task.regularizers[""], snapshot.path)
-        try:
-            task.load_networks({**snapshot.networks, **lacking})
-        except (KeyError, RuntimeError) as error:
-            raise SnapshotError(f"{snapshot.path}: weights do not fit: {printable(error)}") from error
-        return notes
+        return load_networks(task, snapshot.networks, task.regularizers[""], snapshot.path)
 
     def snapshot_images(self, snapshot: Path, device: torch.device, labels: LabelTable | None) -> SnapshotImages:
         raise SnapshotError(f"{snapshot}: a translator, which makes images of other images and none by itself")

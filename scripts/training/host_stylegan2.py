@@ -15,7 +15,7 @@ import torch
 
 from ggdr.scripts.measuring.snapshot_images import SnapshotGenerator
 from ggdr.scripts.training.host import Prepared
-from ggdr.scripts.training.regularizers import build_regularizers, describe_regularizers, missing_weights
+from ggdr.scripts.training.regularizers import build_regularizers, describe_regularizers, load_networks
 from ggdr.scripts.training.resume import Origin
 from ggdr.scripts.training.settings import HALF_DTYPES, precision_note
 from ggdr.scripts.training.settings_stylegan2 import NAME, StyleGAN2Settings, resolve_settings
@@ -121,8 +121,6 @@ class StyleGAN2Host:
             seed=settings.seed,
         )
         task.pictures = sample_pictures(task, data, settings.seed)
-        networks, _ = task.snapshot()
-        group.broadcast_(x for state in networks.values() for x in state.values())
         return task
 
     def batches(
@@ -159,14 +157,7 @@ class StyleGAN2Host:
             notes.append(f"{snapshot.path} has no G; it starts as G_ema")
         elif "G_ema" not in networks and "G" in networks:
             networks["G_ema"] = networks["G"]
-        missing, more_notes = missing_weights(networks, task.regularizers, snapshot.path)
-        networks |= missing
-        notes += more_notes
-        try:
-            task.load_networks(networks)
-        except (KeyError, RuntimeError) as error:
-            raise SnapshotError(f"{snapshot.path}: weights do not fit: {printable(error)}") from error
-        return notes
+        return notes + load_networks(task, networks, task.regularizers, snapshot.path)
 
     def snapshot_images(self, snapshot: Path, device: torch.device, labels: LabelTable | None) -> SnapshotGenerator:
         return SnapshotGenerator(snapshot, device, labels=labels)

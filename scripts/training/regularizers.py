@@ -84,21 +84,34 @@ def build_regularizers(attachment: Attachment, settings: Mapping[str, Any]) -> R
     return Regularizers(list(items.values()), panels)
 
 
-def missing_weights(
-    networks: Mapping[str, Mapping[str, Tensor]], regularizers: Regularizers, origin: object
-) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
-    """Weights of the regularisers that a snapshot lacks, as they are now, by name; and what to tell about it.
+def load_networks(
+    task: Any, networks: Mapping[str, dict[str, Tensor]], regularizers: Regularizers, origin: object
+) -> list[str]:
+    """Gives a host's task the weights of a snapshot; regularisers that it lacks stay as they are.
 
     Args:
         networks: state dicts of the snapshot.
         origin:   its path.
+
+    Returns:
+        What to tell about it.
+
+    Raises:
+        SnapshotError: the weights do not fit.
     """
+    from ggdr.torch_utils.checkpoint import SnapshotError
+    from ggdr.torch_utils.untrusted.text import printable
+
     lacking = {
         name: state
         for name, state in regularizers.state_dicts().items()
         if state and _shapes(networks.get(name, {})) != _shapes(state)
     }
-    return lacking, [f"{origin} has no weights of {name} like this run's; it starts untrained" for name in lacking]
+    try:
+        task.load_networks({**networks, **lacking})
+    except (KeyError, RuntimeError) as error:
+        raise SnapshotError(f"{origin}: weights do not fit: {printable(error)}") from error
+    return [f"{origin} has no weights of {name} like this run's; it starts untrained" for name in lacking]
 
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

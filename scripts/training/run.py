@@ -22,7 +22,7 @@ from ggdr.scripts.options.training import AUTO
 from ggdr.scripts.terminal import say
 from ggdr.scripts.training.determinism import deterministic_arithmetic
 from ggdr.scripts.training.fit_memory import fitting_settings
-from ggdr.scripts.training.host import Host
+from ggdr.scripts.training.host import Host, build_task
 from ggdr.scripts.training.plan import RunPlan
 from ggdr.scripts.training.stored import load_task
 from ggdr.torch_utils.checkpoint import SnapshotError, save_snapshot, save_state
@@ -75,7 +75,7 @@ def _build_and_train(plan: RunPlan, group: ProcessGroup, argv: list[str]) -> boo
         tune_process(group.device, settings.precision)
         settings = plan.settings = fitting_settings(plan.host, settings, plan.data, group)
         notes.append(f"--batch-gpu auto: {settings.loop.batch_gpu} images in a forward")
-    task = plan.host.build(settings, plan.data, group)
+    task = build_task(plan.host, settings, plan.data, group)
     if plan.resume is not None:
         load_task(task, plan.resume["task"], plan.state_path)
     if plan.snapshot is not None:

@@ -74,6 +74,16 @@ class StyleGAN2Settings(RunSettings):
     augment: AugmentSettings
 
 
+ADA_P = 0.5  # where every transform is at work
+
+
+def with_every_transform(settings: StyleGAN2Settings) -> StyleGAN2Settings:
+    """The same, but with ADA where every transform is at work: what an iteration may come to, as it starts at p = 0."""
+    if settings.augment.mode != "ada":
+        return settings
+    return replace(settings, augment=replace(settings.augment, p=ADA_P))
+
+
 def resolve_settings(
     command: Mapping[str, Any],
     *,

@@ -148,5 +148,7 @@ def test_a_dry_run_for_gpus_says_what_memory_each_needs_beside_the_json(dataset_
     args = ["--data", str(dataset_zip), "--outdir", str(tmp_path / "run"), *TINY[:-2], "--cfg", "demo", "--dry-run"]
     result = CliRunner().invoke(train.main, args, catch_exceptions=False)
     assert json.loads(result.stdout)["precision"] == "fp16"
-    assert result.stderr.splitlines()[-1].startswith("needs about 0.0 GiB on each GPU")
+    note, line = result.stderr.splitlines()
+    assert note.startswith("preset demo is for images of 32x32")
+    assert line.startswith("needs about 0.0 GiB on each GPU")
     assert not (tmp_path / "run").exists()

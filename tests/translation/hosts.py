@@ -83,3 +83,9 @@ def assert_equal(a, b):
     assert a.keys() == b.keys()
     differing = [name for name in a if not torch.equal(a[name], b[name])]
     assert not differing, differing
+
+
+def assert_gradients_agree(a, b):
+    for x, y in zip(a, b, strict=True):
+        # What biases before norms get is rounding.
+        torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-5 if x.ndim > 1 else 1e-4)

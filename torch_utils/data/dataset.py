@@ -16,7 +16,7 @@ from PIL import Image
 
 from ggdr.torch_utils.data.container import Container, digest
 from ggdr.torch_utils.data.convert import check_resolution
-from ggdr.torch_utils.data.file_table import ListedFile
+from ggdr.torch_utils.data.file_table import ListedFile, evenly_spread
 from ggdr.torch_utils.data.image_files import DataError, load_image
 from ggdr.torch_utils.data.labels import describe_labels, read_labels
 from ggdr.torch_utils.untrusted.text import printable
@@ -115,7 +115,7 @@ class ImageDataset:
         self.resolution = size[0]
         self.num_channels = _CHANNELS.get(mode, 0)
         self.decoder = ImageDecoder(container, self.resolution, self.num_channels, first.name)
-        for i in np.linspace(0, self.num_raw - 1, min(self.num_raw, _NUM_CHECKED)).astype(int):
+        for i in evenly_spread(self.num_raw, _NUM_CHECKED):
             file = self.files[i]
             self.decoder.check(*container.header(file), file.name)
 

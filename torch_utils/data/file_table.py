@@ -137,3 +137,8 @@ def _is_rising(values: Iterable[bytes]) -> bool:
             return False
         previous = value
     return True
+
+
+def evenly_spread(count: int, most: int) -> list[int]:
+    """Indices of up to `most` of `count` files, from the first to the last: those to look at before the others."""
+    return np.linspace(0, count - 1, min(count, most)).astype(int).tolist()

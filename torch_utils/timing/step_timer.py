@@ -14,7 +14,7 @@ import torch
 
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.gan import Batch, GANTask, Phase
-from ggdr.torch_utils.loop import DEVICE_CHECK_STEPS, Counters, LoopConfig, PhaseRunner, StatsSum
+from ggdr.torch_utils.loop import DEVICE_CHECK_STEPS, Counters, LoopConfig, PhaseRunner, StatsSum, always
 from ggdr.torch_utils.timing.flops import count_flops
 
 LAZY_EVERY = 4  # phases that rest for longer run this often, so that a few iterations time them more than once
@@ -54,7 +54,7 @@ class StepTimer:
         done("")
         batch = next(self.batches)
         done("data")
-        self.runner.iteration(batch, self._at, due=_always if warm_up else _often, done=done)
+        self.runner.iteration(batch, self._at, due=always if warm_up else _often, done=done)
         if self.group.device.type == "cpu" or self._at.step % DEVICE_CHECK_STEPS == 0:
             self.runner.check_finite()
         done("step_end")
@@ -100,7 +100,3 @@ class StepTimer:
 def _often(phase: Phase, step: int) -> bool:
     """As the loop does, but a phase that rests for longer runs every LAZY_EVERY iterations."""
     return step % min(phase.interval, LAZY_EVERY) == 0
-
-
-def _always(phase: Phase, step: int) -> bool:
-    return True

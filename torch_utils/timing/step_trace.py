@@ -13,7 +13,7 @@ import torch
 
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.gan import Batch, GANTask, Phase
-from ggdr.torch_utils.loop import Counters, LoopConfig, PhaseRunner, StatsSum
+from ggdr.torch_utils.loop import Counters, LoopConfig, PhaseRunner, StatsSum, always
 from ggdr.torch_utils.timing.gpus import LAUNCH_SECONDS, Gpu
 from ggdr.torch_utils.timing.live_memory import tensor_bytes
 from ggdr.torch_utils.timing.operations import OperationTrace, Piece
@@ -86,7 +86,7 @@ def trace_step(
         runner = PhaseRunner(task, config, group, StatsSum(META))
         for optimizer in _optimizers(task):
             _fill_moments(optimizer)
-        runner.iteration(batch, Counters(), due=_always)
+        runner.iteration(batch, Counters(), due=always)
         trace.pieces.clear()
         _iterate(runner, batch, trace)
     optimizers = _optimizers(task)
@@ -130,10 +130,6 @@ def _iterate(runner: PhaseRunner, batch: Batch, trace: OperationTrace) -> None:
 
 def _of_optimizer(phase: str) -> str:
     return f"{phase} {OPTIMIZER}"
-
-
-def _always(phase: Phase, step: int) -> bool:
-    return True
 
 
 def _traced_pieces(task: GANTask, trace: OperationTrace) -> list[TracedPiece]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ggdr.torch_utils.data.container import Container, digest
 from ggdr.torch_utils.data.dataset import random_state
-from ggdr.torch_utils.data.file_table import FileTable, ListedFile
+from ggdr.torch_utils.data.file_table import FileTable, ListedFile, evenly_spread
 from ggdr.torch_utils.data.image_files import DataError
 from ggdr.torch_utils.data.loader import batch_indices
 from ggdr.torch_utils.untrusted.text import printable
@@ -117,7 +117,7 @@ class PairedImages:
 
     def _check(self) -> None:
         """Raises DataError where one of some pairs is not what it should be, by its header."""
-        for i in _spread(self.num_images, _NUM_CHECKED):
+        for i in evenly_spread(self.num_images, _NUM_CHECKED):
             files = self._files(i)
             sizes = [self.container.header(file, upright=True)[0] for file in files]
             wheres = [self.container.where(file.name) for file in files]
@@ -190,7 +190,7 @@ class UnpairedImages:
         self.sides = (Side(channels), Side(channels))
         self.num_images = max(len(domain.files) for domain in self.domains)
         for domain in self.domains:
-            for i in _spread(len(domain.files), max(_NUM_CHECKED // len(self.domains), 1)):
+            for i in evenly_spread(len(domain.files), max(_NUM_CHECKED // len(self.domains), 1)):
                 self.container.header(domain.files[i])
 
     @property
@@ -276,10 +276,6 @@ def _side(container: Container, files: FileTable, channels: int, is_labels: bool
         return Side(channels)
     _, mode = container.header(files[0])
     return Side(1 if mode in CLASS_MODES else 3, is_labels=True)
-
-
-def _spread(count: int, most: int) -> list[int]:
-    return np.linspace(0, count - 1, min(count, most)).astype(int).tolist()
 
 
 def _fingerprint(container: Container, tables: Sequence[FileTable], settings: str) -> str:
