@@ -4,26 +4,21 @@
 
 from __future__ import annotations
 
-import re
-import signal
-import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 import click
 
 from ggdr.scripts.errors import CliError, write_error_text
+from ggdr.scripts.options.destination import check_destination, sigterm_unwinds, size_of
 from ggdr.scripts.options.numbers import WholeNumber
 from ggdr.scripts.options.parameters import MAX_WORKERS, bad_parameter
 from ggdr.scripts.options.progress import progress_bars
 from ggdr.scripts.terminal import say
 from ggdr.torch_utils.data.convert import FILTERS, SMALL_POLICIES, TRANSFORMS
 from ggdr.torch_utils.data.convert_dataset import ConvertedDataset, convert_dataset
-from ggdr.torch_utils.data.image_files import IMAGE_SUFFIXES, DataError
+from ggdr.torch_utils.data.image_files import DataError
 from ggdr.torch_utils.data.workers import WorkerDied
 
 
@@ -135,10 +130,10 @@ def main(
     if source != "digits" and not Path(source).exists():
         where = f"; download it from {CIFAR}" if Path(source).name == "cifar-10-python.tar.gz" else ""
         raise bad_parameter(f"{source}: no such file or folder{where}", "SOURCE")
-    _check_destination(source, dest, overwrite)
+    check_destination(source, dest, overwrite=overwrite, ours=r"\d{5}|dataset\.json", kind="dataset")
     started = time.monotonic()
     try:
-        with _sigterm_unwinds(), progress_bars() as progress:
+        with sigterm_unwinds(), progress_bars() as progress:
             converted = convert_dataset(
                 source,
                 dest,
@@ -164,51 +159,6 @@ def main(
     say(_summary(dest, converted, time.monotonic() - started))
 
 
-def _check_destination(source: str, dest: Path, overwrite: bool) -> None:
-    """Refuse a DEST that exists, or that --overwrite must not replace."""
-    if source != "digits" and dest.exists() and Path(source).exists() and dest.samefile(source):
-        raise bad_parameter("is SOURCE itself", "DEST")
-    if Path(source).is_dir() and Path(source).resolve() in dest.resolve().parents:
-        raise bad_parameter(f"{dest} lies inside SOURCE, and would be read with it next time", "DEST")
-    if dest.suffix.lower() in (*IMAGE_SUFFIXES, ".tar", ".gz", ".tgz", ".npz"):
-        raise bad_parameter(f"{dest}: expected a name ending in .zip, or that of a folder", "DEST")
-    if not (dest.exists() or dest.is_symlink()):
-        return
-    if not overwrite:
-        raise bad_parameter(f"{dest} exists; give --overwrite to replace it", "DEST")
-    if dest.is_dir() == (dest.suffix.lower() == ".zip"):
-        raise bad_parameter(
-            f"{dest} is a {'folder' if dest.is_dir() else 'file'} and would be replaced by the other kind; "
-            "remove it first",
-            "DEST",
-        )
-    if dest.is_dir():
-        foreign = [p.name for p in dest.iterdir() if not re.fullmatch(r"\d{5}|dataset\.json", p.name)]
-        if foreign:
-            raise bad_parameter(
-                f"{dest} holds {foreign[0]}, so it is no dataset of ours; --overwrite does not delete it",
-                "DEST",
-            )
-
-
-@contextmanager
-def _sigterm_unwinds() -> Iterator[None]:
-    """Make SIGTERM an exception, so that the partial DEST goes away as it does on Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGTERM, _exit)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _exit(signum: int, frame: FrameType | None) -> None:
-    """Ends the process with the exit code that shells give this signal."""
-    sys.exit(128 + signum)
-
-
 def _summary(dest: Path, converted: ConvertedDataset, seconds: float) -> str:
     """What was written, in a line."""
     side, channels, count = converted.resolution, converted.channels, converted.num_images
@@ -217,8 +167,7 @@ def _summary(dest: Path, converted: ConvertedDataset, seconds: float) -> str:
         parts.append(f"{converted.num_small} smaller ones left out")
     if converted.broken:
         parts.append(f"{len(converted.broken)} broken ones left out")
-    files = [dest] if dest.is_file() else [path for path in dest.rglob("*") if path.is_file()]
-    parts.append(f"{sum(path.stat().st_size for path in files) / 1e6:.1f} MB")
+    parts.append(f"{size_of(dest) / 1e6:.1f} MB")
     speed = f" ({seconds:.1f} s, {count / seconds:.0f} images/s)"
     return ", ".join(parts) + speed + f"\n{_about_labels(converted)}"
 

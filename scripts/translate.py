@@ -7,10 +7,12 @@ from __future__ import annotations
 import click
 
 from ggdr.scripts.translating.apply import apply
+from ggdr.scripts.translating.pairs import pairs
 from ggdr.scripts.translating.train import train
 
 EXAMPLES = """\b
 Examples:
+  ggdr translate pairs --task colorize photos grey_to_colour
   ggdr translate train --data facades --outdir runs/facades --direction BtoA
   ggdr translate train --data grey_to_colour --outdir runs/colour --cfg cpu
   ggdr translate apply --network runs/colour grey_photos --outdir colour
@@ -22,5 +24,5 @@ def main() -> None:
     """Train networks that turn one kind of image into another, and translate images."""
 
 
-for command in (train, apply):
+for command in (pairs, train, apply):
     main.add_command(command)

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from ggdr.torch_utils.data.archives import Raw, Source, open_source, spread
+from ggdr.torch_utils.data.archives import Source, open_source, spread
 from ggdr.torch_utils.data.convert import Conversion, check_resolution, convert_batch, convert_or_skip
 from ggdr.torch_utils.data.image_files import DataError
 from ggdr.torch_utils.data.labels import LabelTable
@@ -25,6 +26,8 @@ from ggdr.torch_utils.data.writer import new_dataset
 _BATCH_IMAGES = 256
 _BATCH_BYTES = 4 * 2**20
 
+Item = TypeVar("Item", bound=tuple)
+R = TypeVar("R")
 Converted = bytes | DataError | None  # a PNG file, what was wrong with the image, or None for one that is too small
 
 
@@ -105,8 +108,8 @@ def convert_dataset(
         closing(_convert(opened, indices, conversion, skip_broken, num_workers or cpu_count())) as pngs,
         new_dataset(dest, overwrite=overwrite) as add,
     ):
-        counted = _without_broken(_counted(pngs, len(indices), progress), broken)
-        num_images = _write(counted, indices, table, add)
+        sound = _without_broken(counted(pngs, len(indices), progress), broken)
+        num_images = _write(sound, indices, table, add)
         if not num_images:
             why = f"; {broken[0]}" if broken else ""
             raise DataError(f"{source}: every image is smaller than --resolution {conversion.resolution}{why}")
@@ -149,11 +152,12 @@ def _size_of_first(
     raise DataError("no image of the source can be read")
 
 
-def _batches(items: Iterable[tuple[str, Raw]]) -> Iterator[list[tuple[str, Raw]]]:
-    """Group items up to _BATCH_IMAGES or _BATCH_BYTES."""
+def in_batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Groups tuples whose last part is a raw image, up to _BATCH_IMAGES or _BATCH_BYTES: messages to a worker."""
     batch, size = [], 0
-    for where, raw in items:
-        batch.append((where, raw))
+    for item in items:
+        raw = item[-1]
+        batch.append(item)
         size += raw.nbytes if isinstance(raw, np.ndarray) else len(raw) if isinstance(raw, bytes) else 0
         if len(batch) == _BATCH_IMAGES or size >= _BATCH_BYTES:
             yield batch
@@ -166,7 +170,7 @@ def _convert(
     source: Source, indices: Sequence[int], conversion: Conversion, skip_broken: bool, workers: int
 ) -> Iterator[Converted]:
     """PNG files in the order of indices."""
-    batches = _batches(source.items(indices))
+    batches = in_batches(source.items(indices))
     first = next(batches)
     convert = partial(convert_batch, conversion, skip_broken=skip_broken)
     if workers == 1 or len(first) == len(indices):
@@ -207,9 +211,9 @@ def _write(
     return len(entries)
 
 
-def _counted(pngs: Iterator[Converted], total: int, progress: Callable[[int, int], None]) -> Iterator[Converted]:
-    """Passes pngs on, and tells how many."""
-    for done, png in enumerate(pngs, 1):
-        yield png
+def counted(converted: Iterable[R], total: int, progress: Callable[[int, int], None]) -> Iterator[R]:
+    """Passes what is converted on, and tells how many."""
+    for done, each in enumerate(converted, 1):
+        yield each
         if done % 64 == 0 or done == total:
             progress(done, total)
