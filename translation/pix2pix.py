@@ -15,6 +15,7 @@ from ggdr.torch_utils.gan import Batch, Panel, Phase, PhaseOutput, Picture
 from ggdr.torch_utils.regularizers import Attachment, Regularizers
 from ggdr.translation.attachment import attachment
 from ggdr.translation.config import Pix2PixConfig
+from ggdr.translation.data.labels import LabelClasses
 from ggdr.translation.generators import ResnetGenerator, UnetGenerator
 from ggdr.translation.host import TranslationHost
 from ggdr.translation.losses import l1_distance
@@ -25,7 +26,8 @@ class Pix2PixTask(TranslationHost):
     """Networks, optimisers and losses of one pix2pix run, with regularisers on D's fakes.
 
     Its batches are {"A": [N, in_channels, H, W], "B": [N, out_channels, H, W]}, float32 in [-1, 1]: G makes B of A, and
-    D judges both together. Batch norms see the share of a batch that one forward has.
+    D judges both together. Batch norms see the share of a batch that one forward has. With `labels` A are label maps of
+    these classes, as `one_hot` gives them; snapshots have the classes under "labels".
 
     Source: Isola et al. 2016, arXiv:1611.07004.
 
@@ -42,11 +44,12 @@ class Pix2PixTask(TranslationHost):
         config: Pix2PixConfig,
         *,
         regularizers: Regularizers | None = None,
+        labels: LabelClasses | None = None,
         pictures: Sequence[Picture] = (),
         group: ProcessGroup | None = None,
         seed: int = 0,
     ) -> None:
-        self.G, self.D = G, D
+        self.G, self.D, self.labels = G, D, labels
         regularizers = regularizers or Regularizers()
         super().__init__(
             {"G": G, "D": D}, config, regularizers={"": regularizers}, pictures=pictures, group=group, seed=seed
@@ -64,6 +67,11 @@ class Pix2PixTask(TranslationHost):
                 Panel("rate", "rate", "Learning rate", detail=True, axis="zero"),
             ],
         )
+
+    def snapshot(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+        """See TranslationHost.snapshot."""
+        states, config = super().snapshot()
+        return states, config if self.labels is None else {**config, "labels": self.labels.to_json()}
 
     # Forward passes.
 

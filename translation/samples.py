@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from ggdr.torch_utils.gan import Picture
-from ggdr.torch_utils.pictures.images import MIN_GRID_WIDTH, from_u8, make_grid, to_u8
+from ggdr.torch_utils.pictures.images import MIN_GRID_WIDTH, make_grid, to_u8
 from ggdr.translation.data.crops import CropConfig
 from ggdr.translation.data.datasets import PairedImages
+from ggdr.translation.label_maps import color_label_maps, to_input
 from ggdr.translation.pix2pix import Pix2PixTask
 
 WIDTH = 1536  # pixels that the images of a row take at most, if there is more than one pair in it
@@ -44,10 +45,11 @@ class PairSamples:
         return torch.from_numpy(arrays["A"]), torch.from_numpy(arrays["B"])
 
     def draw(self) -> np.ndarray:
-        """[H, W, 3] uint8: input, output and target beside each other, pair by pair."""
-        a, b = self.pairs
-        out = to_u8(self.task.translate(from_u8(a), seed=self.seed))
-        triples = torch.stack([_rgb(a), _rgb(out), _rgb(b)], dim=1)
+        """[H, W, 3] uint8: input, output and target beside each other, pair by pair; label maps in colours."""
+        (a, b), classes = self.pairs, self.dataset.sides[0].classes
+        out = to_u8(self.task.translate(to_input(a, classes), seed=self.seed))
+        shown = _rgb(a) if classes is None else color_label_maps(a, classes)
+        triples = torch.stack([shown, _rgb(out), _rgb(b)], dim=1)
         return make_grid(triples.flatten(0, 1), 3 * self.columns, scale=self.scale)
 
 

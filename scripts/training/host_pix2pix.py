@@ -14,6 +14,7 @@ import torch
 from ggdr.scripts.errors import OptionError
 from ggdr.scripts.measuring.snapshot_metrics import SnapshotImages
 from ggdr.scripts.training.host import Prepared
+from ggdr.scripts.training.label_maps import add_classes
 from ggdr.scripts.training.regularizers import build_regularizers, describe_regularizers, load_networks
 from ggdr.scripts.training.resume import Origin
 from ggdr.scripts.training.settings_pix2pix import NAME, Networks, Pix2PixSettings, resolve_settings
@@ -21,12 +22,12 @@ from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError, load_snapshot
 from ggdr.torch_utils.data.labels import LabelTable
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.gan import Batch
-from ggdr.torch_utils.pictures.images import from_u8
 from ggdr.torch_utils.regularizers import Regularizers
 from ggdr.torch_utils.untrusted.text import printable
 from ggdr.translation.config import config_from_json
 from ggdr.translation.data.datasets import PairedImages
 from ggdr.translation.data.loader import TranslationLoader
+from ggdr.translation.label_maps import to_input
 from ggdr.translation.layers import init_weights
 from ggdr.translation.networks import build_network
 from ggdr.translation.pix2pix import Pix2PixTask, pix2pix_attachment
@@ -56,14 +57,7 @@ class Pix2PixHost:
                     raise OptionError(f"--{name.replace('_', '-')}", text)
         data = PairedImages(command["data"], direction=command["direction"], channels=int(command["img_channels"]))
         first = tuple(map(printable, data.first_pair()))
-        for side, name, file in zip(data.sides, ("input", "target"), first, strict=True):
-            if side.is_labels and side.channels == 1:
-                raise OptionError(
-                    "--data",
-                    f"{printable(data.path)}: the {name}, {file}, is a label map with the number of a class in each "
-                    "pixel. pix2pix is trained on images: convert label maps to colours, as RGB; grey images beside "
-                    "colour ones belong into the folders trainA and trainB",
-                )
+        data, label_notes = add_classes(data, command, origin, snapshot, is_shown=group.is_main)
         if start is not None:
             _check_fits(start, data, origin)
         settings = resolve_settings(
@@ -71,6 +65,7 @@ class Pix2PixHost:
         )
         data.decoder(settings.crop)(data.middles([0]))  # an image that is too small is an error now
         notes = [f"of the first pair the input is {first[0]}, the target {first[1]}"]
+        notes += label_notes
         notes += [f"{printable(data.path)}: {data.left_out}"] if data.left_out else []
         if settings.cfg == "paper" and start is None and group.device.type == "cpu":
             notes.append(
@@ -95,7 +90,15 @@ class Pix2PixHost:
             if settings.regularizers:  # without any, the size of the images need not suit them
                 attachment = pix2pix_attachment(G, D, settings.crop.size)
                 regularizers = build_regularizers(attachment, settings.regularizers)
-        task = Pix2PixTask(G, D, settings.optim, regularizers=regularizers, group=group, seed=settings.seed)
+        task = Pix2PixTask(
+            G,
+            D,
+            settings.optim,
+            regularizers=regularizers,
+            labels=settings.labels,
+            group=group,
+            seed=settings.seed,
+        )
         task.pictures = pair_pictures(task, data, settings.crop, seed=settings.seed)
         return task
 
@@ -115,7 +118,8 @@ class Pix2PixHost:
         )
         with closing(iter(loader)) as batches:
             for batch in batches:
-                yield {name: from_u8(images_u8) for name, images_u8 in batch.items()}
+                sides = zip(batch.items(), data.sides, strict=True)
+                yield {name: to_input(images_u8, side.classes) for (name, images_u8), side in sides}
 
     def load_weights(self, task: Pix2PixTask, snapshot: Snapshot) -> list[str]:
         return load_networks(task, snapshot.networks, task.regularizers[""], snapshot.path)
@@ -124,7 +128,7 @@ class Pix2PixHost:
         raise SnapshotError(f"{snapshot}: a translator, which makes images of other images and none by itself")
 
     def is_fixed(self, name: str) -> bool:
-        return name.partition(".")[0] in ("G", "D") or name == "data.direction"
+        return name.partition(".")[0] in ("G", "D", "labels") or name == "data.direction"
 
     def advice(self, settings: Pix2PixSettings) -> str:
         return "a smaller --lr"
@@ -163,7 +167,7 @@ def _starting_point(origin: Origin) -> tuple[Snapshot | None, Networks | None]:
 def _check_fits(start: Networks, data: PairedImages, origin: Origin) -> None:
     """Raises OptionError where networks are for images of other channels than those of the dataset."""
     G, D = start
-    of_data = tuple(side.channels for side in data.sides)
+    of_data = tuple(side.planes for side in data.sides)
     if of_data != (G.in_channels, G.out_channels) or sum(of_data) != D.in_channels:
         raise OptionError(
             "--data",

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ from ggdr.translation.config import (
 )
 from ggdr.translation.data.crops import CropConfig
 from ggdr.translation.data.datasets import PairedImages
+from ggdr.translation.data.labels import LabelClasses
 from ggdr.translation.networks import build_network
 from ggdr.translation.presets import PIX2PIX_PRESETS, Pix2PixPreset
 
@@ -56,6 +57,7 @@ class Pix2PixSettings(RunSettings):
     G: GeneratorConfig
     D: PatchDiscriminatorConfig
     optim: Pix2PixConfig
+    labels: LabelClasses | None = field(default=None, kw_only=True)  # of inputs that are label maps
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts, lists, numbers and strings; networks as `config_from_json` takes them."""
@@ -82,7 +84,7 @@ def resolve_settings(
     """
     p = PIX2PIX_PRESETS[command["cfg"]]
     crop = CropConfig(command["crop"] or p.crop, command["enlarge"], command["fit"], command["mirror"])
-    G, D = start or _networks(command, p, crop, [side.channels for side in data.sides])
+    G, D = start or _networks(command, p, crop, [side.planes for side in data.sides])
     if crop.size < 3 * 2**D.layers:
         raise OptionError(
             "--crop",
@@ -128,6 +130,7 @@ def resolve_settings(
         init_source=None,
         metrics=(),
         deterministic=command["deterministic"],
+        labels=data.sides[0].classes,
     )
 
 

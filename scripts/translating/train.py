@@ -23,11 +23,12 @@ from ggdr.scripts.options.training import (
     snap_option,
     tick_option,
 )
-from ggdr.scripts.options.translation import GENERATORS, MODELS, Epochs, NamedChoice
+from ggdr.scripts.options.translation import GENERATORS, MODELS, Epochs, IgnoredLabels, NamedChoice
 from ggdr.scripts.training.launch import run_command
 from ggdr.scripts.training.regularizers import regularizer_options, regularizer_parameters
 from ggdr.translation.config import GAN_LOSSES, NORMS, NetworkConfig
 from ggdr.translation.data.crops import FITS, MAX_ENLARGE, MAX_SIZE
+from ggdr.translation.data.labels import MAX_CLASSES
 from ggdr.translation.presets import PIX2PIX_PRESETS
 
 LIMITS = NetworkConfig.limits
@@ -41,7 +42,17 @@ Examples:
 
 SECTIONS = {
     "Run": ("model", "outdir", "data", "cfg", "kimg", "epochs", "resume", "seed", "dry_run"),
-    "Data": ("direction", "crop", "fit", "enlarge", "mirror", "img_channels", "workers"),
+    "Data": (
+        "direction",
+        "crop",
+        "fit",
+        "enlarge",
+        "mirror",
+        "img_channels",
+        "classes",
+        "ignore_label",
+        "workers",
+    ),  # fmt: skip
     "Regularisers": regularizer_parameters(),
     "Networks": ("generator", "channels", "downs", "blocks", "norm", "dropout", "d_layers"),
     "Losses and optimisation": ("batch", "lr", "gan_loss", "l1_weight"),
@@ -116,6 +127,19 @@ SECTIONS = {
 )
 @click.option("--mirror/--no-mirror", default=True, help="Mirror every other pair.")
 @click.option("--img-channels", type=click.Choice(["1", "3"]), default="3", help="Channels of the images.")
+@click.option(
+    "--classes",
+    type=WholeNumber(1, MAX_CLASSES),
+    metavar="N",
+    help="Number of classes in inputs that are label maps: the N smallest values that are not ignored."
+    "  [default: those of Cityscapes, ADE20K and COCO-Stuff, else the values that occur]",
+)
+@click.option(
+    "--ignore-label",
+    type=IgnoredLabels(),
+    metavar="N,N|none",
+    help="Values in label maps that stand for no class.  [default: 255; of ADE20K also 0]",
+)
 @click.option("--generator", type=NamedChoice(GENERATORS), help=f"Kind of generator.  [default: {GENERATORS[0]}]")
 @click.option(
     "--channels",

@@ -221,12 +221,11 @@ def test_data_without_pairs_is_named(pairs, tmp_path):
     odd.mkdir()
     Image.new("RGB", (31, 32)).save(odd / "0.png")
     assert "is 31x32; two images side by side have an even width" in plain(translate("--data", odd, *args, code=2))
-    maps = make_pairs(tmp_path / "maps", num=2)
-    (maps / "A").rename(maps / "labels")
-    (maps / "B").rename(maps / "images")
-    refused = plain(translate("--data", maps, *args, code=2))
-    assert "the input, labels/00.png, is a label map with the number of a class" in refused
-    assert "belong into the folders trainA and trainB" in refused
+    photographs = make_pairs(tmp_path / "photographs", num=40)
+    (photographs / "A").rename(photographs / "labels")
+    (photographs / "B").rename(photographs / "images")
+    refused = plain(translate("--data", photographs, *args, code=2))
+    assert "are grey photographs rather than label maps; these belong into trainA and trainB" in refused
     assert "Missing option '--data'" in translate(*args, code=2)
 
 

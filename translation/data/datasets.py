@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Collection, Iterator, Sequence
+from copy import copy
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -21,8 +23,9 @@ from ggdr.torch_utils.data.image_files import DataError
 from ggdr.torch_utils.data.loader import batch_indices
 from ggdr.torch_utils.untrusted.text import printable
 from ggdr.translation.data.crops import MIDDLE, CropConfig, crop_draws
-from ggdr.translation.data.decode import CLASS_MODES, Decoder, Item, Side, check_halves, differing_sizes
+from ggdr.translation.data.decode import Decoder, Item, Side, check_halves, differing_sizes
 from ggdr.translation.data.folders import find_domains, find_pairs
+from ggdr.translation.data.labels import CLASS_MODES, LabelClasses
 
 DIRECTIONS = ("AtoB", "BtoA")
 CHANNELS = (1, 3)
@@ -103,6 +106,19 @@ class PairedImages:
     def sides(self) -> tuple[Side, Side]:
         a, b = self._folder_sides
         return (b, a) if self.is_swapped else (a, b)
+
+    def with_classes(self, classes: LabelClasses) -> PairedImages:
+        """The same pairs, with these classes in the label maps that have their numbers."""
+        changed = copy(self)
+        changed._folder_sides = [
+            replace(side, classes=classes) if side.is_labels and side.channels == 1 else side
+            for side in self._folder_sides
+        ]
+        return changed
+
+    def input_files(self) -> FileTable:
+        """The files that hold A."""
+        return self.pairs.b if self.is_swapped else self.pairs.a
 
     def __len__(self) -> int:
         return self.num_images

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +16,7 @@ from ggdr.torch_utils.data.convert import to_channels
 from ggdr.torch_utils.data.file_table import ListedFile
 from ggdr.torch_utils.data.image_files import DataError, load_image
 from ggdr.translation.data.crops import CropConfig, Draw
-
-CLASS_MODES = ("L", "P")  # Pillow's names of 8-bit images with a number in each pixel
+from ggdr.translation.data.labels import LabelClasses, check_label_map
 
 
 class Item(NamedTuple):
@@ -34,10 +33,17 @@ class Side:
     Attributes:
         channels:  1 or 3. Label maps of one have the number of a class in each pixel.
         is_labels: whether they are label maps, whose pixels are picked and never interpolated.
+        classes:   of label maps of one channel; None: their values are passed on as they are stored.
     """
 
     channels: int = 3
     is_labels: bool = False
+    classes: LabelClasses | None = field(default=None, repr=False)  # no part of fingerprints
+
+    @property
+    def planes(self) -> int:
+        """Channels that a network is given of them."""
+        return self.channels if self.classes is None else self.classes.num
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class Decoder:
     is_swapped: bool = False
 
     def __call__(self, items: Sequence[Item]) -> dict[str, np.ndarray]:
-        """{"A": uint8 [n, C, size, size], "B": the same}.
+        """{"A": uint8 [n, C, size, size], "B": the same}; of label maps with classes these, see LabelClasses.numbers.
 
         Raises:
             DataError: a file cannot be decoded, or is not what is expected; it is named.
@@ -76,10 +82,11 @@ class Decoder:
         elif self.paired and images[0].size != images[1].size:
             raise DataError(differing_sizes(wheres, [img.size for img in images]))
         parts = zip(images, item.draws, wheres, self.sides, strict=True)
-        return [
-            self.crop.apply(_pixels(img, side, where), draw, where, nearest=side.is_labels)
-            for img, draw, where, side in parts
-        ]
+        return [self._cropped(img, draw, where, side) for img, draw, where, side in parts]
+
+    def _cropped(self, img: Image.Image, draw: Draw, where: str, side: Side) -> np.ndarray:
+        pixels = self.crop.apply(_pixels(img, side, where), draw, where, nearest=side.is_labels)
+        return pixels if side.classes is None else side.classes.numbers(pixels, where)
 
 
 def differing_sizes(wheres: Sequence[str], sizes: Sequence[tuple[int, int]]) -> str:
@@ -107,10 +114,6 @@ def _halves(img: Image.Image, where: str) -> list[Image.Image]:
 def _pixels(img: Image.Image, side: Side, where: str) -> Image.Image:
     """The image with one or three channels; of label maps the classes as they are stored."""
     if side.is_labels and side.channels == 1:
-        if img.mode not in CLASS_MODES:
-            raise DataError(
-                f"{where}: has pixel type {img.mode!r}, expected 8-bit L or P with the number of a class in each "
-                "pixel, as in the other label maps"
-            )
+        check_label_map(img, where)
         return img
     return to_channels(img, side.channels, where)

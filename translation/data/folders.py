@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -54,12 +54,14 @@ class Pairs:
         a, b:    tables of files; the same one where both images lie side by side in each file.
         partner: [len(a)] int64, the row of b that belongs to each row of a.
         labels:  which of "A" and "B" are label maps, as far as the folders say.
+        folder:  that of the label maps in LABEL_FOLDERS; None in other layouts.
     """
 
     a: FileTable
     b: FileTable
     partner: np.ndarray
     labels: frozenset[str] = frozenset()
+    folder: str | None = None
 
     @property
     def is_side_by_side(self) -> bool:
@@ -166,7 +168,8 @@ def _labelled(container: Container, files: FileTable, split: str) -> Pairs | Non
             kept = [i for i, stem in enumerate(a_stems) if stem.endswith(map_end)]
             a, a_stems = a.take(np.array(kept, np.int64)), [a_stems[i].removesuffix(map_end) for i in kept]
             b_stems = [stem.removesuffix(image_end) for stem in _stems(b)]
-            return _matched(container, (a_name, a, a_stems), (b_name, b, b_stems), frozenset("A"))
+            found = _matched(container, (a_name, a, a_stems), (b_name, b, b_stems), frozenset("A"))
+            return replace(found, folder=maps)
     return None
 
 

@@ -1,0 +1,190 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""`ggdr translate train` on label maps: classes found, known and typed; resuming, pictures, what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from ggdr.scripts.options.translation import parse_ignored
+from ggdr.torch_utils.checkpoint import load_snapshot, save_snapshot
+from ggdr.torch_utils.runlog import read_stats
+from ggdr.translation.data.labels import LabelClasses, classes_from_json
+from tests.scripts.test_train import assert_same_weights
+from tests.torch_utils.data.conftest import png, write
+from tests.translation.data.test_labels import COLORS, indexed
+
+TINY = ["--cfg", "cpu", "--channels", 4, "--device", "cpu", "--batch", 4, "--tick", 0.008, "--snap", 2]
+SIZE, NUM = 32, 8
+CLASSES = LabelClasses((0, 3, 9), colors=("#0a141e", "#c80000", "#00c800"))
+
+
+def translate(*args, code=0):
+    """Runs `ggdr translate train` in this process; returns what it printed, without line ends."""
+    from ggdr.scripts.cli import main
+
+    result = CliRunner().invoke(main, ["translate", "train", *map(str, args)], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return " ".join(result.output.split())
+
+
+def dry_run(*args):
+    output = translate(*args, *TINY, "--dry-run")
+    return json.loads(output[output.index("{") : output.rindex("}") + 1]), output
+
+
+def make_maps(path, folder="labels", values=(0, 3, 9, 255), num=NUM):
+    """Label maps of blocks, and images that are bright where the values are high."""
+    rng, files = np.random.default_rng(0), {}
+    for i in range(num):
+        blocks = np.kron(rng.choice(np.array(values, np.uint8), (4, 4)), np.ones((SIZE // 4, SIZE // 4), np.uint8))
+        files[f"{folder}/{i}.png"] = indexed(blocks)
+        files[f"images/{i}.png"] = png(np.stack([20 * np.minimum(blocks, 10)] * 3, axis=2))
+    return write(path, files)
+
+
+@pytest.fixture(scope="module")
+def maps(tmp_path_factory):
+    return make_maps(tmp_path_factory.mktemp("data") / "maps")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, maps):
+    """A run of 8 iterations in four ticks."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    translate("--data", maps, "--outdir", run, *TINY, "--kimg", 0.032)
+    return run
+
+
+def test_networks_get_a_plane_for_each_class_and_the_snapshot_says_what_they_are(whole):
+    options = json.loads((whole / "training_options.json").read_text())
+    assert options["G"]["in_channels"] == 3 and options["D"]["in_channels"] == 6
+    assert "inputs are label maps of 3 classes, the values 0, 3, 9; 255 ignored" in (whole / "log.txt").read_text()
+    snapshot = load_snapshot(whole / "network-snapshot-000000.032.safetensors")
+    assert classes_from_json(snapshot.config["labels"]) == classes_from_json(options["labels"]) == CLASSES
+    assert {"l1", "score/real", "ggdr/distance"} <= read_stats(whole)[-1].keys()
+
+
+def test_its_pictures_show_label_maps_in_their_colours(whole):
+    picture = np.asarray(Image.open(whole / "translations000000.032.png"))
+    scale = picture.shape[1] // (12 * SIZE)  # four pairs in a row
+    first = picture[::scale, ::scale][:SIZE]
+    inputs = first.reshape(SIZE, 12, SIZE, 3)[:, ::3]
+    assert {tuple(color) for color in inputs.reshape(-1, 3).tolist()} == {*COLORS.values(), (0, 0, 0)}
+    targets = first.reshape(SIZE, 12, SIZE, 3)[:, 2::3]
+    assert (targets == targets[..., :1]).all() and len(np.unique(targets)) > 4
+
+
+def test_resuming_with_label_maps_is_bit_for_bit_what_an_uninterrupted_run_gives(whole, maps, tmp_path, monkeypatch):
+    from ggdr.scripts.training import label_maps
+    from ggdr.torch_utils import loop
+
+    run, iteration = tmp_path / "run", loop.PhaseRunner.iteration
+
+    def stopped(self, batch, at):
+        if at.step == 2:  # in the middle of a tick
+            os.kill(os.getpid(), signal.SIGTERM)
+        return iteration(self, batch, at)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.PhaseRunner, "iteration", stopped)
+        output = translate("--data", maps, "--outdir", run, *TINY, "--kimg", 0.032, code=130)
+    assert "stopped by SIGTERM at 0.012 kimg" in output
+    # The classes are those of the run: files are not looked through again.
+    monkeypatch.setattr(label_maps, "find_classes", lambda *args: pytest.fail("looked for classes again"))
+    translate("--outdir", run, "--resume", "latest")
+    assert_same_weights(run, whole)
+    for option in (["--classes", 10], ["--ignore-label", "0,255"]):
+        monkeypatch.undo()
+        message = translate("--outdir", run, "--resume", "latest", "--kimg", 0.04, *option, code=2)
+        assert "a run cannot go on with another" in message and "labels.values 0, 3, 9 ->" in message
+
+
+def test_a_run_starts_from_a_snapshot_with_the_same_classes(whole, maps, tmp_path):
+    snapshot = whole / "network-snapshot-000000.032.safetensors"
+    args = ["--data", maps, *TINY[:2], *TINY[4:], "--resume", snapshot, "--kimg", 0.004]
+    translate(*args, "--outdir", tmp_path / "run")
+    options = json.loads((tmp_path / "run" / "training_options.json").read_text())
+    assert classes_from_json(options["labels"]) == CLASSES
+    args += ["--outdir", tmp_path / "other"]
+    message = translate(*args, "--classes", 3, code=2)
+    assert "'--classes': got 3 classes, the values 0 to 2; 255 ignored; " in message
+    assert "takes 3 classes, the values 0, 3, 9; 255 ignored" in message
+    more = make_maps(tmp_path / "more", values=(0, 4))
+    assert "has a pixel of the value 4; expected 0, 3, 9, a class" in translate(*args, "--data", more, code=2)
+    images = tmp_path / "images"
+    for side in "AB":
+        shutil.copytree(maps / "images", images / f"train{side}")
+    message = translate(*args, "--data", images, code=2)
+    assert "its inputs are images, and" in message and "takes label maps of 3 classes" in message
+    stored = load_snapshot(snapshot)
+    for change, expected in (
+        ({}, "its inputs are label maps, and"),
+        ({"labels": {"values": [1]}}, "classes of label maps are damaged: expected colors, ignored, names, values"),
+    ):
+        config = {name: value for name, value in stored.config.items() if name != "labels"}
+        save_snapshot(tmp_path / "changed.safetensors", stored.networks, {**config, **change})
+        assert expected in translate(*args, "--resume", tmp_path / "changed.safetensors", code=2)
+
+
+def test_classes_may_be_typed_or_known(maps, tmp_path):
+    args = ["--data", maps, "--outdir", tmp_path / "run"]
+    settings, output = dry_run(*args, "--classes", 12)
+    assert settings["labels"]["values"] == [*range(12)] and settings["G"]["in_channels"] == 12
+    assert "12 classes, the values 0 to 11; 255 ignored" in output
+    settings, _ = dry_run(*args, "--ignore-label", "none")
+    assert settings["labels"]["values"] == [0, 3, 9, 255] and settings["labels"]["ignored"] == []
+    settings, _ = dry_run(*args, "--classes", 9, "--ignore-label", "0,255")
+    assert settings["labels"]["values"] == [*range(1, 10)] and settings["D"]["in_channels"] == 12
+    coco = make_maps(tmp_path / "coco", "stuffthingmaps")
+    assert dry_run("--data", coco, "--outdir", tmp_path / "run")[0]["G"]["in_channels"] == 182
+    assert dry_run("--data", coco, "--outdir", tmp_path / "run", "--classes", 10)[0]["G"]["in_channels"] == 10
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--classes", 5], "labels/0.png: has a pixel of the value 9; expected 0 to 4, a class, or 255 to ignore"),
+        (["--classes", 255, "--ignore-label", "0,255"], "'--classes': 8 bits have 254 values beside those"),
+        (["--classes", 256], "expected a whole number from 1 to 255, got '256'"),
+        (["--ignore-label", "256"], "numbers from 0 to 255 with commas between them, or none; got '256'"),
+        (["--ignore-label", "0,3,255"], "1 class, the value 9; 0, 3, 255 ignored: one class alone; --ignore-label"),
+        (["--direction", "BtoA"], "'--direction': the target, labels/0.png, is a label map with the number of a class"),
+    ],
+)
+def test_bad_input_is_a_message_and_writes_nothing(args, message, maps, tmp_path):
+    run = tmp_path / "run"
+    assert message in translate("--data", maps, "--outdir", run, *TINY, *args, code=2)
+    assert not run.exists()
+
+
+def test_options_of_label_maps_are_refused_for_images(maps, tmp_path):
+    for side in "AB":
+        shutil.copytree(maps / "images", tmp_path / "images" / f"train{side}")
+    args = ["--data", tmp_path / "images", "--outdir", tmp_path / "run", *TINY]
+    message = "is about label maps with the number of a class in each pixel; the input, trainA/0.png, is none"
+    assert f"'--classes': {message}" in translate(*args, "--classes", 3, code=2)
+    assert f"'--ignore-label': {message}" in translate(*args, "--ignore-label", 3, code=2)
+
+
+def test_a_value_that_is_met_late_ends_the_run_with_the_file_named(tmp_path):
+    late = make_maps(tmp_path / "late", num=NUM * 10)
+    wrong = np.full((SIZE, SIZE), 200, np.uint8)
+    (late / "labels" / "41.png").write_bytes(indexed(wrong))  # none of those that are looked at before
+    args = ["--data", late, "--outdir", tmp_path / "run", *TINY, "--kimg", 0.08, "--classes", 10]
+    assert "labels/41.png: has a pixel of the value 200; expected 0 to 9, a class, or 255" in translate(*args, code=2)
+
+
+def test_ignored_values_are_read_as_they_are_meant():
+    assert parse_ignored("255") == (255,) and parse_ignored("255,0") == (0, 255) and parse_ignored("none") == ()
+    for text in ("", "256", "-1", "1,", "1,1", "0.5", "None", "1 2"):
+        with pytest.raises(ValueError, match="expected different numbers from 0 to 255"):
+            parse_ignored(text)
