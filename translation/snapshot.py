@@ -19,6 +19,7 @@ from ggdr.translation.config import (
     UnetGeneratorConfig,
     config_from_json,
 )
+from ggdr.translation.data.labels import LabelClasses, classes_from_json
 from ggdr.translation.generators import ResnetGenerator, UnetGenerator
 from ggdr.translation.layers import batch_statistics
 from ggdr.translation.networks import build_network
@@ -30,11 +31,12 @@ class Translator:
     """A generator as it is used after training: dropout on, batch norms with each image's own statistics.
 
     Args:
-        G: a ResNet or U-Net generator.
+        G:      a ResNet or U-Net generator.
+        labels: the classes, if it makes images of label maps: `label_maps.to_input` gives what it takes.
     """
 
-    def __init__(self, G: ResnetGenerator | UnetGenerator) -> None:
-        self.G = G
+    def __init__(self, G: ResnetGenerator | UnetGenerator, labels: LabelClasses | None = None) -> None:
+        self.G, self.labels = G, labels
         self.in_channels, self.out_channels = G.config.in_channels, G.config.out_channels
 
     @torch.no_grad()
@@ -42,7 +44,7 @@ class Translator:
         """Translates images, one at a time as published.
 
         Args:
-            img:  [N, in_channels, H, W] float32 in [-1, 1], of any size, on any device.
+            img:  [N, in_channels, H, W] float32 in [-1, 1], or 0 and 1 of label maps, of any size, on any device.
             seed: image i has the dropout of seed + i.
 
         Returns:
@@ -66,7 +68,24 @@ def load_translator(path: str | os.PathLike, device: torch.device | str = "cpu")
     """
     snapshot = load_snapshot(path)
     G, _ = network_configs(snapshot)
-    return Translator(restore_network(lambda: build_network(G), snapshot, "G", device))
+    labels = label_classes(snapshot, G)
+    return Translator(restore_network(lambda: build_network(G), snapshot, "G", device), labels)
+
+
+def label_classes(snapshot: Snapshot, G: GeneratorConfig) -> LabelClasses | None:
+    """The classes of the label maps that a generator takes; None of one that takes images.
+
+    Raises:
+        SnapshotError: what stands there are no classes, or not as many as the generator has channels.
+    """
+    stored = snapshot.config.get("labels")
+    try:
+        labels = None if stored is None else classes_from_json(stored)
+    except ValueError as error:
+        raise SnapshotError(f"{snapshot.path}: classes of label maps are damaged: {printable(error)}") from error
+    if labels is not None and labels.num != G.in_channels:
+        raise SnapshotError(f"{snapshot.path}: label maps of {labels.num} classes, and a G of {G.in_channels} channels")
+    return labels
 
 
 def network_configs(snapshot: Snapshot) -> tuple[GeneratorConfig, PatchDiscriminatorConfig]:

@@ -23,6 +23,7 @@ from ggdr.translation.data.labels import (
     known_classes,
     numbered_classes,
 )
+from ggdr.translation.snapshot import label_classes, network_configs
 
 OPTIONS = ("classes", "ignore_label")
 
@@ -76,13 +77,13 @@ def add_classes(
 def _before(origin: Origin, snapshot: Snapshot | None) -> tuple[LabelClasses | None, str]:
     """Classes of the run that goes on, or of the snapshot that a new one starts from, and what has them."""
     if snapshot is not None:
-        stored, where = snapshot.config.get("labels"), str(snapshot.path)
-    else:
-        stored, where = origin.stored.get("labels"), "the run"
+        return label_classes(snapshot, network_configs(snapshot)[0]), str(snapshot.path)
+    stored = origin.stored.get("labels")
     try:
-        return None if stored is None else classes_from_json(stored), where
+        return None if stored is None else classes_from_json(stored), "the run"
     except ValueError as error:
-        raise SnapshotError(f"{where}: classes of label maps are damaged: {printable(error)}") from error
+        text = f"{origin.options_path}: classes of label maps are damaged: {printable(error)}"
+        raise SnapshotError(text) from error
 
 
 def _of_command(data: PairedImages, command: Mapping[str, Any], is_shown: bool) -> LabelClasses:

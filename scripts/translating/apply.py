@@ -39,7 +39,7 @@ def apply(images: tuple[Path, ...], network: Path, outdir: Path, file_format: st
     """Translate images with a trained network.
 
     IMAGE is a file, or a folder or zip of images with all below it. Each translation has the size and the name of its
-    image. Transparency is kept; grey images serve as colour ones.
+    image. Transparency is kept; grey images serve as colour ones. A network that was trained on label maps takes such.
     """
     from ggdr.scripts.translating.image_files import plan_jobs, run_job
     from ggdr.torch_utils.checkpoint import SnapshotError
@@ -50,7 +50,8 @@ def apply(images: tuple[Path, ...], network: Path, outdir: Path, file_format: st
         translator = load_translator(network, choose_device(device))
     except (SnapshotError, OSError) as error:
         raise bad_parameter(str(error), "--network") from error
-    if translator.in_channels not in (1, 3) or translator.out_channels not in (1, 3):
+    takes_images = translator.labels is not None or translator.in_channels in (1, 3)
+    if not takes_images or translator.out_channels not in (1, 3):
         raise bad_parameter(
             f"{network} makes {translator.out_channels} channels of {translator.in_channels}: expected 1 or 3, as "
             "images have",

@@ -16,9 +16,10 @@ from PIL import Image
 from ggdr.scripts.viewing.photographs import image_files
 from ggdr.torch_utils.data.convert import to_channels
 from ggdr.torch_utils.data.image_files import DataError, load_image
-from ggdr.torch_utils.pictures.images import from_u8, to_u8
+from ggdr.torch_utils.pictures.images import to_u8
 from ggdr.torch_utils.pictures.sheets import as_rgb
 from ggdr.torch_utils.untrusted.text import printable
+from ggdr.translation.label_maps import to_input
 from ggdr.translation.snapshot import Translator
 
 
@@ -61,7 +62,8 @@ def plan_jobs(paths: Sequence[Path], outdir: Path, suffix: str) -> list[Job]:
 def translate_image(translator: Translator, img: Image.Image, where: str, *, seed: int, alpha: bool) -> np.ndarray:
     """The translation of an image, of its size.
 
-    The network sees transparent pixels over white, and grey in as many channels as it takes.
+    The network sees transparent pixels over white, and grey in as many channels as it takes. One that was trained on
+    label maps reads the image as such.
 
     Args:
         where: its name, for errors.
@@ -72,12 +74,13 @@ def translate_image(translator: Translator, img: Image.Image, where: str, *, see
         [H, W, 1, 3 or 4] uint8.
 
     Raises:
-        DataError: the image has pixels whose range nobody can know.
+        DataError: the image has pixels whose range nobody can know; or it should be a label map, and is none.
     """
-    pixels = np.asarray(to_channels(img, translator.in_channels, where))
+    labels = translator.labels
+    pixels = np.asarray(to_channels(img, translator.in_channels, where)) if labels is None else labels.read(img, where)
     tensor = torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1).copy()).permute(2, 0, 1)[None]
-    out = to_u8(translator(from_u8(tensor), seed=seed))[0].permute(1, 2, 0).numpy()
-    if not alpha or not (img.mode in ("RGBA", "LA", "PA") or "transparency" in img.info):
+    out = to_u8(translator(to_input(tensor, labels), seed=seed))[0].permute(1, 2, 0).numpy()
+    if labels is not None or not alpha or not (img.mode in ("RGBA", "LA", "PA") or "transparency" in img.info):
         return out
     return np.concatenate([as_rgb(out), np.asarray(img.convert("RGBA"))[:, :, 3:]], axis=2)
 

@@ -11,13 +11,16 @@ import signal
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
 from ggdr.scripts.options.translation import parse_ignored
-from ggdr.torch_utils.checkpoint import load_snapshot, save_snapshot
+from ggdr.torch_utils.checkpoint import SnapshotError, load_snapshot, save_snapshot
+from ggdr.torch_utils.pictures.images import to_u8
 from ggdr.torch_utils.runlog import read_stats
-from ggdr.translation.data.labels import LabelClasses, classes_from_json
+from ggdr.translation.data.labels import LabelClasses, classes_from_json, numbered_classes
+from ggdr.translation.snapshot import load_translator
 from tests.scripts.test_train import assert_same_weights
 from tests.torch_utils.data.conftest import png, write
 from tests.translation.data.test_labels import COLORS, indexed
@@ -29,9 +32,13 @@ CLASSES = LabelClasses((0, 3, 9), colors=("#0a141e", "#c80000", "#00c800"))
 
 def translate(*args, code=0):
     """Runs `ggdr translate train` in this process; returns what it printed, without line ends."""
+    return command("train", *args, code=code)
+
+
+def command(*args, code=0):
     from ggdr.scripts.cli import main
 
-    result = CliRunner().invoke(main, ["translate", "train", *map(str, args)], catch_exceptions=False)
+    result = CliRunner().invoke(main, ["translate", *map(str, args)], catch_exceptions=False)
     assert result.exit_code == code, result.output
     return " ".join(result.output.split())
 
@@ -181,6 +188,42 @@ def test_a_value_that_is_met_late_ends_the_run_with_the_file_named(tmp_path):
     (late / "labels" / "41.png").write_bytes(indexed(wrong))  # none of those that are looked at before
     args = ["--data", late, "--outdir", tmp_path / "run", *TINY, "--kimg", 0.08, "--classes", 10]
     assert "labels/41.png: has a pixel of the value 200; expected 0 to 9, a class, or 255" in translate(*args, code=2)
+
+
+def test_label_maps_are_applied_as_such(whole, tmp_path):
+    snapshot, values = whole / "network-snapshot-000000.032.safetensors", np.full((21, 45), 3, np.uint8)
+    values[:9, :7], values[12:, 20:] = 9, 255
+    Image.fromarray(values).save(tmp_path / "grey.png")
+    (tmp_path / "palette.png").write_bytes(indexed(values, {0: (9, 9, 9)}))
+    args = ["apply", "--network", snapshot, "--outdir", tmp_path / "out"]
+    command(*args, tmp_path / "grey.png", tmp_path / "palette.png")
+    out = [np.asarray(Image.open(tmp_path / "out" / f"{name}.png")) for name in ("grey", "palette")]
+    assert (out[0] == out[1]).all() and out[0].shape == (21, 45, 3)
+    translator = load_translator(snapshot)
+    planes = np.stack([values == 0, values == 3, values == 9]).astype(np.float32)
+    expected = to_u8(translator(torch.from_numpy(planes)[None]))[0].permute(1, 2, 0).numpy()
+    assert translator.labels == CLASSES and (out[0] == expected).all()
+    Image.fromarray(values).convert("RGB").save(tmp_path / "rgb.png")
+    Image.fromarray(values).save(tmp_path / "lossy.jpg")
+    Image.fromarray(values + 1).save(tmp_path / "other.png")
+    for name, message in (
+        ("rgb.png", "rgb.png: has pixel type 'RGB', expected 8-bit L or P with the number of a class in each pixel"),
+        ("lossy.jpg", "lossy.jpg: is a JPEG, which does not keep values; expected label maps as PNG"),
+        ("other.png", "other.png: has a pixel of the value 4 and 1 more; expected 0, 3, 9, a class, or 255 to ignore"),
+    ):
+        assert message in command(*args, tmp_path / name, code=2)
+
+
+def test_classes_that_do_not_fit_the_generator_are_refused(whole, tmp_path):
+    stored = load_snapshot(whole / "network-snapshot-000000.032.safetensors")
+    path = tmp_path / "changed.safetensors"
+    for labels, message in (
+        (numbered_classes(4).to_json(), "label maps of 4 classes, and a G of 3 channels"),
+        ("three", "classes of label maps are damaged: expected colors, ignored, names, values of classes, got 'three'"),
+    ):
+        save_snapshot(path, stored.networks, {**stored.config, "labels": labels})
+        with pytest.raises(SnapshotError, match=message):
+            load_translator(path)
 
 
 def test_ignored_values_are_read_as_they_are_meant():

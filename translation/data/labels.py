@@ -95,6 +95,11 @@ class LabelClasses:
             raise DataError(f"{where}: has a pixel of the value {wrong[0]}{more}; {self.expected()}")
         return found.astype(np.uint8)
 
+    def read(self, img: Image.Image, where: str) -> np.ndarray:
+        """Classes of the pixels of an image, uint8 [H, W], as `numbers` gives them; raises DataError."""
+        check_label_map(img, where)
+        return self.numbers(np.asarray(img), where)
+
     def expected(self) -> str:
         """What is said of a value that is none of these."""
         ignored = f", or {_spans(self.ignored)} to ignore" if self.ignored else ""
@@ -177,7 +182,9 @@ def find_classes(
     """
     counts, colors = np.zeros(256, np.int64), None
     for done, file in enumerate(files, 1):
-        img = load_label_map(container.read(file), container.where(file.name))
+        where = container.where(file.name)
+        img = load_image(container.read(file), where)
+        check_label_map(img, where)
         colors = palette_of(img) if done == 1 else colors
         counts += np.bincount(np.asarray(img).flatten(), minlength=256)
         progress(done, len(files))
@@ -200,14 +207,7 @@ def check_classes(container: Container, files: FileTable, classes: LabelClasses)
     """
     for i in evenly_spread(len(files), _NUM_CHECKED):
         where = container.where(files[i].name)
-        classes.numbers(np.asarray(load_label_map(container.read(files[i]), where)), where)
-
-
-def load_label_map(data: bytes, where: str) -> Image.Image:
-    """The image of a file, whose values are classes; raises DataError."""
-    img = load_image(data, where)
-    check_label_map(img, where)
-    return img
+        classes.read(load_image(container.read(files[i]), where), where)
 
 
 def check_label_map(img: Image.Image, where: str) -> None:
