@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
+from colorsys import hls_to_rgb
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from ggdr.label_images import MOST_LABELS, palette
 from ggdr.torch_utils.pictures.images import from_u8
 from ggdr.translation.data.labels import LabelClasses
 
@@ -40,9 +41,9 @@ def class_colors(classes: LabelClasses) -> np.ndarray:
     if classes.colors:
         colors = np.array([[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in classes.colors])
     else:
-        # Beyond what anyone can tell apart, the same colours come again, darker.
-        rounds = [palette(MOST_LABELS) * 0.6**i for i in range(-(-classes.num // MOST_LABELS))]
-        colors = np.concatenate(rounds)[: classes.num]
+        # Hues a golden section apart never meet; three brightnesses keep neighbours apart.
+        parts = [hls_to_rgb(0.6 + 0.61803398875 * i, (0.45, 0.65, 0.8)[i % 3], 0.8) for i in range(classes.num)]
+        colors = np.round(255 * np.array(parts))
     return np.concatenate([colors, [[0, 0, 0]]]).astype(np.uint8)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -84,3 +85,9 @@ def test_the_table_of_small_networks_is_that_of_the_values_that_are_kept():
     output = output_of("-m", "benchmarks.small_networks", STUDIES / "small-networks-24kimg.json")
     rows = [line for line in output.split("\n\n")[1].splitlines() if line.startswith("| ")]
     assert len(rows) == 6 and all(row in page for row in rows)
+
+
+def test_the_sheet_of_pairs_shows_every_task_and_the_target(tmp_path):
+    assert "sheet.png" in output_of("-m", "benchmarks.pair_tasks_sheet", "--out", tmp_path / "sheet.png")
+    drawn, shown = (np.asarray(Image.open(path), int) for path in (tmp_path / "sheet.png", ROOT / "docs" / "pairs.png"))
+    assert drawn.shape == shown.shape and np.abs(drawn - shown).mean() < 2  # fonts and versions of Pillow differ
