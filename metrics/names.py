@@ -122,7 +122,8 @@ def parse_metric(text: str) -> MetricSpec:
         if kind in DEFAULT_NEIGHBOURS and neighbours < 1:
             raise ValueError(f"{text!r}: expected at least 1 neighbour")
     else:
-        found = get_close_matches(text.lower(), _names_like(text), n=1, cutoff=0.75)
+        lower = re.sub(r"(?<![a-z])l1(?![a-z])", "mae", text.lower())
+        found = get_close_matches(lower, _names_like(text), n=1, cutoff=0.75)
         remedy = f"did you mean {found[0]!r}?" if found else f"expected names such as {EXAMPLES}"
         raise ValueError(f"{text!r} is no metric; {remedy}")
     if spec.num < 2:
