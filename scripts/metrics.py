@@ -156,7 +156,8 @@ def main(**command: Any) -> None:
         if command["num_fakes"] is not None:
             specs = list(dict.fromkeys(spec.with_num(command["num_fakes"]) for spec in specs))
         folder = _check_folders(command, specs, group)
-        prepare_ops(command["ops"], group.device)
+        if judge is None:  # translators use no compiled operations, as in training
+            prepare_ops(command["ops"], group.device)
         results = _measure(command, specs, fakes, judge, group)
         _store_and_print(results, command, folder)
     group.leave()
