@@ -97,6 +97,11 @@ class TranslationJudge:
     def jobs(self, snapshot: Path, specs: Sequence[MetricSpec]) -> dict[str, Job]:
         device, seed = self.job.group.device, self.job.seed
         translate, found = self.load(snapshot, device), {}
+        missing = [direction.name for direction in self.directions if direction.name not in translate]
+        if missing:
+            where = printable(self.directions[0].inputs.dataset.path, 1000)
+            asked = f"the domains of {where} ask for {', '.join(missing)}"
+            raise MetricError(f"{snapshot}: translates {', '.join(translate)}, and {asked}")
         about = {"network": str(snapshot), "sha256": sha256_of(snapshot)[:16], "seed": seed}
         for direction in self.directions:
             back = translate[direction.way_back] if _has_cycle(direction, specs) else None

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ggdr.metrics.evaluate import Job
 from ggdr.scripts.errors import OptionError
-from ggdr.scripts.measuring.pairs_judge import open_held_out_pairs, open_pairs_judge
+from ggdr.scripts.measuring.translation_data import open_held_out_pairs, open_pairs_judge
 from ggdr.scripts.measuring.translation_judge import Translate, TranslationJudge, default_metrics
 from ggdr.scripts.options.training import NO_METRICS
 from ggdr.scripts.training.host import Prepared

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from ggdr.metrics.detector import PairDistance
 from ggdr.metrics.detectors import DetectorFiles
 from ggdr.metrics.directions import merge_directions
 from ggdr.metrics.evaluate import Job, MetricResult, evaluate
@@ -155,6 +156,18 @@ def test_a_metric_is_the_mean_over_images_of_what_lies_beside_each():
         assert found[name].choices["num_fakes"] == 6 and found[name].values.keys() == {name}
     other = measured("psnr,ssim", torch.cat([noise, IMAGES], dim=1), batch=1)
     assert {name: x.value for name, x in other.items()} == {name: found[name].value for name in other}
+
+
+def test_lpips_is_measured_between_the_image_and_its_target():
+    files = DetectorFiles(MODES["stylegan"], torch.device("cpu"))
+    # In place of a network whose weights are not here: the mean difference, of images in [-1, 1].
+    files._loaded["lpips"] = PairDistance("lpips-vgg", "0" * 16, lambda a, b: (a - b).abs().flatten(1).mean(1))
+    noise = as_u8(noisy(IMAGES, 20))
+    (result,) = evaluate(
+        parse_metrics("lpips"), Job(files, fakes=Stacked(torch.cat([noise, IMAGES], dim=1)), beside=("target",))
+    )
+    assert result.value == pytest.approx(mean_absolute_error(noise, IMAGES).mean().item(), rel=1e-5)
+    assert result.choices["detector"] == "lpips-vgg" and result.choices["detector_hash"] == "0" * 16
 
 
 def test_a_number_takes_some_of_the_images_always_the_same():

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,19 +15,15 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from ggdr.metrics.evaluate import Job
 from ggdr.metrics.extract import MetricError
 from ggdr.metrics.names import parse_metrics
 from ggdr.metrics.paired import mean_absolute_error, psnr
 from ggdr.scripts.measuring.judge import measure, training_job
-from ggdr.scripts.measuring.translation_judge import (
-    Direction,
-    TranslatedImages,
-    TranslationJudge,
-    default_metrics,
-)
+from ggdr.scripts.measuring.translation_data import open_domains_judge
+from ggdr.scripts.measuring.translation_judge import TranslatedImages, default_metrics
 from ggdr.scripts.reports.panels import METRIC, metric_panels, read_metrics
 from ggdr.torch_utils.checkpoint import load_snapshot, save_snapshot
+from ggdr.torch_utils.data.image_files import DataError
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.pictures.images import from_u8, to_u8
 from ggdr.translation.data.crops import CropConfig
@@ -246,12 +244,10 @@ def domains(tmp_path):
     return UnpairedImages(tmp_path)
 
 
-def judge_of_domains(dataset, translators, **changes):
+def judge_of_domains(dataset, translators, names="AB"):
     """A judge of two directions, as of a CycleGAN."""
-    a, b = (MeasuredDomain(dataset, CropConfig(16), i) for i in (0, 1))
-    both = [Direction("AtoB", a, b.images, way_back="BtoA"), Direction("BtoA", b, a.images, way_back="AtoB")]
-    job = training_job(GROUP)
-    return TranslationJudge(both, "train", Job(job.detectors, batch=2, **changes), lambda path, device: translators)
+    training, job = {"crop": {"size": 16}}, replace(training_job(GROUP), batch=2)
+    return open_domains_judge(training, Path(dataset.path), job, lambda path, device: translators, names)
 
 
 def test_both_directions_and_their_cycles_are_measured(tmp_path):
@@ -289,8 +285,13 @@ def test_both_directions_and_their_cycles_are_measured(tmp_path):
     ]  # fmt: skip
 
 
-def test_domains_have_no_pairs(tmp_path):
-    judge = judge_of_domains(domains(tmp_path), {})
+def test_domains_are_as_many_as_the_network_has_and_have_no_pairs(tmp_path):
+    dataset, snapshot = domains(tmp_path), tmp_path / "network-snapshot-000001.safetensors"
+    with pytest.raises(DataError, match="expected 3 domains, found 2: A, B"):
+        judge_of_domains(dataset, {}, names="ABC")
+    with pytest.raises(MetricError, match="translates 0to1, and the domains of .* ask for 1to0"):
+        judge_of_domains(dataset, {"0to1": None}, names=None).jobs(snapshot, [])
+    judge = judge_of_domains(dataset, {})
     with pytest.raises(MetricError, match="psnr: compares translations with what they should be: expected pairs"):
         judge.check(parse_metrics("psnr"))
     with pytest.raises(MetricError, match="cycle_psnr0.005k: needs 5 fakes, got 4"):

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""What translators of pairs are measured on."""
+"""What translators are measured on: pairs, or domains."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from ggdr.scripts.measuring.translation_judge import Direction, Translate, Trans
 from ggdr.torch_utils.data.image_files import DataError
 from ggdr.torch_utils.untrusted.text import printable
 from ggdr.translation.data.crops import CropConfig
-from ggdr.translation.data.datasets import PairedImages
-from ggdr.translation.data.measured import MeasuredPairs, open_held_out
+from ggdr.translation.data.datasets import PairedImages, UnpairedImages
+from ggdr.translation.data.measured import MeasuredDomain, MeasuredPairs, open_held_out
 
 
 def open_pairs_judge(
@@ -38,30 +38,66 @@ def open_pairs_judge(
     """
     direction, channels = _of_data(training, "direction", "AtoB"), _of_data(training, "channels", 3)
     pairs, split = open_held_out_pairs(data, direction=direction, channels=channels)
-    measured = MeasuredPairs(pairs, stored_crop(training))
+    measured = MeasuredPairs(pairs, _crop(training))
     try:
         measured.read([0])
     except DataError as error:
-        raise _with_remedy(error, split) from error
+        raise _naming(error, split) from error
     return TranslationJudge([Direction("AtoB", measured, measured.side("B"))], split, job, load)
+
+
+def open_domains_judge(
+    training: Mapping[str, Any],
+    data: Path,
+    job: Job,
+    load: Callable[[Path, torch.device], Mapping[str, Translate]],
+    names: Sequence[str] | None = None,
+) -> TranslationJudge:
+    """Measures translators between each two domains, on their images that are held out; see `open_pairs_judge`.
+
+    Args:
+        names: of the domains in the names of directions: with "AB" there are "AtoB" and "BtoA"; None: their numbers.
+
+    Raises:
+        DataError: there are not two domains, or as many as names, or they cannot be read.
+        MetricError: the settings are damaged.
+    """
+    dataset, split = _open(data, UnpairedImages, channels=_of_data(training, "channels", 3))
+    num = len(dataset.domains)
+    if names is not None and len(names) != num:
+        raise DataError(f"{printable(data)}: expected {len(names)} domains, found {num}: {', '.join(dataset.names)}")
+    names = names or [str(i) for i in range(num)]
+    domains = [MeasuredDomain(dataset, _crop(training), i) for i in range(num)]
+    directions = [
+        Direction(f"{names[i]}to{names[j]}", domains[i], domains[j].images, way_back=f"{names[j]}to{names[i]}")
+        for i in range(num)
+        for j in range(num)
+        if i != j
+    ]
+    return TranslationJudge(directions, split, job, load)
 
 
 def open_held_out_pairs(data: Path, *, direction: str, channels: int) -> tuple[PairedImages, str]:
     """The pairs that metrics are measured on, and their split.
 
     Raises:
-        DataError: there are none, or they are not what they should be; says what to do about it.
+        DataError: there are none, or they are not what they should be; says which were looked for.
         MetricError: direction or channels are none.
     """
+    return _open(data, PairedImages, direction=direction, channels=channels)
+
+
+def _open(data: Path, kind: type, **settings: Any) -> tuple[Any, str]:
+    """See `open_held_out`."""
     try:
-        return open_held_out(data, PairedImages, direction=direction, channels=channels)
+        return open_held_out(data, kind, **settings)
     except DataError as error:
-        raise _with_remedy(error, "held-out") from error
+        raise _naming(error, "held-out") from error
     except ValueError as error:
         raise MetricError(f"settings of the snapshot's training are damaged: {printable(error)}") from error
 
 
-def stored_crop(training: Mapping[str, Any]) -> CropConfig:
+def _crop(training: Mapping[str, Any]) -> CropConfig:
     """The crop of stored settings; that of published ones where there is none. Raises MetricError if it is damaged."""
     crop = training.get("crop", {})
     try:
@@ -76,5 +112,6 @@ def _of_data(training: Mapping[str, Any], name: str, default: Any) -> Any:
     return data.get(name, default) if isinstance(data, Mapping) else default
 
 
-def _with_remedy(error: DataError, which: str) -> DataError:
+def _naming(error: DataError, which: str) -> DataError:
+    """The error, with what the images are for."""
     return DataError(f"{error} (of the {which} images, which metrics are measured on)")
