@@ -179,9 +179,9 @@ def missing_metrics(names: Sequence[str], snapshot: Path, nimg: int) -> list[str
 
 
 def values_by_nimg(path: Path) -> dict[float, float]:
-    """The value that ranks snapshots, by the images that they were trained on, rising; of a file of results.
+    """The value that ranks snapshots, by the images that they were trained on, rising; of a run's file of results.
 
-    What cannot be read, and what is no number, is left out.
+    What `ggdr metrics` added, which may be of other images, is left out, and so is what is damaged or no number.
     """
     found = {}
     try:
@@ -191,7 +191,8 @@ def values_by_nimg(path: Path) -> dict[float, float]:
     for line in lines:
         nimg = _nimg(line)
         if is_finite(nimg):
-            results = parse_json(line).get("results")
+            record = parse_json(line)
+            results = record.get("results") if "snapshot" in record else None
             value = next(iter(results.values()), None) if isinstance(results, dict) else None
             if is_finite(value):
                 found[nimg] = value

@@ -203,6 +203,10 @@ def test_training_ends_once_no_snapshot_has_been_better_for_long(pairs, tmp_path
     told = "psnr has not been better than -16 at kimg 0.016 for 2 snapshots: training ends (--patience 2)"
     assert told in output and f"done: results in {run}" in output
     best = (run / "network-best.safetensors").read_bytes()
+    # What was measured by command does not count.
+    path = run / "metric-psnr.jsonl"
+    by_command = {"metric": "psnr", "results": {"psnr": 99.0}, "nimg": 48, "kimg": 0.048}
+    path.write_text(path.read_text() + json.dumps(by_command) + "\n")
     # It stays at its end, and goes on with more patience.
     assert told in translate("--outdir", run, "--resume", "latest")
     assert list(results(run, "psnr")) == [16, 32, 48]
