@@ -126,7 +126,7 @@ def time_images(specs: Sequence[MetricSpec], jobs: Mapping[str, Job], times: Det
     """
     job = next(iter(jobs.values()))
     images, files = job.fakes, job.detectors
-    timed = np.arange(NUM_TIMED) % (images.num or NUM_TIMED)
+    timed = np.arange(NUM_TIMED) % (images.num or max(spec.num for spec in specs))
     list(images.batches([timed[:NUM_WARM_UP]]))
     an_image = _seconds(lambda: list(images.batches([timed])), files.device) / NUM_TIMED
     a_path = {}
