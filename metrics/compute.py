@@ -18,13 +18,14 @@ from ggdr.metrics.inception_score import inception_score
 from ggdr.metrics.kid import kid
 from ggdr.metrics.manifold import density_coverage, precision_recall
 from ggdr.metrics.mind import NUM_DIRECTIONS, mind
-from ggdr.metrics.names import NUM_IS_SPLITS, MetricSpec
+from ggdr.metrics.names import NUM_IS_SPLITS, PER_IMAGE, MetricSpec
 from ggdr.metrics.resize import Mode
 from ggdr.metrics.stats import FeatureStats, Gaussian
 
 NUM_KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
 IS_SHUFFLE_SEED = 2020  # torch-fidelity shuffles before it splits
 USUAL_NUM_FAKES = 50_000
+PAIR_COLUMNS = {"mae": 0, "psnr": 1}  # of the features of pairs; those of other single images have one column
 
 
 @dataclass
@@ -173,6 +174,28 @@ def _neighbours(compared: Compared, real: Tensor) -> dict[str, Any]:
     return {"num_reals": len(real), "neighbours": compared.spec.neighbours}
 
 
+def _mean_of_images(compared: Compared) -> Values:
+    """The mean over images of one number of each."""
+    rows, kind = compared.fake_rows().double(), compared.spec.kind
+    values = rows[:, PAIR_COLUMNS.get(kind, 0)]
+    spread = values.std().item() if len(values) > 1 else 0.0
+    warnings = []
+    num_equal = int((rows[:, PAIR_COLUMNS["mae"]] == 0).sum()) if kind == "psnr" else 0
+    if num_equal:
+        warnings.append(
+            f"{num_equal} images are equal to what they should be: of these counts the PSNR of images of which one "
+            "value differs, by one level"
+        )
+    return Values({"": values.mean().item()}, {"std_of_images": spread}, warnings)
+
+
+def _mean_gap(compared: Compared) -> Values:
+    """How far the means over reals and over fakes lie apart."""
+    both = (compared.real.stats, compared.fake.stats_of(compared.spec.num))
+    real, fake = (stats.gaussian().mean.item() for stats in both)
+    return Values({"": abs(real - fake)}, {"num_reals": compared.real.num, "mean_reals": real, "mean_fakes": fake})
+
+
 def _intra_fid(compared: Compared) -> Values:
     """The mean over classes of the distance between a class' reals and its fakes."""
     classes = np.unique(compared.real_labels).tolist()
@@ -209,4 +232,6 @@ _KINDS: dict[str, Callable[[Compared], Values]] = {
     "pr": _precision_recall,
     "dc": _density_coverage,
     "intra_fid": _intra_fid,
+    "colourfulness_gap": _mean_gap,
+    **dict.fromkeys(PER_IMAGE, _mean_of_images),
 }

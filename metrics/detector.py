@@ -31,6 +31,7 @@ class Detector:
         extract:  what `prepare` gives, [N, ..], to {"features": [N, D] float32, perhaps "logits": [N, K]}.
         prepare:  uint8 [N, 3, H, W] to the network's input, each image by itself.
         min_size: pixels that both sides of an image must have.
+        all_channels: whether it compares images that lie beside each other in channels; else it sees the first three.
     """
 
     name: str
@@ -39,10 +40,13 @@ class Detector:
     extract: Callable[[Tensor], Mapping[str, Tensor]]
     prepare: Callable[[Tensor], Tensor] = as_they_are
     min_size: int = 1
+    all_channels: bool = False
 
     def __call__(self, images_u8: Images) -> Mapping[str, Tensor]:
         """The features of images in their order, in float32 whatever the settings of a training around it."""
         have_one_size = isinstance(images_u8, Tensor)
+        if have_one_size and not self.all_channels:
+            images_u8 = images_u8[:, :3]
         with torch.inference_mode(), exact_float32((images_u8 if have_one_size else images_u8[0]).device):
             if have_one_size:
                 return self.extract(self.prepare(images_u8))

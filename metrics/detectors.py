@@ -44,11 +44,16 @@ class DetectorEntry:
         module: its `load_detector(files: DetectorFiles)` makes it, a Detector or a PairDistance.
         fronts: what names of its metrics begin with, and their kinds (see MetricSpec).
         option: for its own file, if it has one.
+        load:   the function of the module, if it is another.
+        beside: what must lie beside the images in channels: "target", what each should be; "cycle", the image that it
+                is a translation of, translated back, and the image itself; empty: nothing.
     """
 
     module: str
     fronts: Mapping[str, str]
     option: FileOption | None = None
+    load: str = "load_detector"
+    beside: str = ""
 
 
 def named_after(detector: str) -> dict[str, str]:
@@ -80,15 +85,33 @@ DETECTORS: dict[str, DetectorEntry] = {
     "vgg16": DetectorEntry(
         "ggdr.metrics.vgg",
         {kind: kind for kind in ("pr", "dc")},
-        FileOption("vgg", "vgg16-397923af.pth, of pr, dc and ppl2."),
+        FileOption("vgg", "vgg16-397923af.pth, of pr, dc, ppl2 and lpips."),
     ),
-    "lpips": DetectorEntry("ggdr.metrics.lpips", {}, FileOption("lpips", "LPIPS v0.1 vgg.pth, of ppl2.")),
+    "lpips": DetectorEntry("ggdr.metrics.lpips", {}, FileOption("lpips", "LPIPS v0.1 vgg.pth, of ppl2 and lpips.")),
     "lite": DetectorEntry(
         "ggdr.metrics.lite",
         named_after("lite"),
         FileOption("lite", "efficientnet-lite0-57934424.pth, where its package is not installed."),
     ),
     "offline": DetectorEntry("ggdr.metrics.offline", named_after("offline")),
+    "pairs": DetectorEntry(
+        "ggdr.metrics.paired", {kind: kind for kind in ("mae", "psnr")}, load="load_pairs_detector", beside="target"
+    ),
+    "ssim": DetectorEntry("ggdr.metrics.paired", {"ssim": "ssim"}, load="load_ssim_detector", beside="target"),
+    "lpips_pairs": DetectorEntry(
+        "ggdr.metrics.paired", {"lpips": "lpips"}, load="load_lpips_detector", beside="target"
+    ),
+    "cycle": DetectorEntry(
+        "ggdr.metrics.paired",
+        {f"cycle_{kind}": kind for kind in ("mae", "psnr")},
+        load="load_cycle_detector",
+        beside="cycle",
+    ),
+    "colour": DetectorEntry(
+        "ggdr.metrics.paired",
+        {kind: kind for kind in ("colourfulness", "colourfulness_gap")},
+        load="load_colour_detector",
+    ),
 }
 
 
@@ -118,5 +141,6 @@ class DetectorFiles:
             WeightsError: its weights are not there, or are others.
         """
         if name not in self._loaded:
-            self._loaded[name] = importlib.import_module(DETECTORS[name].module).load_detector(self)
+            entry = DETECTORS[name]
+            self._loaded[name] = getattr(importlib.import_module(entry.module), entry.load)(self)
         return self._loaded[name]

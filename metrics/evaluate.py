@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ggdr.metrics.compute import Compared, Values, compute
 from ggdr.metrics.detector import Detector
-from ggdr.metrics.detectors import DetectorFiles
+from ggdr.metrics.detectors import DETECTORS, DetectorFiles
 from ggdr.metrics.extract import (
     Extracted,
     FeatureRequest,
@@ -37,6 +37,11 @@ from ggdr.torch_utils.distributed import ProcessGroup
 
 # (spec, path numbers, distance) to the lengths of a generator's paths, [n].
 PathLengths = Callable[[MetricSpec, Sequence[int], Callable[[Tensor, Tensor], Tensor]], Tensor]
+# What may be missing beside the fakes; see DetectorEntry.
+MISSING = {
+    "target": "compares translations with what they should be: expected pairs of images",
+    "cycle": "compares images with what comes back of them: expected a translator that has a way back",
+}
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class Job:
         reals:         images, or stored statistics; None where no metric needs them.
         fakes:         images; None where only path lengths are asked for.
         measure_paths: of the generator that makes the fakes, if one does.
+        beside:        what lies beside the fakes in channels, in this order: "target", "cycle"; see DetectorEntry.
         batch:         images at once in one process; fewer where they do not fit a GPU's memory.
         seed:          of KID's and FID-infinity's subsets.
         warnings:      for every result.
@@ -71,6 +77,7 @@ class Job:
     reals: ImageSource | StoredReals | None = None
     fakes: ImageSource | None = None
     measure_paths: PathLengths | None = None
+    beside: tuple[str, ...] = ()
     cache: FeatureCache = FeatureCache(None)
     group: ProcessGroup = ProcessGroup()
     batch: int = 64
@@ -120,7 +127,8 @@ def check(specs: Sequence[MetricSpec], job: Job) -> None:
         MetricError: images, labels or a generator are missing for a metric.
         WeightsError: a detector's weights are.
     """
-    for spec in specs:
+    check_beside(specs, job)
+    for spec in _sized(specs, job):
         if spec.kind == "ppl":
             if job.measure_paths is None:
                 raise MetricError(f"{spec.name}: measures a generator, not images")
@@ -148,6 +156,19 @@ def check(specs: Sequence[MetricSpec], job: Job) -> None:
         for spec in specs:
             if spec.needs_reals:
                 _check_stored(job.reals, job.detectors.get(spec.detector))
+
+
+def check_beside(specs: Sequence[MetricSpec], job: Job) -> None:
+    """MetricError where a metric needs other images beside the fakes, or their number; before there are any fakes."""
+    for spec in specs:
+        beside = DETECTORS[spec.detector].beside
+        if beside and beside not in job.beside:
+            raise MetricError(f"{spec.name}: {MISSING[beside]}")
+        if spec.takes_all and job.fakes is not None and job.fakes.num is None:
+            raise MetricError(
+                f"{spec.name}: a network makes as many images as are asked for; say how many, as in "
+                f"{spec.with_num(5000).name}"
+            )
 
 
 def load_detectors(specs: Sequence[MetricSpec], detectors: DetectorFiles, group: ProcessGroup) -> None:
@@ -181,6 +202,7 @@ def evaluate(specs: Sequence[MetricSpec], job: Job) -> list[MetricResult]:
         PeerFailed, MetricsStopped: as `extract.together`.
     """
     check(specs, job)
+    specs = _sized(specs, job)
     sampled = [spec for spec in specs if spec.kind != "ppl"]
     # All that processes do together comes first, so that an error of rank 0 alone leaves nobody waiting.
     reals = real_features([spec for spec in sampled if spec.needs_reals], job)
@@ -198,6 +220,11 @@ def evaluate(specs: Sequence[MetricSpec], job: Job) -> list[MetricResult]:
         warnings = [*job.warnings, *values.warnings]
         results.append(MetricResult(spec.name, named, choices, warnings, time.monotonic() - start))
     return results
+
+
+def _sized(specs: Sequence[MetricSpec], job: Job) -> list[MetricSpec]:
+    """The metrics, with the number of all fakes where they take all of them."""
+    return [spec.of_all(None if job.fakes is None else job.fakes.num) for spec in specs]
 
 
 def real_features(specs: Sequence[MetricSpec], job: Job) -> dict[str, Extracted | Gaussian]:
@@ -240,7 +267,8 @@ def _fake_features(specs: Sequence[MetricSpec], job: Job) -> dict[str, Extracted
     wants: dict[str, FeatureRequest] = {}
     for spec in specs:
         # Mean and covariance of a part need its rows too.
-        by_rows = spec.takes_rows or spec.kind == "fidinf" or (spec.kind == "fid" and spec.num < num)
+        of_a_part = spec.kind in ("fid", "colourfulness_gap") and spec.num < num
+        by_rows = spec.takes_rows or spec.kind == "fidinf" or of_a_part
         want = FeatureRequest(spec.num if by_rows else 0, spec.num if spec.kind == "is" else 0)
         wants[spec.detector] = wants.get(spec.detector, FeatureRequest()) | want
     return _extract("fakes", job.fakes, num, wants, job)

@@ -27,6 +27,7 @@ LPIPS_FILE = WeightsFile(
 
 # ImageNet's mean and deviation, as LPIPS rounds them, for images in [-1, 1].
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
+LPIPS_MIN_SIZE = 16  # pixels: the last stage sees one of them
 EPS = 1e-10  # added to the norm of a pixel's features
 
 
@@ -54,9 +55,10 @@ class LPIPS(nn.Module):
         Raises:
             ValueError: the shapes or types differ or are others.
         """
-        if img0.shape != img1.shape or img0.ndim != 4 or img0.shape[1] != 3 or min(img0.shape[2:]) < 16:
+        if img0.shape != img1.shape or img0.ndim != 4 or img0.shape[1] != 3 or min(img0.shape[2:]) < LPIPS_MIN_SIZE:
             raise ValueError(
-                f"images must be [N, 3, H, W] of at least 16x16, got {list(img0.shape)} and {list(img1.shape)}"
+                f"images must be [N, 3, H, W] of at least {LPIPS_MIN_SIZE}x{LPIPS_MIN_SIZE}, "
+                f"got {list(img0.shape)} and {list(img1.shape)}"
             )
         if not img0.dtype == img1.dtype == torch.float32:
             raise ValueError(f"images must be float32 in [-1, 1], got {img0.dtype} and {img1.dtype}")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""What a metric's name says: fid50k_full, kid10k_full, is50k, pr50k3_full, ppl2_wend, fd_offline5k_full, ..."""
+"""What a metric's name says: fid50k_full, kid10k_full, is50k, pr50k3_full, ppl2_wend, fd_offline5k_full, psnr, ..."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ DEFAULT_NEIGHBOURS = {"pr": 3, "dc": 5}
 DEFAULT_NUM_PATHS = 50_000
 NUM_IS_SPLITS = 10  # each needs a fake
 MIN_EXTRAPOLATED = 30  # fakes: twice the points of the line
-EXAMPLES = "fid50k_full, kid50k_full, is50k, pr50k3_full, dc50k5_full, ppl2_wend, fd_lite50k_full"
+# Means over single images, which any number of them will do for: a name without one takes all that there are.
+PER_IMAGE = ("mae", "psnr", "ssim", "lpips", "colourfulness")
+EXAMPLES = "fid50k_full, kid50k_full, is50k, pr50k3_full, dc50k5_full, ppl2_wend, fd_lite50k_full, psnr, ssim"
 
 _NUM = r"\d{1,9}(?:\.\d{1,3})?"  # thousands of images, whole ones
 _SAMPLED = re.compile(rf"([a-z0-9_]*?[a-z])({_NUM})k(\d{{1,9}})?(_full)?")
@@ -27,13 +29,14 @@ class MetricSpec:
     """One metric to compute.
 
     Attributes:
-        kind:       fid, kid, fidinf, intra_fid, mind, is, pr, dc or ppl.
+        kind:       fid, kid, fidinf, intra_fid, mind, is, pr, dc, ppl, colourfulness_gap, or one of PER_IMAGE.
         detector:   one of the list of detectors.
-        num:        fake images; of ppl, paths.
+        num:        fake images; of ppl, paths; 0: all, until `of_all` says how many these are.
         front:      the front part of its name.
         neighbours: k of the k-th nearest neighbour, of pr and dc.
         space:      "z" or "w", of ppl.
         sampling:   "end" or "full", of ppl.
+        takes_all:  whether it takes all images that there are, and its name has no number.
     """
 
     kind: str
@@ -43,6 +46,7 @@ class MetricSpec:
     neighbours: int = 0
     space: str = ""
     sampling: str = ""
+    takes_all: bool = False
 
     @property
     def name(self) -> str:
@@ -50,17 +54,19 @@ class MetricSpec:
         if self.kind == "ppl":
             count = "" if self.num == DEFAULT_NUM_PATHS else f"{thousands(self.num)}k"
             return f"ppl2_{self.space}{self.sampling}{count}"
+        if self.takes_all:
+            return self.front
         neighbours = str(self.neighbours) if self.neighbours else ""
         return f"{self.front}{thousands(self.num)}k{neighbours}{'_full' if self.needs_reals else ''}"
 
     @property
     def needs_reals(self) -> bool:
-        return self.kind not in ("is", "ppl")
+        return self.kind not in ("is", "ppl", *PER_IMAGE)
 
     @property
     def takes_rows(self) -> bool:
         """Whether it takes the features of each image, not their mean and covariance alone."""
-        return self.kind in ("kid", "mind", "pr", "dc", "intra_fid")
+        return self.kind in ("kid", "mind", "pr", "dc", "intra_fid", *PER_IMAGE)
 
     @property
     def needs_labels(self) -> bool:
@@ -69,7 +75,8 @@ class MetricSpec:
     @property
     def min_fakes(self) -> int:
         """Fewer fakes are refused."""
-        return {"pr": self.neighbours + 1, "is": NUM_IS_SPLITS, "fidinf": MIN_EXTRAPOLATED}.get(self.kind, 2)
+        fewest = {"pr": self.neighbours + 1, "is": NUM_IS_SPLITS, "fidinf": MIN_EXTRAPOLATED}
+        return 1 if self.kind in PER_IMAGE else fewest.get(self.kind, 2)
 
     @property
     def min_reals(self) -> int:
@@ -83,11 +90,15 @@ class MetricSpec:
 
     @property
     def higher_is_better(self) -> bool:
-        return self.kind in ("is", "pr", "dc")
+        return self.kind in ("is", "pr", "dc", "psnr", "ssim", "colourfulness")
 
     def with_num(self, num: int) -> MetricSpec:
         """The same metric on another number of fakes; its name says so."""
-        return replace(self, num=num)
+        return replace(self, num=num, takes_all=False)
+
+    def of_all(self, num: int | None) -> MetricSpec:
+        """The same metric; one that takes all images then knows that there are `num` of them."""
+        return replace(self, num=num) if self.takes_all and num is not None else self
 
 
 def parse_metric(text: str) -> MetricSpec:
@@ -96,11 +107,13 @@ def parse_metric(text: str) -> MetricSpec:
     Raises:
         ValueError: no known metric.
     """
-    path, sampled = _PATH.fullmatch(text), _SAMPLED.fullmatch(text)
+    path, sampled, fronts = _PATH.fullmatch(text), _SAMPLED.fullmatch(text), _fronts()
+    if text in fronts and fronts[text][0] in PER_IMAGE:
+        return MetricSpec(*fronts[text], 0, text, takes_all=True)
     if path is not None:
         num = DEFAULT_NUM_PATHS if path[3] is None else _count(path[3])
         spec = MetricSpec("ppl", "lpips", num, "ppl2", space=path[1], sampling=path[2])
-    elif sampled is not None and sampled[1] in (fronts := _fronts()):
+    elif sampled is not None and sampled[1] in fronts:
         kind, detector = fronts[sampled[1]]
         neighbours = int(sampled[3] or DEFAULT_NEIGHBOURS[kind]) if kind in DEFAULT_NEIGHBOURS else 0
         spec = MetricSpec(kind, detector, _count(sampled[2]), sampled[1], neighbours)
@@ -109,7 +122,8 @@ def parse_metric(text: str) -> MetricSpec:
         if kind in DEFAULT_NEIGHBOURS and neighbours < 1:
             raise ValueError(f"{text!r}: expected at least 1 neighbour")
     else:
-        found = get_close_matches(text.lower(), _names_like(text), n=1, cutoff=0.75)
+        lower = re.sub(r"(?<![a-z])l1(?![a-z])", "mae", text.lower())
+        found = get_close_matches(lower, _names_like(text), n=1, cutoff=0.75)
         remedy = f"did you mean {found[0]!r}?" if found else f"expected names such as {EXAMPLES}"
         raise ValueError(f"{text!r} is no metric; {remedy}")
     if spec.num < 2:
@@ -144,7 +158,8 @@ def _names_like(text: str) -> list[str]:
         for space in "zw"
         for sampling in ("end", "full")
     ]
-    return [spec.name for spec in [*specs, *paths]]
+    whole = [replace(spec, takes_all=True) for spec in specs if spec.kind in PER_IMAGE]
+    return [spec.name for spec in [*specs, *paths, *whole]]
 
 
 def _fronts() -> dict[str, tuple[str, str]]:

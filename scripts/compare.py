@@ -44,6 +44,12 @@ Examples:
     multiple=True,
     help="What to compare, once for each: a name, and options of `ggdr train`. The first one is the baseline.",
 )
+@click.option(
+    "--command",
+    metavar="COMMAND",
+    show_default="train",
+    help="What each run is, where no STUDY.yaml says it: train, or 'translate train'.",
+)
 @click.option("--seeds", metavar="LIST", help="Seeds of each variant, as 0-2 or 0,3,5.")
 @click.option(
     "--metrics",
@@ -69,6 +75,7 @@ Examples:
 def main(
     outdir: Path,
     variants: tuple[str, ...],
+    command: str | None,
     seeds: str | None,
     metrics: str | None,
     jobs: int | None,
@@ -88,8 +95,10 @@ def main(
         from ggdr.scripts.studies.definition import check_data_is_there, combine
         from ggdr.scripts.studies.study_folder import StudyFolder
 
-        folder, request = StudyFolder(outdir), _request(words, variants, seeds, metrics)
+        folder = StudyFolder(outdir)
         stored = folder.read()
+        known = "train" if stored is None else stored.command
+        request = _request(words, variants, command, known, seeds, metrics)
         study = combine(stored, request)
         if page_only and stored is None:
             raise CliError(f"--page-only: no study in {outdir}")
@@ -109,18 +118,31 @@ def main(
             _run(study, folder, num_jobs, gpus, clusters=clusters)
 
 
-def _request(words: tuple[str, ...], variants: tuple[str, ...], seeds: str | None, metrics: str | None) -> Request:
-    """What the command line asks for; CliError if it cannot be used."""
+def _request(
+    words: tuple[str, ...],
+    variants: tuple[str, ...],
+    command: str | None,
+    known: str,
+    seeds: str | None,
+    metrics: str | None,
+) -> Request:
+    """What the command line asks for; CliError if it cannot be used.
+
+    Args:
+        known: the command of the runs, where the command line does not name it.
+    """
     from dataclasses import replace
 
     from ggdr.scripts.studies.definition import parse_metric_list, parse_seed_list, read_words, read_yaml
 
     if words and not words[0].startswith("-"):
-        if variants or len(words) > 1:
-            raise CliError(f"variants and options of runs belong into {words[0]}, or all of them on the command line")
+        if variants or command is not None or len(words) > 1:
+            rule = "command, variants and options of runs belong into"
+            raise CliError(f"{rule} {words[0]}, or all of them on the command line")
         request = read_yaml(Path(words[0]))
     else:
-        request = read_words(words, variants)
+        request = read_words(words, variants, command or known)
+        request = request if command is None else replace(request, command=command)
     if seeds is not None:
         request = replace(request, seeds=parse_seed_list(seeds, "--seeds"))
     if metrics is not None:

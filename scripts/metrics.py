@@ -28,15 +28,17 @@ from ggdr.scripts.options.progress import progress_bars
 from ggdr.scripts.terminal import say
 
 if TYPE_CHECKING:
-    from ggdr.metrics.evaluate import MetricResult
+    from ggdr.metrics.evaluate import Job, MetricResult
     from ggdr.metrics.image_sets import ImageSource
     from ggdr.metrics.names import MetricSpec
+    from ggdr.scripts.measuring.judge import SnapshotJudge
     from ggdr.torch_utils.distributed import ProcessGroup
 
 EXAMPLES = """\b
 Examples:
   ggdr metrics --network runs/cifar/network-snapshot-001000.safetensors --data cifar10.zip --metrics fid50k_full
   ggdr metrics --fakes my-samples --data photos.zip --metrics fd_lite5k_full,mind_lite5k_full --json
+  ggdr metrics --network runs/facades --data facades --metrics psnr,ssim,fd_lite0.1k_full
 """
 
 
@@ -45,7 +47,7 @@ Examples:
     "--network",
     metavar="FILE|RUN_DIR",
     type=SNAPSHOT_FILE,
-    help="Network snapshot that makes the fakes; of a run folder the best one, else the last one.",
+    help="Network snapshot that makes the fakes, or translates images; of a run folder the best one, else the last.",
 )
 @click.option(
     "--fakes",
@@ -59,16 +61,19 @@ Examples:
     "reals",
     metavar="DIR|ZIP|NPZ",
     type=click.Path(path_type=Path, exists=True),
-    help="Real images, or an .npz file of their mean `mu` and covariance `sigma`.",
+    help="Real images, or an .npz file of their mean `mu` and covariance `sigma`; of a translator what it was trained "
+    "on, or its like: the test split if there is one, else val, else all.",
 )
 @click.option(
     "--metrics",
     "names",
     metavar="LIST",
-    show_default="fid50k_full where Inception's weights are at hand, else fd_lite5k_full, else fd_offline5k_full",
+    show_default="fid50k_full where Inception's weights are at hand, else fd_lite5k_full, else fd_offline5k_full; of "
+    "a translator what training measures",
     help="Names such as fid50k_full, kid50k_full, is50k, pr50k3_full, dc50k5_full, ppl2_wend, intra_fid50k_full, "
     "fidinf50k_full; without downloads fd_lite50k_full, mind_lite50k_full, pr_lite50k3_full; with --detector "
-    "fd_custom50k_full and so on. Separated by commas.",
+    "fd_custom50k_full and so on; of translators also psnr, ssim, mae, lpips, colourfulness, cycle_psnr. Separated by "
+    "commas.",
 )
 @click.option(
     "--num-fakes",
@@ -146,13 +151,14 @@ def main(**command: Any) -> None:
     _check_sources(command, named)
     group = join_processes(command["device"], command["dist_timeout"])
     with first_process_speaks(), metric_errors():
-        fakes = _open_fakes(command)
-        specs = _default_specs(command, fakes, group) if named is None else named
+        fakes, judge = _open_fakes(command), _open_translator(command, group)
+        specs = _default_specs(command, fakes, judge, group) if named is None else named
         if command["num_fakes"] is not None:
             specs = list(dict.fromkeys(spec.with_num(command["num_fakes"]) for spec in specs))
         folder = _check_folders(command, specs, group)
-        prepare_ops(command["ops"], group.device)
-        results = _measure(command, specs, fakes, group)
+        if judge is None:  # translators use no compiled operations, as in training
+            prepare_ops(command["ops"], group.device)
+        results = _measure(command, specs, fakes, judge, group)
         _store_and_print(results, command, folder)
     group.leave()
 
@@ -168,10 +174,55 @@ def _open_fakes(command: dict[str, Any]) -> ImageSource | None:
     return open_images(command["fakes"], workers=command["workers"], as_stored=as_stored)
 
 
-def _default_specs(command: dict[str, Any], fakes: ImageSource | None, group: ProcessGroup) -> list[MetricSpec]:
-    """The metric of this machine; says which and why."""
+def _open_translator(command: dict[str, Any], group: ProcessGroup) -> SnapshotJudge | None:
+    """What measures the snapshot if it translates images; None if not, or if there is none."""
+    if command["network"] is None:
+        return None
+    from collections.abc import Mapping
+
+    from ggdr.scripts.training.hosts import translator_host
+    from ggdr.torch_utils.checkpoint import load_snapshot
+
+    snapshot = load_snapshot(command["network"], tensors=False)
+    host, training = translator_host(snapshot), snapshot.config.get("training")
+    if host is None:
+        return None
+    for name, default in {"mirror": False, "psi": 1.0, "noise_mode": "random", "save_stats": None}.items():
+        if command[name] != default:
+            option = "--trunc" if name == "psi" else f"--{name.replace('_', '-')}"
+            raise bad_parameter(f"{command['network']} translates images: it has no meaning for it", option)
+    if command["reals"] is None:
+        raise click.UsageError("Missing option '--data': images to translate, and what they are compared with.")
+    judge = host.open_judge(training if isinstance(training, Mapping) else {}, command["reals"], _job(command, group))
+    if group.is_main:
+        say(judge.about, err=True)
+    return judge
+
+
+def _job(command: dict[str, Any], group: ProcessGroup) -> Job:
+    """How a translator's images are compared."""
+    from ggdr.metrics.detectors import DetectorFiles
+    from ggdr.metrics.evaluate import Job
+    from ggdr.metrics.feature_cache import FeatureCache
+    from ggdr.metrics.resize import MODES
+    from ggdr.torch_utils.cache import cache_folder
+
+    files = DetectorFiles(MODES[command["mode_name"]], group.device, given_files(command))
+    cache = FeatureCache(cache_folder("metrics") if command["use_cache"] else None)
+    return Job(files, cache=cache, group=group, batch=command["batch_size"], seed=command["seed"])
+
+
+def _default_specs(
+    command: dict[str, Any], fakes: ImageSource | None, judge: SnapshotJudge | None, group: ProcessGroup
+) -> list[MetricSpec]:
+    """The metric of this machine, or what training measures of a translator; says which and why."""
+    from ggdr.metrics.names import parse_metrics
     from ggdr.scripts.measuring.default_metric import default_metric
 
+    if judge is not None:
+        if group.is_main:
+            say(f"no --metrics given: {judge.defaults}, as in training", err=True)
+        return parse_metrics(judge.defaults)
     num_fakes = None if fakes is None else fakes.num
     spec, reason = default_metric(given_files(command), command["reals"], num_fakes)
     if group.is_main:
@@ -191,18 +242,26 @@ def _check_sources(command: dict[str, Any], specs: list[MetricSpec] | None) -> N
 
 
 def _measure(
-    command: dict[str, Any], specs: list[MetricSpec], fakes: ImageSource | None, group: ProcessGroup
+    command: dict[str, Any],
+    specs: list[MetricSpec],
+    fakes: ImageSource | None,
+    judge: SnapshotJudge | None,
+    group: ProcessGroup,
 ) -> list[MetricResult]:
     """Opens the other images, and computes; says what --save-stats stored."""
     from ggdr.metrics.detectors import DetectorFiles
     from ggdr.metrics.evaluate import evaluate
     from ggdr.metrics.resize import MODES
     from ggdr.scripts.measuring.comparison import open_comparison
+    from ggdr.scripts.measuring.judge import measure
     from ggdr.scripts.measuring.results import save_real_statistics
     from ggdr.torch_utils.timing.allocator import keep_freed_memory
 
     if group.device.type == "cpu":
         keep_freed_memory()
+    if judge is not None:
+        with progress_bars(group.is_main) as progress:
+            return measure(judge, specs, command["network"], group, progress=progress)
     detectors = DetectorFiles(MODES[command["mode_name"]], group.device, given_files(command))
     images = {name: command[name] for name in ("network", "reals", "mirror", "psi", "noise_mode", "seed")}
     how = {name: command[name] for name in ("batch_size", "workers", "use_cache")}

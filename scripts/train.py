@@ -24,6 +24,7 @@ from ggdr.scripts.options.training import (
     dry_run_option,
     gamma_option,
     lr_option,
+    patience_option,
     precision_option,
     run_folder_option,
     seed_option,
@@ -50,7 +51,7 @@ SECTIONS = {
     "Regularisers": regularizer_parameters(),
     "Networks and optimisation": ("batch", "batch_gpu", "gamma", "lr", "channel_base", "channel_max", "freezed"),
     "Augmentation": ("aug", "p", "target", "augpipe"),
-    "Reports and snapshots": ("tick", "snap", "metrics"),
+    "Reports and snapshots": ("tick", "snap", "metrics", "patience"),
     "Machine": ("device", "precision", "deterministic", "ops", "dist_timeout"),
 }
 
@@ -125,6 +126,7 @@ SECTIONS = {
     help="Metrics of every snapshot, as fid50k_full,pr50k3_full or, without downloads, fd_lite5k_full; the "
     "snapshot best by the first one is kept as network-best.safetensors.  [default: none]",
 )
+@patience_option
 @snap_option
 @seed_option
 @click.option(

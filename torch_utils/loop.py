@@ -284,6 +284,7 @@ def train(
     save_state: Callable[[dict[str, Any]], None],
     on_snapshot: Callable[[int], None],
     on_saved: Callable[[int, Callable[[], bool]], bool] = lambda nimg, is_stopped: True,
+    is_over: Callable[[], bool] = lambda: False,
     group: ProcessGroup | None = None,
     resume: Mapping[str, Any] | None = None,
 ) -> bool:
@@ -300,6 +301,8 @@ def train(
         on_saved:    called with nimg when the state of a snapshot is saved, and at the start of a resumed run, for what
                      may take long. It gives up soon after the function that it is given says so; returns whether it
                      came to its end, the same on every rank.
+        is_over:     asked after `on_saved` came to its end, on every rank; once it says so, the same on all, the run
+                     has come to its end.
         resume:      a state that `save_state` was given; the task has to be given its part by the caller.
 
     Returns:
@@ -326,9 +329,10 @@ def train(
     with stop_signals() as stop:
         is_saved = is_complete = True
         is_stopped = resume is not None and not on_saved(at.nimg, stop.is_set)
+        done = at.nimg >= config.total_nimg or (resume is not None and not is_stopped and is_over())
         saved_time = tick_time = time.monotonic()
         timed_from = at.nimg
-        while not is_stopped and at.nimg < config.total_nimg:
+        while not (is_stopped or done):
             report = runner.iteration(next(batches), at)
 
             # A look at the device makes it wait, so on a GPU it is taken only now and then.
@@ -355,6 +359,7 @@ def train(
                     is_saved, saved_time = True, time.monotonic()
                 if snap:
                     is_complete = on_saved(at.nimg, stop.is_set)
+                    done = done or (is_complete and is_over())
                 tick_time, timed_from = time.monotonic(), at.nimg
             else:
                 log.progress(at.nimg, **_headline(headline, stats, report))

@@ -6,51 +6,31 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import torch
-from torch import Tensor
 
-from ggdr.metrics.detectors import DetectorFiles
-from ggdr.metrics.evaluate import Job, MetricResult, evaluate, load_detectors
-from ggdr.metrics.extract import IsStopped, MetricError, MetricsStopped, PeerFailed, together
-from ggdr.metrics.feature_cache import FeatureCache
-from ggdr.metrics.image_sets import FileImages, GeneratedImages
+from ggdr.metrics.evaluate import MetricResult
+from ggdr.metrics.extract import IsStopped, MetricError, MetricsStopped, PeerFailed
 from ggdr.metrics.names import MetricSpec, parse_metric
-from ggdr.metrics.resize import MODES
 from ggdr.scripts.errors import memory_error_text, os_error_text
+from ggdr.scripts.measuring.judge import SnapshotJudge, measure
 from ggdr.scripts.measuring.results import append_results
 from ggdr.scripts.terminal import say
 from ggdr.scripts.training.snapshot_files import BEST_FILE
 from ggdr.torch_utils.atomic_write import atomic_write
-from ggdr.torch_utils.cache import cache_folder
 from ggdr.torch_utils.checkpoint import SnapshotError, load_snapshot, save_snapshot
 from ggdr.torch_utils.data.image_files import DataError
-from ggdr.torch_utils.data.labels import LabelTable
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.downloads import WeightsError
 from ggdr.torch_utils.runlog import RunLog
 from ggdr.torch_utils.untrusted.json_text import is_finite, parse_json
 from ggdr.torch_utils.untrusted.regular_files import read_lines
 
-MODE = "stylegan"
-BATCH = 64
 MEASURING = "measuring"  # begins the line of the log after which metrics are computed; the next line is the result
 # What a metric that fails may raise; training goes on.
 FAILURES = (MetricError, WeightsError, DataError, SnapshotError, OSError, torch.OutOfMemoryError)
-
-
-class SnapshotImages(Protocol):
-    """What metrics measure of a snapshot."""
-
-    def images(self, num: int) -> GeneratedImages:
-        """Its first `num` images."""
-
-    def measure_paths(self, spec: MetricSpec, numbers: Sequence[int], distance: Callable[..., Tensor]) -> Tensor:
-        """Lengths [n] float64 of the paths of these numbers."""
 
 
 class SnapshotMetrics:
@@ -61,39 +41,27 @@ class SnapshotMetrics:
     failed is not among those that the best is chosen from.
 
     Args:
-        names:       of the metrics; the first one chooses the best snapshot.
-        data:        the real images.
-        folder:      of the run.
-        open_images: open_images(snapshot, device, labels of the real images or None) gives what is measured of a
-                     snapshot.
+        names:    of the metrics; the first one chooses the best snapshot.
+        judge:    what measures.
+        folder:   of the run.
+        patience: snapshots in a row of which none is better than the best one before, after which `is_over`; None:
+                  any number.
 
     Raises:
         MetricError, WeightsError: one cannot be computed on these images, or its weights are missing.
-        DataError: the real images cannot be read.
     """
 
     def __init__(
         self,
         names: Sequence[str],
-        data: str,
+        judge: SnapshotJudge,
         folder: Path,
         group: ProcessGroup,
-        open_images: Callable[[Path, torch.device, LabelTable | None], SnapshotImages],
+        patience: int | None = None,
     ) -> None:
         self.specs: list[MetricSpec] = [parse_metric(name) for name in names]
-        self.folder, self.group, self.open_images = folder, group, open_images
-        self.reals = FileImages(data)
-        self.job = Job(
-            DetectorFiles(MODES[MODE], group.device),
-            reals=self.reals,
-            cache=FeatureCache(cache_folder("metrics")),
-            group=group,
-            batch=BATCH,
-        )
-        for spec in self.specs:
-            if spec.needs_labels and self.reals.labels is None:
-                raise MetricError(f"{spec.name}: needs the classes of the images; {data} has none")
-        load_detectors(self.specs, self.job.detectors, group)
+        self.judge, self.folder, self.group, self.patience = judge, folder, group, patience
+        judge.check(self.specs)
 
     def forget_after(self, nimg: int) -> None:
         """Drops results beyond the state that a resumed run goes on from: they come again; and damaged lines."""
@@ -119,7 +87,7 @@ class SnapshotMetrics:
         log.info(f"{MEASURING} {', '.join(spec.name for spec in specs)} at kimg {nimg / 1000:g}")
         failure: BaseException | None = None
         try:
-            results = self._evaluate(specs, snapshot, is_stopped)
+            results = measure(self.judge, specs, snapshot, self.group, is_stopped=is_stopped)
         except (*FAILURES, MetricsStopped) as error:
             failure = error
         if self.group.any(isinstance(failure, MetricsStopped)):
@@ -138,12 +106,29 @@ class SnapshotMetrics:
         self.group.broadcast_([is_missing])
         return [spec for spec, flag in zip(self.specs, is_missing.tolist(), strict=True) if flag]
 
-    def _evaluate(self, specs: Sequence[MetricSpec], snapshot: Path, is_stopped: IsStopped) -> list[MetricResult]:
-        with together(self.group):
-            made = self.open_images(snapshot, self.group.device, self.reals.label_table)
-            fakes = made.images(max(spec.num for spec in specs))
-        job = replace(self.job, fakes=fakes, measure_paths=made.measure_paths, is_stopped=is_stopped)
-        return evaluate(specs, job)
+    def is_over(self, log: RunLog) -> bool:
+        """Whether training is to end, since no snapshot has been better than the best one for `patience` of them.
+
+        To be called on every process; the same on all.
+        """
+        is_over, text = self._impatience() if self.group.is_main and self.patience is not None else (False, "")
+        if is_over:
+            log.info(text)
+        return self.group.any(is_over)
+
+    def _impatience(self) -> tuple[bool, str]:
+        """Whether it is over, and what to say then."""
+        first = self.specs[0]
+        values = values_by_nimg(self.folder / f"metric-{first.name}.jsonl")
+        if not values:
+            return False, ""
+        best = (max if first.higher_is_better else min)(values, key=values.__getitem__)  # the first of equal ones
+        later = sum(nimg > best for nimg in values)
+        text = (
+            f"{first.name} has not been better than {values[best]:.5g} at kimg {best / 1000:g} for {later} snapshots: "
+            f"training ends (--patience {self.patience})"
+        )
+        return later >= self.patience, text
 
     def _report_failure(self, snapshot: Path, failure: BaseException | None, log: RunLog) -> None:
         """Says why in the log; the cause on another process, which has no log, on its standard error."""
@@ -191,6 +176,27 @@ def missing_metrics(names: Sequence[str], snapshot: Path, nimg: int) -> list[str
     if not snapshot.exists():
         return []
     return [name for name in names if not _has_result(snapshot.parent / f"metric-{name}.jsonl", nimg)]
+
+
+def values_by_nimg(path: Path) -> dict[float, float]:
+    """The value that ranks snapshots, by the images that they were trained on, rising; of a run's file of results.
+
+    What `ggdr metrics` added, which may be of other images, is left out, and so is what is damaged or no number.
+    """
+    found = {}
+    try:
+        lines = read_lines(path)
+    except OSError:
+        return {}
+    for line in lines:
+        nimg = _nimg(line)
+        if is_finite(nimg):
+            record = parse_json(line)
+            results = record.get("results") if "snapshot" in record else None
+            value = next(iter(results.values()), None) if isinstance(results, dict) else None
+            if is_finite(value):
+                found[nimg] = value
+    return dict(sorted(found.items()))
 
 
 def _has_result(path: Path, nimg: int) -> bool:

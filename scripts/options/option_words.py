@@ -16,16 +16,28 @@ from ggdr.scripts.errors import CliError, nearest
 from ggdr.scripts.options.parameters import typed_words
 from ggdr.torch_utils.untrusted.text import printable
 
-HOSTS_OF_COMMANDS = {"train": "stylegan2"}  # the training commands that a study can run, and their hosts
+# The training commands that a study can run, and where they are.
+COMMANDS = {"train": ("ggdr.scripts.train", "main"), "translate train": ("ggdr.scripts.translating.train", "train")}
 Scalar = bool | int | float | str
 OWNED = ("outdir", "resume", "seed", "dry-run", "metrics")  # options that a study sets itself
 
 
 def training_command(name: str) -> click.Command:
     """The command `ggdr NAME`, which is imported only here; CliError if it trains nothing."""
-    if name not in HOSTS_OF_COMMANDS:
-        raise CliError(f"command: {printable(name)!r} is none of {', '.join(HOSTS_OF_COMMANDS)}")
-    return importlib.import_module(f"ggdr.scripts.{name}").main
+    if name not in COMMANDS:
+        raise CliError(f"command: {printable(name)!r} is none of {', '.join(COMMANDS)}{nearest(name, COMMANDS)}")
+    module, function = COMMANDS[name]
+    return getattr(importlib.import_module(module), function)
+
+
+def host_name(command: str, options: Mapping[str, Any]) -> str:
+    """The host that a training command trains with these options."""
+    return option_value(command, options, "model") or "stylegan2"
+
+
+def measured_data(command: str, options: Mapping[str, Any]) -> str:
+    """The data that the metrics of a run with these options are measured on."""
+    return option_value(command, options, "metrics-data") or option_value(command, options, "data")
 
 
 def parse_words(command: str, words: Sequence[str], where: str, base: Path) -> dict[str, Any]:
@@ -89,10 +101,10 @@ def options_to_words(command: str, options: Mapping[str, Any]) -> list[str]:
 
 
 def option_value(command: str, options: Mapping[str, Any], name: str) -> Any:
-    """The value of an option, or its default, None if there is none."""
+    """The value of an option, or its default, None if there is none or the command has no such option."""
     if name in options:
         return options[name]
-    default = next(param.default for param in training_command(command).params if _option_name(param) == name)
+    default = next((x.default for x in training_command(command).params if _option_name(x) == name), None)
     return default if isinstance(default, Scalar) else None
 
 

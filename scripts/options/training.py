@@ -13,6 +13,7 @@ from ggdr.scripts.options.parameters import KIMG
 from ggdr.stylegan2.config import PRESET_NAMES
 
 AUTO = "auto"  # of --batch-gpu: as the GPU's memory allows
+NO_METRICS = "none"  # of --metrics
 
 cfg_option = click.option("--cfg", type=click.Choice(PRESET_NAMES), default="auto", help="Preset of settings.")
 batch_option = click.option(
@@ -96,6 +97,13 @@ snap_option = click.option(
     type=WholeNumber(min=1),
     metavar="TICKS",
     help="Save samples, a snapshot and the state every so many ticks.  [default: from --cfg]",
+)
+patience_option = click.option(
+    "--patience",
+    type=WholeNumber(min=1),
+    metavar="SNAPSHOTS",
+    help="End training once no snapshot has been better by the first metric than the best one for so many of them."
+    "  [default: never]",
 )
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Print the resolved settings as JSON, write nothing, and stop."

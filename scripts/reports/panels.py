@@ -20,7 +20,8 @@ from ggdr.torch_utils.untrusted.text import printable
 METRIC = "result/"  # what the keys of metrics begin with
 AXES = ("linear", "log", "zero")
 MAX_PANELS = 100  # of a run; as many of its metrics
-_VALUE = re.compile(r"(.*?)(?:_(mean|std|precision|recall|density|coverage))?")  # metric, and which value of it
+# Metric, which value of it, and of which direction of translation.
+_VALUE = re.compile(r"(.*?)(?:_(mean|std|precision|recall|density|coverage))?(?:_([A-Za-z0-9]+to[A-Za-z0-9]+))?")
 
 Lines = Sequence[Mapping[str, Any]]  # {"kimg": .., KEY: number or None, ..}, of one key by kimg
 
@@ -95,7 +96,8 @@ def metric_panels(lines: Lines) -> list[Panel]:
         match = _VALUE.fullmatch(key.removeprefix(METRIC))
         if match is not None and match[2] != "std" and _is_metric(match[1]):
             better = "higher" if parse_metric(match[1]).higher_is_better else "lower"
-            panels.append(Panel(key, match[2] or match[1], match[1], f"{better} is better"))
+            label = " ".join(part for part in (match[2], match[3]) if part) or match[1]
+            panels.append(Panel(key, label, match[1], f"{better} is better"))
     return panels
 
 

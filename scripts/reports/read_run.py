@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ggdr.metrics.names import parse_metric
+from ggdr.scripts.options.translation import MODELS
 from ggdr.scripts.reports.panels import MAX_PANELS, METRIC, metric_panels, read_metrics, read_panels
 from ggdr.scripts.reports.picture_kinds import PictureKind, read_picture_kinds
 from ggdr.scripts.training.run_folder import OPTIONS_FILE, RunFolder
@@ -167,11 +168,12 @@ def _machine(run: Run) -> Leaves:
 
 
 def command_line(run: Run) -> str | None:
-    """The `ggdr train` that was typed, ready for a shell; None if it is unknown."""
+    """The training command that was typed, ready for a shell; None if it is unknown."""
     argv = run.options.get("argv")
     if not isinstance(argv, list) or not all(isinstance(word, str) for word in argv):
         return None
-    return shlex.join(["ggdr", "train", *argv])
+    command = ["translate", "train"] if run.options.get("host") in MODELS else ["train"]
+    return shlex.join(["ggdr", *command, *argv])
 
 
 def snapshots(run: Run) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

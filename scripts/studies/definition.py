@@ -18,15 +18,19 @@ from ggdr.scripts.options.network import parse_seeds
 from ggdr.scripts.options.option_words import (
     Scalar,
     brief,
+    host_name,
     option_value,
     options_to_words,
     parse_mapping,
     parse_words,
+    training_command,
 )
+from ggdr.scripts.options.training import NO_METRICS
 from ggdr.torch_utils.untrusted.regular_files import read_regular
 from ggdr.torch_utils.untrusted.text import printable
 
-SAME_DATA = ("data", "cond", "mirror", "subset")  # options in which variants may not differ
+# Options in which variants may not differ.
+SAME_DATA = ("data", "cond", "mirror", "subset", "direction", "metrics-data")
 KEYS = ("command", "options", "seeds", "variants", "metrics")  # of a study's YAML
 MAX_SEEDS, MAX_SEED = 1000, 2**32 - 2
 MAX_RUNS = 10_000  # of a study
@@ -80,8 +84,8 @@ class Study:
     def words(self, variant: Variant, seed: int, outdir: Path | str) -> list[str]:
         """What is typed after `ggdr` to start a run."""
         words = options_to_words(self.command, self.options_of(variant))
-        metrics = ["--metrics", ",".join(self.metrics)] if self.metrics else []
-        return [self.command, "--outdir", str(outdir), *words, "--seed", str(seed), *metrics]
+        metrics = ["--metrics", ",".join(self.metrics) or NO_METRICS]
+        return [*self.command.split(), "--outdir", str(outdir), *words, "--seed", str(seed), *metrics]
 
 
 @dataclass(frozen=True)
@@ -95,12 +99,13 @@ class Request:
     metrics: tuple[str, ...] | None = None
 
 
-def read_words(words: Sequence[str], variants: Sequence[str]) -> Request:
+def read_words(words: Sequence[str], variants: Sequence[str], command: str = "train") -> Request:
     """From the command line.
 
     Args:
         words:    options of every run.
         variants: NAME=OPTIONS each.
+        command:  of each run.
 
     Raises:
         CliError: they cannot be used; says why.
@@ -116,10 +121,10 @@ def read_words(words: Sequence[str], variants: Sequence[str]) -> Request:
             typed = shlex.split(options)
         except ValueError as error:
             raise CliError(f"--variant {printable(name)}: {error}: {printable(options)!r}") from error
-        found.append(Variant(name, parse_words("train", typed, f"--variant {printable(name)}", Path())))
+        found.append(Variant(name, parse_words(command, typed, f"--variant {printable(name)}", Path())))
     _check_names([variant.name for variant in found])
-    options = parse_words("train", words, "options after --", Path()) if words else None
-    return Request("train" if words or found else None, options, tuple(found) or None)
+    options = parse_words(command, words, "options after --", Path()) if words else None
+    return Request(command if words or found else None, options, tuple(found) or None)
 
 
 def read_yaml(path: Path) -> Request:
@@ -227,7 +232,7 @@ def combine(stored: Study | None, asked: Request) -> Study:
             raise CliError("no seeds: give --seeds, as 0-2")
         metrics = asked.metrics
         if metrics is None:
-            metrics = parse_metric_list(DEFAULT_METRICS[quick_judge()], "")
+            metrics = _default_metrics(asked)
         study = Study(asked.command or "train", asked.options or {}, asked.variants, asked.seeds, metrics)
     else:
         _refuse_others(stored, asked)
@@ -244,6 +249,24 @@ def combine(stored: Study | None, asked: Request) -> Study:
         raise CliError(f"{len(study.variants)} variants of {len(study.seeds)} seeds: expected {MAX_RUNS} runs at most")
     _check_data(study)
     return study
+
+
+def _default_metrics(asked: Request) -> tuple[str, ...]:
+    """What is measured where nothing says it: of translators, what their runs measure then."""
+    command = asked.command or "train"
+    if command == "train":
+        return parse_metric_list(DEFAULT_METRICS[quick_judge()], "")
+    from ggdr.scripts.training.hosts import HOSTS
+    from ggdr.scripts.training.resume import Origin
+    from ggdr.torch_utils.distributed import ProcessGroup
+
+    options = {**(asked.options or {}), **asked.variants[0].options}
+    words = [*options_to_words(command, options), "--outdir", "."]
+    params = training_command(command).make_context(f"ggdr {command}", words).params
+    if params["data"] is None:
+        raise _missing_data()
+    prepared = HOSTS[host_name(command, options)].prepare(params, Origin(), ProcessGroup())
+    return prepared.settings.metrics
 
 
 def check_data_is_there(study: Study) -> None:
@@ -318,4 +341,8 @@ def _check_data(study: Study) -> None:
                 )
     data = option_value(study.command, study.options_of(first), "data")
     if data is None:
-        raise CliError("--data is missing among the options of every run: the dataset to train on")
+        raise _missing_data()
+
+
+def _missing_data() -> CliError:
+    return CliError("--data is missing among the options of every run: the dataset to train on")

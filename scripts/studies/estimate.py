@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +14,13 @@ from typing import Any
 import click
 import torch
 
+from ggdr.metrics.evaluate import Job
 from ggdr.metrics.names import MetricSpec, parse_metric
 from ggdr.scripts.benches.report import progress
 from ggdr.scripts.benches.step_timing import WARM_UP, step_timer
-from ggdr.scripts.errors import CliError, OptionError
-from ggdr.scripts.options.option_words import HOSTS_OF_COMMANDS, option_value, training_command
+from ggdr.scripts.errors import CliError, OptionError, metric_errors
+from ggdr.scripts.measuring.judge import SnapshotJudge, training_job
+from ggdr.scripts.options.option_words import host_name, measured_data, training_command
 from ggdr.scripts.options.parameters import join_processes, prepare_ops
 from ggdr.scripts.studies.definition import Study, Variant
 from ggdr.scripts.studies.machine_shares import thread_share
@@ -27,7 +29,6 @@ from ggdr.scripts.studies.metric_times import (
     DetectorTimes,
     ImageTimes,
     evaluation_seconds,
-    open_detectors,
     time_detectors,
     time_images,
 )
@@ -92,6 +93,7 @@ class _Ready:
     settings: RunSettings
     data: Any
     group: ProcessGroup
+    judge: SnapshotJudge | None  # None without metrics
 
 
 def estimate_study(study: Study, folder: StudyFolder, jobs: int) -> StudyEstimate:
@@ -107,33 +109,38 @@ def estimate_study(study: Study, folder: StudyFolder, jobs: int) -> StudyEstimat
         with _naming(variant):
             ready.append(_prepare(study, variant, folder))
     specs = [parse_metric(name) for name in study.metrics]
-    opened, detectors = None, DetectorTimes()
-    if specs:
-        data = option_value(study.command, study.options_of(study.variants[0]), "data")
-        opened = open_detectors(Path(data), ready[0].group.device)
-        detectors = time_detectors(specs, *opened)
-    found = []
+    found, detectors = [], None
     for one in ready:
         with _naming(one.variant):
             rate, task = _time_steps(one)
         images = ImageTimes()
-        if opened is not None:
-            images = _time_images(specs, task, one, opened, detectors)
+        if one.judge is not None:
+            with _snapshot_jobs(one, task, specs) as jobs:
+                # Of all variants alike: they have one data set.
+                detectors = detectors or time_detectors(specs, next(iter(jobs.values())))
+                images = time_images(specs, jobs, detectors)
+        detectors = detectors or DetectorTimes()
         found.append(_count_left(study, folder, one, rate, detectors, images))
     return StudyEstimate(found, specs, detectors)
 
 
 def _prepare(study: Study, variant: Variant, folder: StudyFolder) -> _Ready:
     """A variant's data and settings, as its host makes them of its options."""
-    _, *words = study.words(variant, study.seeds[0], folder.path / variant.name)
+    words = study.words(variant, study.seeds[0], folder.path / variant.name)[len(study.command.split()) :]
     command = training_command(study.command).make_context(f"ggdr {study.command}", words).params
     group = join_processes(command["device"])
-    prepare_ops(command["ops"], group.device)
-    prepared = HOSTS[HOSTS_OF_COMMANDS[study.command]].prepare(command, Origin(), group)
-    settings = prepared.settings
+    host = HOSTS[host_name(study.command, study.options_of(variant))]
+    if host.has_ops:
+        prepare_ops(command["ops"], group.device)
+    prepared = host.prepare(command, Origin(), group)
+    settings, judge = prepared.settings, None
+    if settings.metrics:
+        with metric_errors():
+            data = Path(measured_data(study.command, study.options_of(variant)))
+            judge = host.open_judge(settings.to_json(), data, training_job(group))
     if isinstance(settings, StyleGAN2Settings):
         settings = with_every_transform(settings)
-    return _Ready(variant, settings, prepared.data, group)
+    return _Ready(variant, settings, prepared.data, group, judge)
 
 
 def _time_steps(one: _Ready) -> tuple[float, GANTask]:
@@ -152,17 +159,14 @@ def _time_steps(one: _Ready) -> tuple[float, GANTask]:
         raise CliError(str(error)) from error
 
 
-def _time_images(
-    specs: Sequence[MetricSpec], task: GANTask, one: _Ready, opened: tuple, detectors: DetectorTimes
-) -> ImageTimes:
-    """Times the images of a variant's network by way of a snapshot, as its runs measure them."""
-    reals, files, _ = opened
+@contextmanager
+def _snapshot_jobs(one: _Ready, task: GANTask, specs: Sequence[MetricSpec]) -> Iterator[Mapping[str, Job]]:
+    """What is measured of a variant's network, by way of a snapshot, as its runs do."""
     networks, config = task.snapshot()
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "network-snapshot-000000.safetensors"
         save_snapshot(path, networks, config | {"nimg": 0})
-        made = HOSTS[one.settings.host].snapshot_images(path, one.group.device, reals.label_table)
-        return time_images(specs, made, files, detectors)
+        yield one.judge.jobs(path, specs)
 
 
 def _count_left(

@@ -7,30 +7,32 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from ggdr.metrics.detector import Detector, to_device
-from ggdr.metrics.detectors import DetectorFiles
+from ggdr.metrics.detectors import DETECTORS
+from ggdr.metrics.evaluate import Job
 from ggdr.metrics.extract import FeatureRequest
-from ggdr.metrics.feature_cache import FeatureCache
 from ggdr.metrics.image_sets import FileImages
 from ggdr.metrics.inception import INCEPTION_FILE
 from ggdr.metrics.lpips import LPIPS_FILE
 from ggdr.metrics.names import MetricSpec
-from ggdr.metrics.resize import MODES
 from ggdr.metrics.vgg import VGG16_FILE
-from ggdr.scripts.measuring.snapshot_metrics import BATCH, MODE, SnapshotImages
-from ggdr.torch_utils.cache import cache_folder
+from ggdr.scripts.measuring.judge import BATCH
 from ggdr.torch_utils.downloads import WeightsError, find_hashed
 
 NUM_TIMED = BATCH  # images
 NUM_PATHS = 4
 NUM_WARM_UP = 8  # images before those
 # Files that a detector downloads where no cache has them, which an estimate does not wait for.
-DOWNLOADED = {"inception": (INCEPTION_FILE,), "vgg16": (VGG16_FILE,), "lpips": (VGG16_FILE, LPIPS_FILE)}
+DOWNLOADED = {
+    "inception": (INCEPTION_FILE,),
+    "vgg16": (VGG16_FILE,),
+    "lpips": (VGG16_FILE, LPIPS_FILE),
+    "lpips_pairs": (VGG16_FILE, LPIPS_FILE),
+}
 
 
 @dataclass(frozen=True)
@@ -50,29 +52,42 @@ class DetectorTimes:
 
 @dataclass(frozen=True)
 class ImageTimes:
-    """What a variant's generator takes: seconds an image, and a path of each metric of paths."""
+    """What a variant's generator or translator takes.
+
+    Attributes:
+        an_image:   seconds an image.
+        a_path:     seconds a path of each metric of paths.
+        directions: of translation, each of which is measured.
+        num:        images that there are to translate; None: as many as are asked for.
+    """
 
     an_image: float = 0.0
     a_path: Mapping[str, float] = field(default_factory=dict)
+    directions: int = 1
+    num: int | None = None
 
 
 def evaluation_seconds(specs: Sequence[MetricSpec], detectors: DetectorTimes, images: ImageTimes) -> float:
     """For these metrics of one snapshot; those whose detectors are missing count as nothing."""
+    specs = [spec.of_all(images.num) for spec in specs]
     sampled = [spec for spec in specs if spec.detector in detectors.an_image]
     num = max((spec.num for spec in sampled), default=0)
     looked_at = sum(detectors.an_image[name] for name in {spec.detector for spec in sampled})
     paths = sum(images.a_path.get(spec.name, 0) * spec.num for spec in specs)
-    return num * (images.an_image + looked_at) + paths
+    return images.directions * num * (images.an_image + looked_at) + paths
 
 
-def time_detectors(
-    specs: Sequence[MetricSpec], reals: FileImages, files: DetectorFiles, cache: FeatureCache
-) -> DetectorTimes:
-    """Reads some reals and takes their features by each detector that is at hand.
+def time_detectors(specs: Sequence[MetricSpec], job: Job) -> DetectorTimes:
+    """Reads some of a job's reals and takes their features by each detector that is at hand.
+
+    They are decoded without processes, whose start would be timed.
 
     Raises:
         DataError: an image cannot be read.
     """
+    reals, files, cache = job.reals, job.detectors, job.cache
+    if isinstance(reals, FileImages):
+        reals.workers = 0
     numbers = np.arange(NUM_TIMED) % reals.num
     read: list = []
     reading = _seconds(lambda: read.extend(reals.batches([numbers])), files.device) / NUM_TIMED
@@ -91,8 +106,10 @@ def time_detectors(
         if min(reals.sizes[0]) < detector.min_size:
             missing[name] = f"it needs images of at least {detector.min_size}x{detector.min_size}"
             continue
-        detector(images_u8[:NUM_WARM_UP])
-        an_image[name] = _seconds(lambda detector=detector: detector(images_u8), files.device) / NUM_TIMED
+        # In place of the images that it compares, one image as often as the most that lie beside each other.
+        seen = torch.cat([images_u8] * 4, dim=1) if DETECTORS[name].beside else images_u8
+        detector(seen[:NUM_WARM_UP])
+        an_image[name] = _seconds(lambda detector=detector, seen=seen: detector(seen), files.device) / NUM_TIMED
         with_reals = [spec for spec in specs if spec.detector == name and spec.needs_reals]
         keep = max((min(spec.max_reals or reals.num, reals.num) for spec in with_reals if spec.takes_rows), default=0)
         if with_reals and cache.load(reals, detector, FeatureRequest(keep)) is None:
@@ -101,26 +118,25 @@ def time_detectors(
     return DetectorTimes(an_image, once, missing)
 
 
-def time_images(
-    specs: Sequence[MetricSpec], made: SnapshotImages, files: DetectorFiles, times: DetectorTimes
-) -> ImageTimes:
-    """Makes some images of a network, and some paths."""
-    images = made.images(NUM_TIMED)
-    list(images.batches([np.arange(NUM_WARM_UP)]))
-    an_image = _seconds(lambda: list(images.batches([np.arange(NUM_TIMED)])), files.device) / NUM_TIMED
+def time_images(specs: Sequence[MetricSpec], jobs: Mapping[str, Job], times: DetectorTimes) -> ImageTimes:
+    """Makes some images of a network, and some paths.
+
+    Args:
+        jobs: of a snapshot, by directions, which all count as much as the first.
+    """
+    job = next(iter(jobs.values()))
+    images, files = job.fakes, job.detectors
+    timed = np.arange(NUM_TIMED) % (images.num or max(spec.num for spec in specs))
+    list(images.batches([timed[:NUM_WARM_UP]]))
+    an_image = _seconds(lambda: list(images.batches([timed])), files.device) / NUM_TIMED
     a_path = {}
     for spec in specs:
         if spec.kind == "ppl" and spec.detector not in times.missing:
             distance, numbers = files.get(spec.detector), range(min(NUM_PATHS, spec.num))
-            made.measure_paths(spec, numbers[:1], distance)
-            seconds = _seconds(lambda spec=spec: made.measure_paths(spec, numbers, distance), files.device)  # noqa: B023
+            job.measure_paths(spec, numbers[:1], distance)
+            seconds = _seconds(lambda spec=spec: job.measure_paths(spec, numbers, distance), files.device)  # noqa: B023
             a_path[spec.name] = seconds / len(numbers)
-    return ImageTimes(an_image, a_path)
-
-
-def open_detectors(data: Path, device: torch.device) -> tuple[FileImages, DetectorFiles, FeatureCache]:
-    """What `SnapshotMetrics` measures with; images are decoded without processes, whose start would be timed."""
-    return FileImages(data, workers=0), DetectorFiles(MODES[MODE], device), FeatureCache(cache_folder("metrics"))
+    return ImageTimes(an_image, a_path, len(jobs), images.num)
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:

@@ -18,7 +18,7 @@ from ggdr.scripts.errors import EXIT_STOPPED
 from ggdr.scripts.studies.definition import Study
 from ggdr.scripts.studies.machine_shares import share_environment
 from ggdr.scripts.studies.run_progress import RunProgress
-from ggdr.scripts.studies.steps import READABLE, Step, next_step
+from ggdr.scripts.studies.steps import CLUSTERED, Step, next_step
 from ggdr.scripts.studies.study_folder import StudyFolder, StudyRun, runs_in_order
 from ggdr.scripts.training.run_folder import RunFolder
 from ggdr.torch_utils.child_python import module_command
@@ -191,7 +191,7 @@ class StudyRunner:
             if code != 0 and is_stopping:
                 code = EXIT_STOPPED  # also where it had not come so far that it could save
             self.folder.ended[run.name] = code
-            if code == 0 and self.clusters and self.study.command in READABLE:
+            if code == 0 and self.clusters and self.study.command in CLUSTERED:
                 self.folder.without_maps.add(run.name)
             if code != 0 and not is_stopping:
                 self._outcome.failed.append(run)

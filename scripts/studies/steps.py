@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ggdr.scripts.measuring.snapshot_metrics import missing_metrics
-from ggdr.scripts.options.option_words import option_value
+from ggdr.scripts.options.option_words import measured_data, option_value
 from ggdr.scripts.studies.definition import Study
 from ggdr.scripts.studies.study_folder import StudyFolder, StudyRun
 from ggdr.scripts.training.snapshot_files import snapshots_in
 from ggdr.torch_utils.checkpoint import SnapshotError, load_snapshot
 
-READABLE = ("train",)  # commands whose snapshots `ggdr metrics` and `ggdr clusters` read
+CLUSTERED = ("train",)  # commands whose snapshots `ggdr clusters` reads
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def unmeasured(study: Study, run_folder: Path) -> list[Unmeasured]:
 
     Those that are not there any more, and files that are no snapshots, are left out.
     """
-    if study.command not in READABLE or not study.metrics:
+    if not study.metrics:
         return []
     found = []
     for path in reversed(snapshots_in(run_folder)):
@@ -85,7 +85,8 @@ def unmeasured(study: Study, run_folder: Path) -> list[Unmeasured]:
 def _metric_words(study: Study, run: StudyRun, path: Path, found: Unmeasured) -> list[str]:
     """As the run measures its snapshots itself."""
     options = study.options_of(run.variant)
-    given = {name: option_value(study.command, options, name) for name in ("data", "device", "ops")}
+    given = {name: option_value(study.command, options, name) for name in ("device", "ops")}
+    given["data"] = measured_data(study.command, options)
     words = [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
     return [
         "metrics", "--network", str(found.snapshot), "--metrics", ",".join(found.metrics), "--outdir", str(path), *words

@@ -10,7 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from ggdr.scripts.options.option_words import HOSTS_OF_COMMANDS, mapping_words, training_command
+from ggdr.scripts.options.option_words import host_name, mapping_words, training_command
 
 COMMAND = "train"
 
@@ -65,5 +65,5 @@ def _run(options: dict[str, Any]) -> bool:
         values = ctx.params
         with cli_errors():
             group = join_processes(values["device"])
-            plan = resolve_run(HOSTS_OF_COMMANDS[COMMAND], values, given, group)
+            plan = resolve_run(host_name(COMMAND, options), values, given, group)
             return start_as(command, plan, group)

@@ -9,13 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
-from ggdr.scripts.measuring.snapshot_metrics import SnapshotImages
+from ggdr.metrics.evaluate import Job
+from ggdr.scripts.measuring.judge import SnapshotJudge
 from ggdr.scripts.training.resume import Origin
 from ggdr.scripts.training.settings import RunSettings
 from ggdr.torch_utils.checkpoint import Snapshot
-from ggdr.torch_utils.data.labels import LabelTable
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.gan import Batch, GANTask
 
@@ -67,14 +65,18 @@ class Host(Protocol):
             SnapshotError: it is of another architecture or size; says in which settings.
         """
 
-    def snapshot_images(self, snapshot: Path, device: torch.device, labels: LabelTable | None) -> SnapshotImages:
-        """What metrics measure of a snapshot.
+    def open_judge(self, training: Mapping[str, Any], data: Path, job: Job) -> SnapshotJudge:
+        """What measures snapshots of this host.
 
         Args:
-            labels: of the real images, or None.
+            training: the settings of the run that they are of, as `to_json` gives them; of a snapshot of no run, or a
+                      foreign one, empty or damaged.
+            data:     what to compare with.
+            job:      how to compare.
 
         Raises:
-            SnapshotError, MetricError: it makes no images that can be compared with those.
+            DataError: the data cannot be read.
+            MetricError: they do not suit the settings.
         """
 
     def is_fixed(self, name: str) -> bool:

@@ -4,22 +4,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from ggdr.metrics.evaluate import Job
 from ggdr.scripts.errors import OptionError
-from ggdr.scripts.measuring.snapshot_metrics import SnapshotImages
+from ggdr.scripts.measuring.translation_data import open_held_out_pairs, open_pairs_judge
+from ggdr.scripts.measuring.translation_judge import Translate, TranslationJudge, default_metrics
+from ggdr.scripts.options.training import NO_METRICS
 from ggdr.scripts.training.host import Prepared
 from ggdr.scripts.training.label_maps import add_classes
 from ggdr.scripts.training.regularizers import build_regularizers, describe_regularizers, load_networks
 from ggdr.scripts.training.resume import Origin
 from ggdr.scripts.training.settings_pix2pix import NAME, Networks, Pix2PixSettings, resolve_settings
 from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError, load_snapshot
-from ggdr.torch_utils.data.labels import LabelTable
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.gan import Batch
 from ggdr.torch_utils.regularizers import Regularizers
@@ -32,7 +35,7 @@ from ggdr.translation.layers import init_weights
 from ggdr.translation.networks import build_network
 from ggdr.translation.pix2pix import Pix2PixTask, pix2pix_attachment
 from ggdr.translation.samples import pair_pictures
-from ggdr.translation.snapshot import network_configs
+from ggdr.translation.snapshot import load_translator, network_configs
 
 # Which networks that a run takes from a snapshot have no use for.
 NETWORK_OPTIONS = ("generator", "channels", "downs", "blocks", "norm", "dropout", "d_layers")
@@ -61,7 +64,12 @@ class Pix2PixHost:
         if start is not None:
             _check_fits(start, data, origin)
         settings = resolve_settings(
-            command, data, num_processes=group.world, init_snapshot=origin.init_snapshot, start=start
+            command,
+            data,
+            default_metrics=_default_metrics(command),
+            num_processes=group.world,
+            init_snapshot=origin.init_snapshot,
+            start=start,
         )
         data.decoder(settings.crop)(data.middles([0]))  # an image that is too small is an error now
         notes = [f"of the first pair the input is {first[0]}, the target {first[1]}"]
@@ -124,8 +132,8 @@ class Pix2PixHost:
     def load_weights(self, task: Pix2PixTask, snapshot: Snapshot) -> list[str]:
         return load_networks(task, snapshot.networks, task.regularizers[""], snapshot.path)
 
-    def snapshot_images(self, snapshot: Path, device: torch.device, labels: LabelTable | None) -> SnapshotImages:
-        raise SnapshotError(f"{snapshot}: a translator, which makes images of other images and none by itself")
+    def open_judge(self, training: Mapping[str, Any], data: Path, job: Job) -> TranslationJudge:
+        return open_pairs_judge(training, data, job, _load_translators)
 
     def is_fixed(self, name: str) -> bool:
         return name.partition(".")[0] in ("G", "D", "labels") or name == "data.direction"
@@ -148,6 +156,26 @@ class Pix2PixHost:
             f"{s.crop.size} pixels, {kind} of {s.G.channels} channels, batch {s.loop.batch}, "
             f"{s.loop.total_nimg / 1000:g} kimg, {describe_regularizers(s.regularizers)}"
         )
+
+
+def _load_translators(snapshot: Path, device: torch.device) -> dict[str, Translate]:
+    """How a snapshot translates, as it is measured."""
+    translator = load_translator(snapshot, device)
+
+    def translate(images_u8: Tensor, seeds: Sequence[int]) -> Tensor:
+        inputs = to_input(images_u8, translator.labels).split(1)
+        return torch.cat([translator(x, seed=seed) for x, seed in zip(inputs, seeds, strict=True)])
+
+    return {"AtoB": translate}
+
+
+def _default_metrics(command: Mapping[str, Any]) -> str:
+    """What is measured where --metrics does not say it; nothing is opened where it does."""
+    if command["metrics"] is not None:
+        return NO_METRICS
+    where = {"direction": command["direction"], "channels": int(command["img_channels"])}
+    pairs, _ = open_held_out_pairs(command["metrics_data"] or command["data"], **where)
+    return default_metrics(pairs.num_images, has_pairs=True)
 
 
 def _starting_point(origin: Origin) -> tuple[Snapshot | None, Networks | None]:

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from ggdr.metrics.evaluate import Job
+from ggdr.scripts.measuring.judge import GeneratorJudge
 from ggdr.scripts.measuring.snapshot_images import SnapshotGenerator
 from ggdr.scripts.training.host import Prepared
 from ggdr.scripts.training.regularizers import build_regularizers, describe_regularizers, load_networks
@@ -41,6 +43,11 @@ MOST_NAMED = 20  # classes in a note
 
 # Settings of G and D that change no name or shape of a parameter.
 FREE_NETWORK_FIELDS = ("num_half_res", "conv_clamp", "mbstd_group_size")
+
+
+def _open_images(snapshot: Path, device: torch.device, labels: LabelTable | None) -> SnapshotGenerator:
+    """What is measured of a snapshot."""
+    return SnapshotGenerator(snapshot, device, labels=labels)
 
 
 class StyleGAN2Host:
@@ -159,8 +166,8 @@ class StyleGAN2Host:
             networks["G_ema"] = networks["G"]
         return notes + load_networks(task, networks, task.regularizers, snapshot.path)
 
-    def snapshot_images(self, snapshot: Path, device: torch.device, labels: LabelTable | None) -> SnapshotGenerator:
-        return SnapshotGenerator(snapshot, device, labels=labels)
+    def open_judge(self, training: Mapping[str, Any], data: Path, job: Job) -> GeneratorJudge:
+        return GeneratorJudge(data, job, _open_images)
 
     def is_fixed(self, name: str) -> bool:
         part, _, field = name.partition(".")

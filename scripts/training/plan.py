@@ -92,6 +92,11 @@ def resolve_run(host_name: str, command: Mapping[str, Any], given: Collection[st
     if command["data"] is None:
         raise _missing_data()
     command["data"] = Path(command["data"]).absolute()
+    if command.get("metrics_data") is not None:
+        command["metrics_data"] = Path(command["metrics_data"]).absolute()
+        if not command["metrics_data"].exists():
+            gone = printable(command["metrics_data"], 1000)
+            raise CliError(f"--metrics-data: {gone}: no such file or folder; {host.data}")
     if "data" in stored and "data" not in given and not command["data"].exists():
         gone = printable(command["data"], 1000)
         raise CliError(f"--data: {gone}, which the resumed run was trained on, is gone; name it anew")

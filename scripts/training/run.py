@@ -16,6 +16,7 @@ import click
 import torch
 
 from ggdr.scripts.errors import CliError, memory_error_text, metric_errors, os_error_text
+from ggdr.scripts.measuring.judge import training_job
 from ggdr.scripts.measuring.snapshot_metrics import SnapshotMetrics, missing_metrics
 from ggdr.scripts.options.parameters import prepare_ops, typed_words
 from ggdr.scripts.options.training import AUTO
@@ -68,9 +69,10 @@ def _build_and_train(plan: RunPlan, group: ProcessGroup, argv: list[str]) -> boo
     metrics = None
     if settings.metrics:
         with metric_errors():
-            data = str(plan.command["data"])
-            metrics = SnapshotMetrics(settings.metrics, data, folder.path, group, plan.host.snapshot_images)
-    notes = list(plan.notes)
+            data = Path(plan.command.get("metrics_data") or plan.command["data"])
+            judge = plan.host.open_judge(settings.to_json(), data, training_job(group))
+            metrics = SnapshotMetrics(settings.metrics, judge, folder.path, group, settings.patience)
+    notes = [*plan.notes, *([metrics.judge.about] if metrics is not None and metrics.judge.about else [])]
     if plan.command.get("batch_gpu") == AUTO:
         tune_process(group.device, settings.precision)
         settings = plan.settings = fitting_settings(plan.host, settings, plan.data, group)
@@ -196,6 +198,13 @@ def _train(
         def on_saved(nimg: int, is_stopped: Callable[[], bool]) -> bool:
             return metrics is None or metrics(_snapshot_path(plan, nimg), nimg, log, is_stopped)
 
+        ended_early = False
+
+        def is_over() -> bool:
+            nonlocal ended_early
+            ended_early = metrics is not None and metrics.is_over(log)
+            return ended_early
+
         def save(state: dict[str, Any]) -> None:
             if group.is_main:
                 about = {"options": settings.to_json(), "device_type": group.device.type}
@@ -211,11 +220,13 @@ def _train(
                 save_state=save,
                 on_snapshot=on_snapshot,
                 on_saved=on_saved,
+                is_over=is_over,
                 group=group,
                 resume=plan.resume,
             )
         if finished:
-            log.info(f"done: {loop.total_nimg / 1000:g} kimg; results in {folder.path}")
+            length = "" if ended_early else f"{loop.total_nimg / 1000:g} kimg; "
+            log.info(f"done: {length}results in {folder.path}")
         else:
             log.info(f"saved; go on with: {_resume_command(plan, group)}")
         return finished

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 
 from ggdr.metrics.names import parse_metrics
 from ggdr.scripts.errors import OptionError
-from ggdr.scripts.options.training import AUTO
+from ggdr.scripts.options.training import AUTO, NO_METRICS
 from ggdr.torch_utils.loop import LoopConfig
 
 HALF_DTYPES = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -34,6 +34,7 @@ class RunSettings:
     init_snapshot: str | None  # transfer learning
     init_source: dict[str, Any] | None  # the file that its weights were imported from
     metrics: tuple[str, ...]  # of each snapshot; the first one chooses the best
+    patience: int | None = field(default=None, kw_only=True)  # snapshots without a better one, after which it ends
     deterministic: bool = field(default=False, kw_only=True)  # sums in a fixed order on a GPU
 
     def to_json(self) -> dict[str, Any]:
@@ -65,11 +66,18 @@ def precision_note(precision: str, device: torch.device) -> str | None:
 
 
 def resolve_metrics(text: str | None) -> tuple[str, ...]:
-    """Names of metrics from a list of them; raises OptionError."""
+    """Names of metrics from a list of them, none of None and NO_METRICS; raises OptionError."""
     try:
-        return () if text is None else tuple(spec.name for spec in parse_metrics(text))
+        return () if text in (None, NO_METRICS) else tuple(spec.name for spec in parse_metrics(text))
     except ValueError as error:
         raise OptionError("--metrics", str(error)) from error
+
+
+def resolve_patience(patience: int | None, metrics: Sequence[str]) -> int | None:
+    """Raises OptionError where there are no metrics to wait for."""
+    if patience is not None and not metrics:
+        raise OptionError("--patience", "needs --metrics, the first of which says which snapshot is better")
+    return patience
 
 
 def resolve_batch_gpu(batch: int, batch_gpu: int | str | None, num_processes: int) -> int:

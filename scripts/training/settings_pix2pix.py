@@ -13,7 +13,7 @@ import torch
 from ggdr.scripts.errors import OptionError
 from ggdr.scripts.options.translation import GENERATORS, parse_epochs
 from ggdr.scripts.training.regularizers import resolve_regularizers
-from ggdr.scripts.training.settings import RunSettings, resolve_batch_gpu
+from ggdr.scripts.training.settings import RunSettings, resolve_batch_gpu, resolve_metrics, resolve_patience
 from ggdr.torch_utils.loop import LoopConfig
 from ggdr.translation.attachment import guide_layers
 from ggdr.translation.config import (
@@ -53,6 +53,7 @@ class Pix2PixSettings(RunSettings):
     """Everything that decides what a run of pix2pix computes."""
 
     data: PairSettings
+    metrics_data: str | None  # what metrics are measured on, if it is not the data
     crop: CropConfig
     G: GeneratorConfig
     D: PatchDiscriminatorConfig
@@ -68,6 +69,7 @@ def resolve_settings(
     command: Mapping[str, Any],
     data: PairedImages,
     *,
+    default_metrics: str,
     num_processes: int,
     init_snapshot: str | None,
     start: Networks | None = None,
@@ -76,6 +78,7 @@ def resolve_settings(
 
     Args:
         command:       the options of `ggdr translate train` by parameter name; None where not given.
+        default_metrics: what is measured if the options do not say it.
         init_snapshot: the snapshot that the weights come from, or None.
         start:         its networks, which come before those of preset and command line.
 
@@ -94,6 +97,7 @@ def resolve_settings(
     batch = p.batch if command["batch"] is None else command["batch"]
     constant, falling = _lengths(command, p, data.num_images)
     tick, snap = command["tick"], command["snap"]
+    metrics = resolve_metrics(default_metrics if command["metrics"] is None else command["metrics"])
     return Pix2PixSettings(
         host=NAME,
         cfg=command["cfg"],
@@ -105,6 +109,7 @@ def resolve_settings(
             data.fingerprint()[:16],
             p.workers if command["workers"] is None else command["workers"],
         ),
+        metrics_data=None if command["metrics_data"] is None else str(command["metrics_data"]),
         crop=crop,
         G=G,
         D=D,
@@ -128,7 +133,8 @@ def resolve_settings(
         seed=command["seed"],
         init_snapshot=init_snapshot,
         init_source=None,
-        metrics=(),
+        metrics=metrics,
+        patience=resolve_patience(command["patience"], metrics),
         deterministic=command["deterministic"],
         labels=data.sides[0].classes,
     )

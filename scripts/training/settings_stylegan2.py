@@ -18,6 +18,7 @@ from ggdr.scripts.training.settings import (
     RunSettings,
     resolve_batch_gpu,
     resolve_metrics,
+    resolve_patience,
     resolve_precision,
 )
 from ggdr.scripts.training.start_networks import StartNetworks
@@ -139,6 +140,7 @@ def resolve_settings(
             option, f"{batch_gpu} images in a forward are not a multiple of minibatch-std's group, {mbstd}"
         )
     G, D = _networks(p, start, size)
+    metrics = resolve_metrics(get("metrics"))
     _check_freezed(get("freezed"), D)
     return StyleGAN2Settings(
         host=NAME,
@@ -165,7 +167,8 @@ def resolve_settings(
         seed=get("seed"),
         init_snapshot=init_snapshot,
         init_source=start and start.source,
-        metrics=resolve_metrics(get("metrics")),
+        metrics=metrics,
+        patience=resolve_patience(get("patience"), metrics),
         deterministic=bool(get("deterministic")),
     )
 

@@ -18,6 +18,7 @@ from ggdr.scripts.options.training import (
     deterministic_option,
     dry_run_option,
     lr_option,
+    patience_option,
     run_folder_option,
     seed_option,
     snap_option,
@@ -56,7 +57,7 @@ SECTIONS = {
     "Regularisers": regularizer_parameters(),
     "Networks": ("generator", "channels", "downs", "blocks", "norm", "dropout", "d_layers"),
     "Losses and optimisation": ("batch", "lr", "gan_loss", "l1_weight"),
-    "Reports and snapshots": ("tick", "snap"),
+    "Reports and snapshots": ("tick", "snap", "metrics", "metrics_data", "patience"),
     "Machine": ("device", "deterministic", "dist_timeout"),
 }
 
@@ -189,6 +190,21 @@ SECTIONS = {
 @dist_timeout_option
 @tick_option
 @snap_option
+@click.option(
+    "--metrics",
+    metavar="LIST",
+    show_default="kd_offline0.2k_full,psnr0.2k,ssim0.2k, or of as many pairs as there are",
+    help="Metrics of every snapshot, as psnr,ssim,mae,lpips of pairs, fd_lite0.5k_full, colourfulness; the snapshot "
+    "best by the first one is kept as network-best.safetensors. none: no metrics.",
+)
+@click.option(
+    "--metrics-data",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="Pairs to measure on, in the layouts of --data: its test split if there is one, else val, else all.  "
+    "[default: --data]",
+)
+@patience_option
 @seed_option
 @click.option(
     "--workers",

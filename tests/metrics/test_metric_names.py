@@ -76,6 +76,39 @@ def test_what_is_no_metric_is_refused_with_what_may_be_meant(name, message):
         parse_metric(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "detector", "num"),
+    [
+        ("psnr", "psnr", "pairs", 0),
+        ("psnr0.5k", "psnr", "pairs", 500),
+        ("ssim", "ssim", "ssim", 0),
+        ("mae2k", "mae", "pairs", 2000),
+        ("lpips", "lpips", "lpips_pairs", 0),
+        ("cycle_mae", "mae", "cycle", 0),
+        ("cycle_psnr1k", "psnr", "cycle", 1000),
+        ("colourfulness", "colourfulness", "colour", 0),
+        ("colourfulness_gap1k_full", "colourfulness_gap", "colour", 1000),
+    ],
+)
+def test_means_over_images_need_no_number(name, kind, detector, num):
+    spec = parse_metric(name)
+    assert (spec.kind, spec.detector, spec.num, spec.name) == (kind, detector, num, name)
+    assert spec.of_all(70).num == (num or 70) and spec.of_all(70).name == name
+    assert spec.with_num(70).name == f"{spec.front}0.07k{'_full' if spec.needs_reals else ''}"
+    assert spec.needs_reals == (kind == "colourfulness_gap")
+    assert spec.higher_is_better == (kind in ("psnr", "ssim", "colourfulness"))
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("psnrr", "psnr"), ("PSNR", "psnr"), ("sim", "ssim"), ("psnr1k_full", "psnr1k"), ("l1", "mae"),
+     ("cycle_l1", "cycle_mae"), ("cycle_psn", "cycle_psnr"), ("colorfulness", "colourfulness")],
+)  # fmt: skip
+def test_a_metric_of_single_images_that_is_misspelt_is_met_with_the_nearest(name, meant):
+    with pytest.raises(ValueError, match=f"is no metric; did you mean '{meant}'"):
+        parse_metric(name)
+
+
 def test_another_number_of_fakes_shows_in_the_name():
     # 12,800 fakes must not be called FID50k.
     assert parse_metric("fid50k_full").with_num(12_800).name == "fid12.8k_full"

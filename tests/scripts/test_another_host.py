@@ -15,6 +15,7 @@ import torch
 from ggdr.metrics.image_sets import GeneratedImages
 from ggdr.scripts.benches.step_timing import step_timer
 from ggdr.scripts.errors import CliError
+from ggdr.scripts.measuring.judge import GeneratorJudge
 from ggdr.scripts.training.host import Prepared
 from ggdr.scripts.training.hosts import HOSTS
 from ggdr.scripts.training.plan import resolve_run
@@ -90,8 +91,9 @@ class ToyHost:
         task.load_state({**task.state(), "networks": snapshot.networks})
         return ["with the weights of another toy"]
 
-    def snapshot_images(self, snapshot, device, labels):
-        return ToySnapshot(snapshot, device, labels)
+    def open_judge(self, training, data, job):
+        assert training["width"] == 8
+        return GeneratorJudge(data, job, ToySnapshot)
 
     def is_fixed(self, name):
         return name == "width"

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from ggdr.metrics.detectors import DetectorFiles
+from ggdr.metrics.evaluate import Job
 from ggdr.metrics.image_sets import GeneratedImages
 from ggdr.metrics.names import parse_metrics
 from ggdr.metrics.resize import MODES
@@ -190,26 +191,26 @@ def test_the_time_of_metrics_is_that_of_their_images():
 
     assert seconds("fd_offline2k_full,kd_offline1k_full") == 2000 * 0.75  # the same images, by one detector
     assert seconds("fd_offline1k_full,fd_lite2k_full") == 2000 * 2.75
+    translator, pairs = ImageTimes(0.25, directions=2, num=300), DetectorTimes({"pairs": 0.5})
+    assert evaluation_seconds(parse_metrics("psnr,mae0.1k"), pairs, translator) == 2 * 300 * 0.75
     assert seconds("fid50k_full") == 0 and seconds("ppl2_wend,fd_offline1k_full") == 50_000 * 3 + 750
 
 
 def test_paths_and_images_are_timed_in_part(monkeypatch):
     asked = []
 
-    class Made:
-        def images(self, num):
-            return GeneratedImages(lambda numbers: asked.append(len(numbers)) or torch.zeros(len(numbers), 3, 8, 8))
-
-        def measure_paths(self, spec, numbers, distance):
-            asked.append((spec.name, len(numbers), distance))
+    def measure_paths(spec, numbers, distance):
+        asked.append((spec.name, len(numbers), distance))
 
     files = DetectorFiles(MODES["stylegan"], torch.device("cpu"))
+    images = GeneratedImages(lambda numbers: asked.append(len(numbers)) or torch.zeros(len(numbers), 3, 8, 8))
+    jobs = {"": Job(files, fakes=images, measure_paths=measure_paths)}
     monkeypatch.setattr(DetectorFiles, "get", lambda self, name: name)
     specs = parse_metrics("fd_offline5k_full,ppl2_wend")
-    times = time_images(specs, Made(), files, DetectorTimes())
+    times = time_images(specs, jobs, DetectorTimes())
     assert asked == [8, 64, ("ppl2_wend", 1, "lpips"), ("ppl2_wend", 4, "lpips")]
     assert times.an_image > 0 and times.a_path["ppl2_wend"] > 0
-    assert time_images(specs, Made(), files, DetectorTimes(missing={"lpips": "no weights"})).a_path == {}
+    assert time_images(specs, jobs, DetectorTimes(missing={"lpips": "no weights"})).a_path == {}
 
 
 @pytest.mark.parametrize(

@@ -102,13 +102,12 @@ def test_a_metric_that_fails_on_one_process_fails_on_all_and_training_goes_on(da
     script = tmp_path / "fail.py"
     script.write_text(
         "import os\n"
-        "from ggdr.scripts.training.hosts import HOSTS\n"
-        "host = HOSTS['stylegan2']\n"
-        "open_images = type(host).snapshot_images\n"
-        "def failing(self, snapshot, device, labels):\n"
+        "from ggdr.scripts.measuring.judge import GeneratorJudge\n"
+        "jobs = GeneratorJudge.jobs\n"
+        "def failing(self, snapshot, specs):\n"
         "    if os.environ['RANK'] == '1': raise OSError(5, 'Input/output error', str(snapshot))\n"
-        "    return open_images(self, snapshot, device, labels)\n"
-        "type(host).snapshot_images = failing\n"
+        "    return jobs(self, snapshot, specs)\n"
+        "GeneratorJudge.jobs = failing\n"
         "from ggdr.scripts.train import main\n"
         "main()\n"
     )

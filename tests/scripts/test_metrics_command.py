@@ -328,7 +328,7 @@ def test_a_metric_that_fails_does_not_end_the_training(dataset_zip, tmp_path, mo
     def fail(specs, job):
         raise OSError(28, "No space left on device", "features")
 
-    monkeypatch.setattr("ggdr.scripts.measuring.snapshot_metrics.evaluate", fail)
+    monkeypatch.setattr("ggdr.scripts.measuring.judge.evaluate", fail)
     output = train(dataset_zip, tmp_path / "run", *METRICS, "--kimg", 0.064)
     assert output.count("network-best.safetensors is chosen without it; training goes on") == 2
     assert "No space left" in output and "done: 0.064 kimg" in output

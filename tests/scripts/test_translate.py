@@ -72,8 +72,10 @@ def test_a_run_folder_holds_settings_pictures_and_snapshots(whole, pairs):
     snapshots = {f"network-snapshot-000000.{n}.safetensors" for n in ("016", "032")}
     pictures = {f"translations000000.{n}.png" for n in ("000", "016", "032")}
     assert snapshots | pictures | {"training_options.json", "log.txt", "stats.jsonl", "training-state.pt"} <= names
-    stats = read_stats(whole)
+    lines = read_stats(whole)
+    stats = [line for line in lines if "loss/G" in line]
     assert [line["nimg"] for line in stats] == [8, 16, 24, 32]
+    assert [line["nimg"] for line in lines if "metric/psnr0.012k" in line] == [16, 32]
     keys = {"loss/G", "loss/D", "loss_term/G_l1", "score/real", "score/fake", "l1", "ggdr/distance", "rate"}
     assert keys <= stats[0].keys() and stats[-1]["rate"] == 0
     options = json.loads((whole / "training_options.json").read_text())

@@ -19,7 +19,11 @@ from ggdr.scripts.options.translation import parse_ignored
 from ggdr.torch_utils.checkpoint import SnapshotError, load_snapshot, save_snapshot
 from ggdr.torch_utils.pictures.images import to_u8
 from ggdr.torch_utils.runlog import read_stats
+from ggdr.translation.data.crops import CropConfig
+from ggdr.translation.data.datasets import PairedImages
 from ggdr.translation.data.labels import LabelClasses, classes_from_json, numbered_classes
+from ggdr.translation.data.measured import MeasuredPairs
+from ggdr.translation.label_maps import one_hot
 from ggdr.translation.snapshot import load_translator
 from tests.scripts.test_train import assert_same_weights
 from tests.torch_utils.data.conftest import png, write
@@ -36,11 +40,15 @@ def translate(*args, code=0):
 
 
 def command(*args, code=0):
+    return " ".join(run_ggdr("translate", *args, code=code).split())
+
+
+def run_ggdr(*args, code=0):
     from ggdr.scripts.cli import main
 
-    result = CliRunner().invoke(main, ["translate", *map(str, args)], catch_exceptions=False)
+    result = CliRunner().invoke(main, [*map(str, args)], catch_exceptions=False)
     assert result.exit_code == code, result.output
-    return " ".join(result.output.split())
+    return result.output
 
 
 def dry_run(*args):
@@ -77,7 +85,19 @@ def test_networks_get_a_plane_for_each_class_and_the_snapshot_says_what_they_are
     assert "inputs are label maps of 3 classes, the values 0, 3, 9; 255 ignored" in (whole / "log.txt").read_text()
     snapshot = load_snapshot(whole / "network-snapshot-000000.032.safetensors")
     assert classes_from_json(snapshot.config["labels"]) == classes_from_json(options["labels"]) == CLASSES
-    assert {"l1", "score/real", "ggdr/distance"} <= read_stats(whole)[-1].keys()
+    assert {"l1", "score/real", "ggdr/distance"} <= read_stats(whole)[0].keys()
+
+
+def test_metrics_give_the_network_planes(whole, maps):
+    snapshot = whole / "network-snapshot-000000.032.safetensors"
+    translator, data = load_translator(snapshot), PairedImages(maps).with_classes(CLASSES)
+    arrays = MeasuredPairs(data, CropConfig(SIZE)).read(range(NUM))
+    inputs = one_hot(torch.from_numpy(arrays["A"]), CLASSES.num)
+    made = torch.cat([translator(x, seed=i) for i, x in enumerate(inputs.split(1))])
+    expected = (to_u8(made).float() - torch.from_numpy(arrays["B"]).float()).abs().mean() * 2 / 255
+    printed = run_ggdr("metrics", "--network", snapshot, "--data", maps, "--metrics", "mae", "--json")
+    found = json.loads(printed.splitlines()[-1])
+    assert found["results"]["mae"] == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_its_pictures_show_label_maps_in_their_colours(whole):

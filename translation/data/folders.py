@@ -145,6 +145,21 @@ def find_pairs(container: Container, split: str = "train") -> Pairs:
     return Pairs(files, files, np.arange(len(files)))
 
 
+def held_out_split(container: Container) -> str:
+    """The split of the images that metrics are measured on: "test", else "val", else "train".
+
+    A split is there if folders SPLITA or SPLIT0 and the like are, or if all folders are such of splits, and one is of
+    this; folders of label maps and of their images may have these inside.
+    """
+    files = container.image_files()
+    tops = {(name or "").lower(): rows for name, rows in _tops(files).items()}
+    inside = [files.take(tops[name]) for name in tops if name in LABEL_FOLDERS]
+    for split in ("test", "val"):
+        if _numbered(files, split) or any(_folders_of(table, split) for table in (files, *inside)):
+            return split
+    return "train"
+
+
 def _numbered(files: FileTable, split: str) -> dict[str, np.ndarray]:
     """Rows of the folders SPLITA, SPLITB, ... or SPLIT0, SPLIT1, ..., by their letters or numbers, in order."""
     kind = re.compile(rf"{re.escape(split)}([A-Z]|\d{{1,4}})")
@@ -189,15 +204,22 @@ def _of_split(container: Container, files: FileTable, split: str) -> FileTable:
     Raises:
         DataError: they are, and none is of this one.
     """
+    mine = _folders_of(files, split)
+    if mine is None:
+        return files
+    if not mine:
+        raise DataError(f"{container.where()}: expected images in a folder {split}, found {_some(list(_tops(files)))}")
+    return files.take(np.sort(np.concatenate(mine)))
+
+
+def _folders_of(files: FileTable, split: str) -> list[np.ndarray] | None:
+    """Rows of the files in each folder of a split; None if not all folders are such of splits."""
     tops = _tops(files)
     plain = {name: re.sub(r"\d+$", "", name or "").lower() for name in tops}
     if not all(name in SPLITS for name in plain.values()):
-        return files
+        return None
     words = next((same for same in SAME_SPLITS if split in same), (split,))
-    mine = [tops[name] for name in tops if plain[name] in words]
-    if not mine:
-        raise DataError(f"{container.where()}: expected images in a folder {split}, found {_some(list(tops))}")
-    return files.take(np.sort(np.concatenate(mine)))
+    return [tops[name] for name in tops if plain[name] in words]
 
 
 def _tops(files: FileTable, root: str | None = None) -> dict[str | None, np.ndarray]:

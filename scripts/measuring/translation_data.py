@@ -1,0 +1,128 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""What translators are measured on: pairs, or domains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ggdr.metrics.evaluate import Job
+from ggdr.metrics.extract import MetricError
+from ggdr.scripts.measuring.translation_judge import Direction, Translate, TranslationJudge
+from ggdr.torch_utils.data.image_files import DataError
+from ggdr.torch_utils.untrusted.text import printable
+from ggdr.translation.data.crops import CropConfig
+from ggdr.translation.data.datasets import PairedImages, UnpairedImages
+from ggdr.translation.data.labels import LabelClasses, classes_from_json
+from ggdr.translation.data.measured import MeasuredDomain, MeasuredPairs, open_held_out
+
+
+def open_pairs_judge(
+    training: Mapping[str, Any],
+    data: Path,
+    job: Job,
+    load: Callable[[Path, torch.device], Mapping[str, Translate]],
+) -> TranslationJudge:
+    """Measures translators on the pairs that are held out.
+
+    Args:
+        training: the settings of the run that they are of, as they are stored: "crop", "data", "labels".
+        data:     pairs, with folders of splits or without.
+
+    Raises:
+        DataError: there are no pairs, or they cannot be read.
+        MetricError: the settings are damaged.
+    """
+    direction, channels = _of_data(training, "direction", "AtoB"), _of_data(training, "channels", 3)
+    pairs, split = open_held_out_pairs(data, direction=direction, channels=channels)
+    classes = _classes(training)
+    measured = MeasuredPairs(pairs if classes is None else pairs.with_classes(classes), _crop(training))
+    try:
+        measured.read([0])
+    except DataError as error:
+        raise _naming(error, split) from error
+    return TranslationJudge([Direction("AtoB", measured, measured.side("B"))], split, job, load)
+
+
+def open_domains_judge(
+    training: Mapping[str, Any],
+    data: Path,
+    job: Job,
+    load: Callable[[Path, torch.device], Mapping[str, Translate]],
+    names: Sequence[str] | None = None,
+) -> TranslationJudge:
+    """Measures translators between each two domains, on their images that are held out; see `open_pairs_judge`.
+
+    Args:
+        names: of the domains in the names of directions: with "AB" there are "AtoB" and "BtoA"; None: their numbers.
+
+    Raises:
+        DataError: there are not two domains, or as many as names, or they cannot be read.
+        MetricError: the settings are damaged.
+    """
+    dataset, split = _open(data, UnpairedImages, channels=_of_data(training, "channels", 3))
+    num = len(dataset.domains)
+    if names is not None and len(names) != num:
+        raise DataError(f"{printable(data)}: expected {len(names)} domains, found {num}: {', '.join(dataset.names)}")
+    names = names or [str(i) for i in range(num)]
+    domains = [MeasuredDomain(dataset, _crop(training), i) for i in range(num)]
+    directions = [
+        Direction(f"{names[i]}to{names[j]}", domains[i], domains[j].images, way_back=f"{names[j]}to{names[i]}")
+        for i in range(num)
+        for j in range(num)
+        if i != j
+    ]
+    return TranslationJudge(directions, split, job, load)
+
+
+def open_held_out_pairs(data: Path, *, direction: str, channels: int) -> tuple[PairedImages, str]:
+    """The pairs that metrics are measured on, and their split.
+
+    Raises:
+        DataError: there are none, or they are not what they should be; says which were looked for.
+        MetricError: direction or channels are none.
+    """
+    return _open(data, PairedImages, direction=direction, channels=channels)
+
+
+def _open(data: Path, kind: type, **settings: Any) -> tuple[Any, str]:
+    """See `open_held_out`."""
+    try:
+        return open_held_out(data, kind, **settings)
+    except DataError as error:
+        raise _naming(error, "held-out") from error
+    except ValueError as error:
+        raise MetricError(f"settings of the snapshot's training are damaged: {printable(error)}") from error
+
+
+def _crop(training: Mapping[str, Any]) -> CropConfig:
+    """The crop of stored settings; that of published ones where there is none. Raises MetricError if it is damaged."""
+    crop = training.get("crop", {})
+    try:
+        return CropConfig(**crop)
+    except (TypeError, ValueError) as error:
+        raise MetricError(f"settings of the snapshot's training are damaged: crop: {printable(error)}") from error
+
+
+def _classes(training: Mapping[str, Any]) -> LabelClasses | None:
+    """Those of label maps in stored settings, if there are any. Raises MetricError if they are damaged."""
+    stored = training.get("labels")
+    try:
+        return None if stored is None else classes_from_json(stored)
+    except ValueError as error:
+        raise MetricError(f"settings of the snapshot's training are damaged: labels: {printable(error)}") from error
+
+
+def _of_data(training: Mapping[str, Any], name: str, default: Any) -> Any:
+    """A setting of the training set."""
+    data = training.get("data")
+    return data.get(name, default) if isinstance(data, Mapping) else default
+
+
+def _naming(error: DataError, which: str) -> DataError:
+    """The error, with what the images are for."""
+    return DataError(f"{error} (of the {which} images, which metrics are measured on)")
