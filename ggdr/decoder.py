@@ -20,7 +20,7 @@ REACH = 4  # times the size of D's largest map; beyond it the decoder would have
 
 
 class DecoderLayer(nn.Module):
-    """1x1 convolution, 2x FIR upsampling, bias; linear: [N, h, w, Cin] -> [N, H, W, Cout], of 2h x 2w or a given size.
+    """1x1 convolution, 2x FIR upsampling, bias; linear: [N, Cin, h, w] -> [N, Cout, H, W], of 2h x 2w or a given size.
 
     Weights have equalised learning rate: stored with variance 1, scaled by 1/sqrt(Cin) when used.
     """
@@ -34,17 +34,17 @@ class DecoderLayer(nn.Module):
         self.register_buffer("resample_filter", torch.outer(taps, taps) / taps.sum().square())
 
     def forward(self, x: Tensor, size: Size | None = None) -> Tensor:
-        n, h, w, _ = x.shape
+        n, _, h, w = x.shape
         high, wide = size or (2 * h, 2 * w)
         # Products with small dense matrices, one for each axis: faster than a convolution of each channel by itself,
         # and a resize to another size is a factor in them.
         rows = self._upsampling(h, high)
         columns = rows if (w, wide) == (h, high) else self._upsampling(w, wide)
-        x = x @ self.weight.float().flatten(1).t()
+        x = F.conv2d(x, self.weight.float()).permute(0, 2, 3, 1)
         x = torch.bmm(rows.expand(n, -1, -1), x.reshape(n, h, -1))
         x = x.reshape(n * high, w, -1)
         x = torch.baddbmm(self.bias.float(), columns.expand(len(x), -1, -1), x)
-        return x.reshape(n, high, wide, -1)
+        return x.reshape(n, high, wide, -1).permute(0, 3, 1, 2)
 
     @torch.no_grad()
     def _upsampling(self, length: int, upsampled: int) -> Tensor:
@@ -132,20 +132,17 @@ class FeatureDecoder(nn.Module):
             return self._decode(feats)
 
     def _decode(self, feats: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        def channels_last(name: str) -> Tensor:
-            return feats[name].float().permute(0, 2, 3, 1)
-
-        x = channels_last(self.start)
-        as_probed = x.shape[1:3] == self._start_size
+        x = feats[self.start].float()
+        as_probed = x.shape[2:] == self._start_size
         pred = {}
         for level in self.levels:
-            skip = None if level.skip is None else channels_last(level.skip)
-            size = tuple(skip.shape[1:3]) if skip is not None else level.size if as_probed else None
+            skip = None if level.skip is None else feats[level.skip].float()
+            size = tuple(skip.shape[2:]) if skip is not None else level.size if as_probed else None
             x = getattr(self, level.layer)(x, size)
             if level.guide is not None:
-                pred[level.guide] = x.permute(0, 3, 1, 2)
+                pred[level.guide] = x
             if skip is not None:
-                x = torch.cat([x, skip], dim=3)
+                x = torch.cat([x, skip], dim=1)
         return pred
 
 

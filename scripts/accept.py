@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ggdr.scripts.errors import EXIT_STOPPED, CliError, cli_errors
+from ggdr.scripts.errors import EXIT_STOPPED, CliError, cli_errors, write_error_text
 from ggdr.scripts.options.numbers import FiniteFloat
 from ggdr.scripts.options.parameters import choose_device
 from ggdr.scripts.terminal import say
@@ -56,7 +56,11 @@ Examples:
     help="cpu runs the steps that make sense there, with the smallest settings.",
 )
 @click.option("--again", is_flag=True, help="Repeat also the steps that passed.")
-@click.option("--dry-run", is_flag=True, help="List the steps with their order, bounds and expected times; run none.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="List the steps with their order, bounds and expected times, and what has passed; run none.",
+)
 def main(out: Path, minutes: float, names: str | None, device: str, again: bool, dry_run: bool) -> None:
     """Find out what works on this machine, and how fast, and write it into one file.
 
@@ -68,21 +72,26 @@ def main(out: Path, minutes: float, names: str | None, device: str, again: bool,
         from rich.console import Console
 
         from ggdr.scripts.accepting.steps import STEPS, choose_steps
-        from ggdr.scripts.accepting.summary import has_failed, print_plan, print_table
+        from ggdr.scripts.accepting.summary import all_skipped, has_failed, print_plan, print_table
 
         console = Console(highlight=False)
         steps = choose_steps(names, STEPS)
         if dry_run:
-            print_plan(steps, device, minutes, console)
+            print_plan(_known_results(out, device, steps if again else []), steps, minutes, console)
             return
         choose_device(device)
         work = out.with_name(f"{out.stem}-work")
-        work.mkdir(parents=True, exist_ok=True)
+        try:
+            work.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CliError(f"--out: {write_error_text(out, OSError(error.errno, error.strerror))}") from error
         with _alone(work, out):
-            results = _known_results(out, device)
-            finished = _run(results, steps, out, work, minutes, again=again)
+            results = _known_results(out, device, steps if again else [])
+            finished = _run(results, steps, out, work, minutes)
         print_table(results, steps, console)
         say(f"\nwritten: {out}; outputs of the steps: {work}")
+        if finished and all_skipped(results, steps):
+            say("nothing was tried: all steps were skipped")
     if not finished:
         say("stopped; the same command goes on")
         raise click.exceptions.Exit(EXIT_STOPPED)
@@ -102,8 +111,8 @@ def _alone(work: Path, out: Path) -> Iterator[None]:
         yield
 
 
-def _known_results(out: Path, device: str) -> Results:
-    """What the file holds, or nothing yet; CliError if it is of another machine."""
+def _known_results(out: Path, device: str, forgotten: Sequence[Step]) -> Results:
+    """What the file holds but for some steps, or nothing yet; CliError if it is of another machine."""
     from ggdr.scripts.accepting.cards import list_cards
     from ggdr.scripts.accepting.result_file import ResultFileError, Results, read_results
 
@@ -117,10 +126,12 @@ def _known_results(out: Path, device: str) -> Results:
     if (found.device, found.cards) != (device, cards):
         theirs, ours = (f"{of} ({', '.join(names)})" for of, names in ((found.device, found.cards), (device, cards)))
         raise CliError(f"--out: {out} is about {theirs}, this is {ours}; give another file")
+    for step in forgotten:
+        found.steps.pop(step.name, None)
     return found
 
 
-def _run(results: Results, steps: Sequence[Step], out: Path, work: Path, minutes: float, *, again: bool) -> bool:
+def _run(results: Results, steps: Sequence[Step], out: Path, work: Path, minutes: float) -> bool:
     """Runs steps; whether it came to the last one before a signal."""
     from ggdr.scripts.accepting.runner import StepRunner
     from ggdr.scripts.training.versions import installed_versions
@@ -131,8 +142,5 @@ def _run(results: Results, steps: Sequence[Step], out: Path, work: Path, minutes
         "minutes": minutes,
         "versions": installed_versions(),
     }
-    if again:
-        for step in steps:
-            results.steps.pop(step.name, None)
     with stop_signals() as stop:
         return StepRunner(results, out, work, minutes, say).run(steps, stop.is_set)

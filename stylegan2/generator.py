@@ -21,10 +21,11 @@ from ggdr.stylegan2.layers import (
     FullyConnectedLayer,
     MappingNetwork,
     apply_side_by_side,
-    demodulation,
 )
 from ggdr.torch_utils.ops.bias_act import bias_act
 from ggdr.torch_utils.ops.conv2d_resample import conv2d_resample
+from ggdr.torch_utils.ops.demodulation import demodulation
+from ggdr.torch_utils.ops.modulated_product import modulated_product
 from ggdr.torch_utils.ops.modulation import demodulated_act, modulate
 from ggdr.torch_utils.ops.upfirdn2d import setup_filter, upsample2d
 
@@ -48,14 +49,8 @@ class SynthesisLayer(nn.Module):
         self.register_buffer("resample_filter", setup_filter([1, 3, 3, 1]))
 
     def forward(self, x: Tensor, styles: Tensor, noise: Tensor | None, *, gain: float = 1.0) -> Tensor:
-        weight = self.weight
-        if x.dtype != torch.float32:
-            # Without these scalings the products overflow float16. Demodulation undoes them, so they are constants:
-            # what the result owes to them has no gradient.
-            weight = weight / torch.linalg.vector_norm(weight.detach(), dim=[1, 2, 3], keepdim=True)
-            styles = styles / torch.linalg.vector_norm(styles.detach(), math.inf, dim=1, keepdim=True)
+        weight, styles, dcoefs = demodulation(self.weight, styles, x.dtype)
         x = conv2d_resample(modulate(x, styles), weight, self.resample_filter, up=self.up)
-        dcoefs = demodulation(weight, styles)
         return demodulated_act(x, dcoefs, noise, self.noise_strength, self.bias, gain=gain, clamp=self.conv_clamp)
 
 
@@ -74,11 +69,7 @@ class ToRGBLayer(nn.Module):
         self.weight_gain = 1 / math.sqrt(in_channels)
 
     def forward(self, x: Tensor, styles: Tensor) -> Tensor:
-        n, in_channels, height, width = x.shape
-        # Few output channels: weights of its own for each image cost less than a scaled copy of its features.
-        weights = (self.weight.flatten(1) * (styles * self.weight_gain)[:, None]).to(x.dtype)
-        x = torch.bmm(x.permute(0, 2, 3, 1).reshape(n, height * width, in_channels), weights.mT)
-        x = x.reshape(n, height, width, -1).permute(0, 3, 1, 2)
+        x = modulated_product(x, self.weight, styles, gain=self.weight_gain)
         return bias_act(x, self.bias, clamp=self.conv_clamp)
 
 

@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layers with equalised learning rate, shared by the generator and the discriminator.
 
-Source: Karras et al. 2018 (arXiv:1710.10196, equalised learning rate, minibatch standard deviation);
-Karras et al. 2020 (arXiv:1912.04958, weight demodulation).
+Source: Karras et al. 2018 (arXiv:1710.10196, equalised learning rate, minibatch standard deviation).
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from ggdr.torch_utils.ops.bias_act import ACTIVATIONS, bias_act
 from ggdr.torch_utils.ops.conv2d_resample import conv2d_resample
+from ggdr.torch_utils.ops.demodulation import scaled_weight
 from ggdr.torch_utils.ops.upfirdn2d import setup_filter
 
 
@@ -103,9 +103,9 @@ class Conv2dLayer(nn.Module):
     def forward(self, x: Tensor, *, gain: float = 1.0) -> Tensor:
         if self.bias is None and self.act == "linear" and self.conv_clamp is None:
             # A factor on the weights saves a pass over the maps.
-            w = self.weight * (self.weight_gain * gain)
+            w = scaled_weight(self.weight, self.weight_gain * gain, x.dtype)
             return conv2d_resample(x, w, self.resample_filter, up=self.up, down=self.down)
-        w = self.weight * self.weight_gain
+        w = scaled_weight(self.weight, self.weight_gain, x.dtype)
         x = conv2d_resample(x, w, self.resample_filter, up=self.up, down=self.down)
         return scaled_bias_act(x, self.bias, act=self.act, gain=gain, clamp=self.conv_clamp)
 
@@ -114,21 +114,6 @@ def scaled_bias_act(x: Tensor, b: Tensor | None, *, act: str, gain: float, clamp
     """bias_act with the activation's own gain times `gain`; the clamp is scaled along."""
     act_gain = ACTIVATIONS[act].default_gain
     return bias_act(x, b, act=act, gain=act_gain * gain, clamp=None if clamp is None else clamp * gain)
-
-
-def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
-    """Coefficients that give a modulated convolution's output unit variance, if its input has: [N, Cout] float32.
-
-    Scaling activations instead of weights keeps one weight tensor for all images: the coefficients
-    rsqrt(sum_{i,k} (s_i w_oik)^2) are a matrix product of squared styles with squared weights summed over taps.
-
-    Args:
-        weight: [Cout, Cin, k, k] float32.
-        styles: [N, Cin] float32.
-
-    Source: Karras et al. 2020, arXiv:1912.04958, Eq. (1) and (3).
-    """
-    return (styles.square() @ weight.square().sum(dim=[2, 3]).t() + 1e-8).rsqrt()
 
 
 class MappingNetwork(nn.Module):

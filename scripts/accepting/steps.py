@@ -14,7 +14,7 @@ GPU = ("cuda",)
 PRESETS = {"auto256": ("auto", 256), "paper256": ("paper256", 256), "cifar": ("cifar", 32), "auto1024": ("auto", 1024)}
 
 
-def _resume(precision: str) -> Step:
+def _resume(precision: str, devices: tuple[str, ...] = ("cuda", "cpu")) -> Step:
     return Step(
         f"resume-{precision}",
         f"a run in {precision} that is stopped, killed and resumed gives what an undisturbed one gives",
@@ -22,6 +22,8 @@ def _resume(precision: str) -> Step:
         expected=60,
         bound=180,
         arguments={"precision": precision},
+        devices=devices,
+        needs=f"{precision} needs a GPU",
     )
 
 
@@ -77,7 +79,9 @@ STEPS = (
         25,
         120,
     ),
-    *map(_resume, ("fp32", "fp16", "bf16")),
+    _resume("fp32"),
+    _resume("fp16", GPU),
+    _resume("bf16"),
     Step(
         "waits",
         "no training iteration waits for the GPU",

@@ -14,14 +14,18 @@ from ggdr.scripts.accepting.result_file import Results
 from ggdr.scripts.accepting.step import FAILED, PASSED, RUNNING, SKIPPED, TIMED_OUT, Step
 
 COLORS = {PASSED: "green", SKIPPED: "yellow", FAILED: "red", TIMED_OUT: "red", RUNNING: "red"}
+KINDS = {"cuda": "GPU", "cpu": "CPU"}
 
 
-def print_plan(steps: Sequence[Step], device: str, minutes: float, console: Console) -> None:
-    """The steps in their order, with expected times and bounds."""
+def print_plan(results: Results, steps: Sequence[Step], minutes: float, console: Console) -> None:
+    """The steps in their order, with expected times and bounds; those that passed are not run again."""
     table = Table("step", "starts at", "about", "at most", "what it proves", box=None, padding=(0, 2, 0, 0))
-    at = 0.0
+    device, at = results.device, 0.0
     for step in steps:
-        proves = step.proves if device in step.devices else f"skipped on a {device.upper()}: {step.needs}"
+        if results.passed(step.name):
+            table.add_row(step.name, "", "", "", f"[{COLORS[PASSED]}]passed[/]: {escape(step.proves)}")
+            continue
+        proves = step.proves if device in step.devices else f"skipped on a {KINDS[device]}: {step.needs}"
         if device in step.devices and at + step.expected > 60 * minutes:
             proves = f"skipped, unless others take less: {step.proves}"
         table.add_row(
@@ -29,8 +33,9 @@ def print_plan(steps: Sequence[Step], device: str, minutes: float, console: Cons
         )
         at += step.expected if device in step.devices else 0
     console.print(table)
+    estimate = {"cuda": "by estimate", "cpu": "by an estimate for GPUs, and longer on a CPU"}[device]
     console.print(
-        f"\nAbout {at / 60:.0f} minutes on a GPU, by estimate; {minutes:g} are allowed. A step that no longer fits is "
+        f"\nAbout {at / 60:.0f} minutes, {estimate}; {minutes:g} are allowed. A step that no longer fits is "
         "skipped, one that takes longer than its bound is killed."
     )
 
@@ -54,6 +59,11 @@ def count_states(results: Results, steps: Sequence[Step]) -> dict[str, int]:
     """How many steps have each state; without those that did not run."""
     found = [results.steps[step.name]["state"] for step in steps if step.name in results.steps]
     return {state: found.count(state) for state in COLORS if state in found}
+
+
+def all_skipped(results: Results, steps: Sequence[Step]) -> bool:
+    """Whether nothing was tried."""
+    return set(count_states(results, steps)) <= {SKIPPED}
 
 
 def has_failed(results: Results, steps: Sequence[Step]) -> bool:

@@ -35,8 +35,6 @@ RELATIVE, ABSOLUTE = 2e-3, 2e-4  # of logged values, between numbers of processe
 
 def resume_disturbed(place: Place, *, precision: str) -> Finding:
     """A run that is stopped by a signal, resumed, killed and resumed, against one that is left alone."""
-    if precision == "fp16" and not place.on_gpu:
-        raise StepSkipped("fp16 needs a GPU")
     alone, disturbed = place.folder / "alone", place.folder / "disturbed"
     length = {"iterations": ITERATIONS[place.device], "snapshots": SNAPSHOTS}
     words = {x: [*train_words(place, x, **length, precision=precision), *REPEATABLE] for x in (alone, disturbed)}

@@ -103,7 +103,7 @@ def _mean(pieces: Sequence[TracedPiece], gpu: Gpu) -> dict[str, Any]:
     for x in pieces:
         for operation in x.piece.operations:
             if operation.flops:
-                tflop[operation.math] += x.share * operation.flops / 1e12
+                tflop[gpu.math(operation.math)] += x.share * operation.flops / 1e12
     return {
         "kernels": mean(sum(o.kernels for o in x.piece.operations) for x in pieces),
         "gb": mean(sum(o.num_bytes for o in x.piece.operations) / 1e9 for x in pieces),

@@ -285,6 +285,37 @@ def test_a_dry_run_lists_steps_and_writes_nothing(tmp_path):
     assert "skipped on a CPU" in output and "10 are allowed" in output and not list(tmp_path.iterdir())
 
 
+def test_a_dry_run_tells_what_has_passed(tmp_path, monkeypatch):
+    stubs, out = [stub("passes"), stub("fails")], tmp_path / "a.json"
+    command("--out", out, code=1, stubs=stubs, monkeypatch=monkeypatch)
+    written = out.read_bytes()
+    output = command("--out", out, "--dry-run")
+    assert f"passes passed: {stubs[0].proves}" in output and "fails 0 s" in output
+    assert "passes 0 s" in command("--out", out, "--dry-run", "--again")
+    out.write_text("{")
+    assert "not readable" in command("--out", out, "--dry-run", code=2)
+    out.write_bytes(written)
+
+
+def test_a_plan_for_a_cpu_speaks_of_cpus():
+    output = command("--dry-run", "--steps", "resume-fp32,resume-fp16,resume-bf16")
+    assert "skipped on a CPU: fp16 needs a GPU" in output and "fp32 needs" not in output and "bf16 needs" not in output
+    assert "About 2 minutes, by an estimate for GPUs, and longer on a CPU" in output
+
+
+def test_a_place_that_cannot_be_written_is_named_as_it_was_given(tmp_path):
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "x.json"
+    assert f"cannot write to {out}: Not a directory" in command("--out", out, code=2)
+
+
+def test_that_nothing_was_tried_is_said(tmp_path, monkeypatch):
+    said = "nothing was tried: all steps were skipped"
+    stubs = [stub("skips"), stub("passes", "long", expected=1e6)]
+    assert said in command("--out", tmp_path / "a.json", stubs=stubs, monkeypatch=monkeypatch)
+    assert said not in command("--out", tmp_path / "b.json", stubs=[*stubs, stub("passes")], monkeypatch=monkeypatch)
+
+
 def test_unknown_names_of_steps_are_told_with_the_nearest_one():
     output = command("--steps", "machine,dokter", code=2)
     assert "'dokter' is none of machine, doctor," in output and "did you mean 'doctor'?" in output

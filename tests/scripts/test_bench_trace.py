@@ -55,6 +55,11 @@ def test_all_pieces_of_an_iteration_are_shown(said):
     assert report["gpu"] == "H100 SXM" and report["precision"] == "fp16"
 
 
+def test_a_card_is_not_said_to_multiply_in_what_it_lacks():
+    output = bench(*TINY, "--trace", "v100")
+    assert "TFLOP/s in fp32" in output and "tf32" not in output
+
+
 def test_lazy_phases_count_for_their_share(said):
     _, report = said
     for key in ("kernels", "gb", "roofline_ms", "launch_ms", "host_ops", "python_functions"):

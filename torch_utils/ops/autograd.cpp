@@ -6,6 +6,8 @@
 
 #include "bias_act_autograd.h"
 #include "convolution_autograd.h"
+#include "demodulation_autograd.h"
+#include "modulated_product_autograd.h"
 #include "modulation_autograd.h"
 #include "upfirdn2d_autograd.h"
 
@@ -20,6 +22,12 @@ TORCH_LIBRARY_IMPL(ggdr, Autograd, m) {
   m.impl("convolution", &convolution);
   m.impl("conv3x3", &conv3x3);
   m.impl("conv3x3_weight_grad", &conv3x3_weight_grad);
+  m.impl("demodulation", &demodulation);
+  m.impl("demodulation_styles_grad", &demodulation_styles_grad);
+  m.impl("demodulation_weight_grad", &demodulation_weight_grad);
+  m.impl("scaled_weight", &scaled_weight);
+  m.impl("modulated_product", &modulated_product);
+  m.impl("modulated_product_grad", &modulated_product_grad);
   m.impl("modulate", &modulate);
   m.impl("modulate_backward", &modulate_backward);
   m.impl("modulate_tangent", &modulate_tangent);
@@ -28,6 +36,10 @@ TORCH_LIBRARY_IMPL(ggdr, Autograd, m) {
   m.impl("demodulated_act_tangent", &demodulated_act_tangent);
 }
 
-TORCH_LIBRARY_IMPL(ggdr, CompositeExplicitAutograd, m) { m.impl("convolution", &convolution_kernel); }
+TORCH_LIBRARY_IMPL(ggdr, CompositeExplicitAutograd, m) {
+  m.impl("convolution", &convolution_kernel);
+  m.impl("modulated_product", &product_kernel);
+  m.impl("modulated_product_grad", &product_grad_kernel);
+}
 
 }  // namespace ggdr

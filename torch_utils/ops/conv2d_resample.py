@@ -19,8 +19,8 @@ def conv2d_resample(x: Tensor, w: Tensor, f: Tensor | None = None, *, up: int = 
 
     Args:
         x:    [N, Cin, H, W].
-        w:    [Cout, Cin, k, k] float32, k 1 or 3, cast to the type of `x`. Correlation if up = 1; convolution
-              (taps flipped) if up = 2, as StyleGAN2's weights are stored.
+        w:    [Cout, Cin, k, k], k 1 or 3, float32 or the type of `x`, to which it is cast. Correlation if up = 1;
+              convolution (taps flipped) if up = 2, as StyleGAN2's weights are stored.
         f:    FIR filter [n, n]; needed if up or down is 2.
         up:   1 or 2.
         down: 1 or 2; not together with up.

@@ -65,7 +65,8 @@ def upfirdn2d(
     if x.ndim != 4:
         raise ValueError(f"x must be [N, C, H, W], got shape {tuple(x.shape)}")
     up, down, pad = _pair(up), _pair(down), _padding(padding)
-    f = torch.ones([1, 1], device=x.device) if f is None else f.detach().to(x.device)
+    f = torch.ones([1, 1], device=x.device) if f is None else f.to(x.device)
+    f = f.detach() if f.requires_grad else f
     height = x.shape[2] * up[1] + pad[2] + pad[3]
     width = x.shape[3] * up[0] + pad[0] + pad[1]
     if height < f.shape[0] or width < f.shape[-1]:

@@ -47,6 +47,8 @@ class _Counter(TorchDispatchMode):
         elif func.name() == "ggdr::conv3x3":
             x, w, _, transpose = args
             self.total += _products(x if transpose else out, w)
+        elif func.name() in ("ggdr::modulated_product", "ggdr::modulated_product_grad"):
+            self.total += _products(args[0], args[1 if func.name() == "ggdr::modulated_product" else 2])
         elif func.name() == "ggdr::conv3x3_weight_grad":
             self.total += _products(args[1], out)
         return out

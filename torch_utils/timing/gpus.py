@@ -29,6 +29,10 @@ class Gpu:
     fp32: float
     tensor: Mapping[str, float]
 
+    def math(self, asked: str) -> str:
+        """The type in which it multiplies where a program asks for one: "fp32" for what its tensor cores lack."""
+        return asked if asked in self.tensor else "fp32"
+
     def peak(self, math: str) -> float:
         """FLOP/s of products in a type: "fp32", or a key that `tensor` may have."""
         return self.tensor.get(math, self.fp32)

@@ -27,10 +27,19 @@ _OVERWRITING = {"_foreach_copy_", "copy_", "fill_", "normal_", "random_", "unifo
 # Operations that are two kernels: the first fills the result, the second copies into it, or adds to it.
 _FILL_AND_COPY = {"constant_pad_nd", "select_backward", "slice_backward"}
 _FILL_AND_ADD = {"baddbmm", "grid_sampler_2d_backward"}
-# Operations whose second kernel adds up what the first one summed, strip by strip.
-_ADD_STRIPS = {"ggdr::modulate_backward", "ggdr::demodulated_act_backward"}
+# Kernels of this project's operations that have several. Where the first sums by strips or filters, the second takes
+# that up; those of the products are PyTorch's, of which one moves maps.
+_OWN_KERNELS = {
+    "ggdr::modulate_backward": 2,
+    "ggdr::demodulated_act_backward": 2,
+    "ggdr::demodulation": 2,
+    "ggdr::modulated_product": 3,
+    "ggdr::modulated_product_grad": 8,
+}
 # Of ATen's multi_tensor_apply: most tensors in a launch by number of lists, blocks in a launch, elements in a block.
 _LAUNCH_TENSORS, _LAUNCH_BLOCKS, _BLOCK_ELEMENTS = (110, 64, 48, 36, 30), 320, 65536
+
+_ACCUMULATION = "torch::autograd::AccumulateGrad"  # the node that does detach what it is given
 
 MATH = {torch.float16: "fp16", torch.bfloat16: "bf16"}  # names of types in which tensor cores multiply
 
@@ -109,7 +118,7 @@ class OperationTrace(TorchDispatchMode):
         kwargs = kwargs or {}
         before = self._flops.total
         out = self._flops.__torch_dispatch__(func, types, args, kwargs)
-        self._piece.host_ops += 1
+        self._piece.host_ops += not _is_kept_result(func)
         results = [x for x in _tensors(out) if x.device.type == "meta"]
         self.memory.see(results)
         self._piece.peak = max(self._piece.peak, self.memory.peak)
@@ -145,8 +154,8 @@ class OperationTrace(TorchDispatchMode):
         elif name in _FILL_AND_ADD:
             kernels = 2
             num_bytes += 2 * sum(map(_bytes, new))
-        elif name in _ADD_STRIPS:
-            kernels = 2
+        elif name in _OWN_KERNELS:
+            kernels = _OWN_KERNELS[name]
         elif name == "ggdr::bias_act_grad" and args[-1] is not None:
             kernels = 2  # torch's sum by channel is the second
             num_bytes += _bytes(out[0])
@@ -160,6 +169,14 @@ class OperationTrace(TorchDispatchMode):
         if self.tf32 and name.startswith("convolution") and tensors[0].dtype == torch.float32:
             return "tf32"
         return MATH.get(tensors[0].dtype, "fp32")
+
+
+def _is_kept_result(func: Any) -> bool:
+    """Whether autograd hands a backward pass what it kept: no operation, but modes are shown one."""
+    if func is not torch.ops.aten.detach.default:
+        return False
+    node = torch._C._current_autograd_node()
+    return node is not None and node.name() != _ACCUMULATION
 
 
 def _tensors(nest: Any) -> Iterator[Tensor]:

@@ -105,14 +105,19 @@ def test_the_kernels_are_not_for_amd_gpus(gpu, monkeypatch):
 
 @needs_cxx
 @pytest.mark.skipif(find_nvcc() is None, reason="needs nvcc")
-def test_cuda_sources_compile(monkeypatch, ops_cache, tmp_path):
+@pytest.mark.parametrize(
+    "capability", [pytest.param("7.5", marks=pytest.mark.slow), "9.0", pytest.param("12.0", marks=pytest.mark.slow)]
+)
+def test_cuda_sources_compile_without_warnings(monkeypatch, ops_cache, tmp_path, capability):
     sources = build.device_sources("cuda")
     release = toolchain.re.search(r"release (\d+\.\d+)", toolchain.version_of([find_nvcc()]))[1]
     built_with = torch.version.cuda or release
     if built_with.split(".")[0] != release.split(".")[0]:
         pytest.skip(f"nvcc {release} cannot compile for a torch built with CUDA {built_with}")
     monkeypatch.setattr(torch.version, "cuda", built_with)
-    nvcc = cuda_toolchain(["9.0"])
+    nvcc = cuda_toolchain([capability])
+    if not any(f"code=sm_{capability.replace('.', '')}" in flag for flag in nvcc.compile):
+        pytest.skip(f"nvcc {release} does not compile for compute capability {capability}")
     stamp = ops_cache / f"cuda-compiled-{build.library_key(nvcc, sources)}"
     if stamp.exists():
         return  # these sources did compile, with this compiler and these flags

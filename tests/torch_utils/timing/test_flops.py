@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ggdr.torch_utils.ops.build import set_ops
 from ggdr.torch_utils.ops.cpu.conv3x3 import conv3x3, conv3x3_up
+from ggdr.torch_utils.ops.modulated_product import modulated_product
 from ggdr.torch_utils.timing.flops import count_flops
 
 MULTIPLY_ADD = 2
@@ -80,3 +81,12 @@ class Operations(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         self.names.add(func.name())
         return func(*args, **(kwargs or {}))
+
+
+def test_a_modulated_product_counts_as_the_reference(native_ops):
+    tensors = torch.randn(2, 4, 3, 5), torch.randn(3, 4, 1, 1), torch.randn(2, 4)
+    leaves = [t.requires_grad_() for t in tensors]
+    run = lambda: modulated_product(*leaves).sum().backward()  # noqa: E731
+    compiled = count_flops(run)
+    set_ops("reference")
+    assert compiled == count_flops(run) == 3 * 2 * (2 * 3 * 5) * 3 * 4

@@ -42,3 +42,8 @@ def test_cards_that_only_sound_alike_are_unknown(name):
 
 def test_every_card_with_peaks_has_a_name():
     assert set(DRIVER_NAMES.values()) == set(GPUS)
+
+
+def test_products_in_a_type_that_a_card_lacks_are_in_float32():
+    assert [GPUS["v100"].math(x) for x in ("fp16", "bf16", "tf32", "fp32")] == ["fp16", "fp32", "fp32", "fp32"]
+    assert GPUS["h100"].math("tf32") == "tf32"

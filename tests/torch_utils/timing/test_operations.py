@@ -208,3 +208,10 @@ def test_memory_is_counted_in_blocks_and_by_storage():
     assert (memory.now, memory.peak) == (512, 512)
     del x
     assert (memory.now, memory.peak) == (0, 512)
+
+
+def test_a_result_that_a_backward_pass_kept_is_no_operation():
+    x = empty(4, requires_grad=True)
+    y, gy = x.rsqrt(), empty(4)
+    # A power and two products; a view of the gradient, which x takes.
+    assert traced(lambda: y.backward(gy)).host_ops == 3 + 1

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ggdr.torch_utils.ops import build, modulation
+from ggdr.torch_utils.ops import build, demodulation, modulation
 from ggdr.torch_utils.ops.toolchain import Toolchain, cpu_toolchain
 from tests.torch_utils.ops.emulation.rewrite import kernels, rewrite_sources
 
@@ -49,6 +49,7 @@ class Emulation:
         loaded, types = build.load_library("cpu"), modulation.COMPILED_TYPES["cpu"]
         build._loaded["cpu"] = self.path
         modulation.COMPILED_TYPES["cpu"] = modulation.COMPILED_TYPES["cuda"]
+        demodulation.COMPILED_DEVICES.append("cpu")
         previous = build.set_ops("native")
         self._library.emulation_turn(1)
         try:
@@ -57,6 +58,7 @@ class Emulation:
             self._library.emulation_turn(0)
             self.set()
             modulation.COMPILED_TYPES["cpu"] = types
+            demodulation.COMPILED_DEVICES.remove("cpu")
             build._loaded["cpu"] = loaded
             build.set_ops(previous)
 

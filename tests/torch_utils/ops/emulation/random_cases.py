@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd import grad
 
 from ggdr.torch_utils.ops.bias_act import ACTIVATIONS, _bias_act_ref, bias_act
+from ggdr.torch_utils.ops.demodulation import _demodulation_ref, demodulation
 from ggdr.torch_utils.ops.modulation import demodulated_act, modulate
 from ggdr.torch_utils.ops.upfirdn2d import _upfirdn2d_ref, setup_filter, upfirdn2d
 from tests.torch_utils.ops.emulation.library import INT32_MAX, ORDERS, Emulation
@@ -299,4 +300,47 @@ def check_modulation(draw: Draw) -> None:
         _assert_rounded(name, a, e, 2 * _largest(size))
 
 
-CHECKS = {"bias_act": check_bias_act, "modulation": check_modulation, "upfirdn2d": check_upfirdn2d}
+def check_demodulation(draw: Draw) -> None:
+    """One call with its scaled weights, its gradients, their gradients, and those of one of these."""
+    rng, dtype = draw.rng, draw.choice(DTYPES)
+    shape = [rng.choice(n) for n in ([*SIZES, 40], [*SIZES, 40, 256, 520], [1, 3, 3], [1, 2, 3])]
+    while math.prod(shape) > MAX_NUMEL:
+        shape[rng.randrange(2)] = rng.choice([1, 2, 3])
+    if rng.random() < 0.03:
+        shape[0] = 0
+    n, (c_out, c_in, *_) = draw.choice([1, 2, 7, 9, 16]), shape
+    accurate = torch.promote_types(dtype, torch.float32)
+    w, hw = (draw.tensor(shape, accurate) for _ in range(2))
+    stored = dtype if dtype in (torch.float16, torch.bfloat16) else accurate  # type of the scaled weights
+    gw = draw.tensor(shape, stored)
+    s, gs, hs, u = (draw.tensor([n, c_in], accurate) for _ in range(4))
+    gd, ud = (draw.tensor([n, c_out], accurate) for _ in range(2))
+    # Far from 0, where the root and the norms are steep.
+    s = s.abs() + 0.5
+    w = w + w.sign()
+
+    def derivatives(func: Callable, *tensors: Tensor) -> list[Tensor]:
+        w, s, gw, gs, gd, hw, hs, u, ud = (t.detach().requires_grad_() for t in tensors)
+        results = func(w, s)
+        first = grad(results, [w, s], [gw, gs, gd], create_graph=True)
+        second = grad(first, [w, s, gs, gd], [hw, hs], create_graph=True)
+        third = grad(second[2:], [w, s, hs, gd], [u, ud], allow_unused=True, materialize_grads=True)
+        return [t.detach() for t in (*results, *first, *second, *third)]
+
+    inputs = (w, s, gw, gs, gd, hw, hs, u, ud)
+    actual = derivatives(lambda w, s: demodulation(w, s, dtype), *inputs)
+    exact = derivatives(lambda w, s: _demodulation_ref(w, s, dtype), *(t.double() for t in inputs))
+    assert actual[0].dtype == stored
+    names = ["w", "s", "d", "gw", "gs"]
+    names += [f"second {name}" for name in ("gw", "gs", "ggs", "ggd")]
+    names += [f"third {name}" for name in ("gw", "gs", "ghs", "ggd")]
+    for name, a, e in zip(names, actual, exact, strict=True):
+        _assert_rounded(name, a, e, (8 + c_in**0.5) * (1 + _largest(e)))
+
+
+CHECKS = {
+    "bias_act": check_bias_act,
+    "demodulation": check_demodulation,
+    "modulation": check_modulation,
+    "upfirdn2d": check_upfirdn2d,
+}

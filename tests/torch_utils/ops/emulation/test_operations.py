@@ -17,6 +17,18 @@ from tests.torch_utils.ops import test_native_ops as native
 from tests.torch_utils.ops.emulation.library import ORDERS
 from tests.torch_utils.ops.emulation.random_cases import CHECKS, check_random_cases
 from tests.torch_utils.ops.emulation.rewrite import kernels
+from tests.torch_utils.ops.test_demodulation import (  # noqa: F401
+    test_derivatives_up_to_the_third_agree_with_the_reference as test_derivatives_of_demodulation,
+)
+from tests.torch_utils.ops.test_demodulation import (  # noqa: F401
+    test_gradients_of_styles_ask_for_none_of_weights,
+    test_registration_is_complete,
+    test_results_of_a_demodulated_convolution_have_unit_variance,
+    test_scaled_weights_and_their_gradients_are_rounded_once,
+)
+from tests.torch_utils.ops.test_demodulation import (  # noqa: F401
+    test_wrong_arguments_are_named as test_wrong_arguments_of_demodulation_are_named,
+)
 from tests.torch_utils.ops.test_modulation import (  # noqa: F401
     test_demodulated_act_agrees_with_the_reference,
     test_derivatives_up_to_the_third_agree_with_the_reference,

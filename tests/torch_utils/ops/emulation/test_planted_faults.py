@@ -133,6 +133,34 @@ FAULTS = {
         *("modulation", "modulation.cu"),
         *("if (act && shift.b != nullptr)", "if (act && !tangent)"),
     ),
+    "no barrier before a filter's norm is read": (
+        *("demodulation", "demodulation.cu"),
+        "    if (t < half) partial[t] = join(partial[t], partial[t + half]);\n    __syncthreads();",
+        "    if (t < half) partial[t] = join(partial[t], partial[t + half]);",
+    ),
+    "channels and taps in the order of a contiguous tensor": (
+        *("demodulation", "demodulation.cu"),
+        *("channels_last ? tap * channels + channel : channel * taps + tap", "channel * taps + tap"),
+    ),
+    "the last images of a filter are left out": (
+        *("demodulation", "demodulation.cu"),
+        *("groups = ceil_div(shape.images, kLanes)", "groups = std::max<int64_t>(1, shape.images / kLanes)"),
+    ),
+    "a gradient's factors of another block": (
+        *("demodulation", "demodulation.cu"),
+        *(
+            "      factors[t] = A(2) * c[filter] * c[filter] * sum;\n    }\n    __syncthreads();",
+            "      factors[t] = A(2) * c[filter] * c[filter] * sum;\n    }",
+        ),
+    ),
+    "a norm's derivative left out of a gradient": (
+        *("demodulation", "demodulation.cu"),
+        *("out[i] = m[image] * (gs[i]", "out[i] = (gs[i]"),
+    ),
+    "weights scaled by the first filter's norm": (
+        *("demodulation", "demodulation.cu"),
+        *("scales[divide(i, row, small)]", "scales[0]"),
+    ),
     "a first row that starts between samples": (
         *("upfirdn2d", "upfirdn2d.cu"),
         *("if (row.phase(0) != 0 || std::min", "if (std::min"),
