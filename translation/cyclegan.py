@@ -36,9 +36,13 @@ class CycleGANTask(TranslationHost):
 
     Source: Zhu et al. 2017, arXiv:1703.10593.
 
+    Args:
+        regularizers: "A" has those of G_A and D_A, "B" those of G_B and D_B; see `cyclegan_attachments`.
+        domains:      what A and B are called.
+
     Raises:
         ValueError: a regulariser is called as a network or a loss term is; there is an identity loss, and A and B
-            differ in channels.
+            differ in channels; there are not two names.
     """
 
     config: CycleGANConfig
@@ -52,20 +56,23 @@ class CycleGANTask(TranslationHost):
         config: CycleGANConfig,
         *,
         regularizers: Mapping[str, Regularizers] | None = None,
+        domains: Sequence[str] = SIDES,
         pictures: Sequence[Picture] = (),
         group: ProcessGroup | None = None,
         seed: int = 0,
     ) -> None:
-        """`regularizers`: "A" has those of G_A and D_A, "B" those of G_B and D_B; see `cyclegan_attachments`."""
         a, b = G_A.config.in_channels, G_A.config.out_channels
         if config.identity_weight and a != b:
             raise ValueError(f"identity_weight must be 0 where A has {a} channels and B {b}: G_A takes no image of B")
+        if len(domains) != 2:
+            raise ValueError(f"domains: expected the names of A and B, got {list(domains)}")
         self.G, self.D = {"A": G_A, "B": G_B}, {"A": D_A, "B": D_B}
         super().__init__(
             {"G_A": G_A, "G_B": G_B, "D_A": D_A, "D_B": D_B},
             config,
             regularizers={side: (regularizers or {}).get(side, Regularizers()) for side in SIDES},
             pools=dict.fromkeys(SIDES, config.pool_size),
+            domains=domains,
             pictures=pictures,
             group=group,
             seed=seed,

@@ -154,6 +154,7 @@ def test_attaching_leaves_the_networks_and_their_names_alone():
     plain, attached = make_task(weight=None), make_task()
     assert_equal({name: v for name, v in weights(attached).items() if "ggdr" not in name}, weights(plain))
     states, configs = attached.snapshot()
+    assert configs.pop("domains") == ["A", "B"]
     assert list(configs) == list(plain.snapshot()[0]) == ["G_A", "G_B", "D_A", "D_B"]
     assert list(states) == [*configs, "ggdr_A", "ggdr_B"]
     other = make_task(seed=3)
@@ -211,6 +212,14 @@ def test_it_learns_to_translate_there_and_back():
     run_steps(task, 0, 60)
     assert distance() < 0.8 * before
     assert task.translate(img[:1], "A").shape == (1, 3, RES, RES)
+
+
+def test_snapshots_say_what_the_domains_are_called():
+    named = CycleGANTask(*make_networks(), CycleGANConfig(0, 0), domains=["horse", "zebra"])
+    assert named.snapshot()[1]["domains"] == ["horse", "zebra"]
+    for domains, message in (("A", "the names of A and B"), ("AA", "a name of its own"), (["A", ""], "a name of its")):
+        with pytest.raises(ValueError, match=f"domains: expected {message}"):
+            CycleGANTask(*make_networks(), CycleGANConfig(0, 0), domains=domains)
 
 
 def test_a_regulariser_may_not_be_called_as_a_network():
