@@ -104,11 +104,17 @@ class TranslationHost:
 
         Beside these, by the networks' names, "domains" has the list of the domains' names, if there are any.
         """
-        states = {name: net.state_dict() for name, net in self.networks.items()}
-        for end, regularizers in self.regularizers.items():
-            states |= {joined(name, end): state for name, state in regularizers.state_dicts().items()}
+        states = {name: net.state_dict() for name, net in self.networks.items()} | self.regularizer_states()
         config: dict[str, Any] = {name: net.config.to_json() for name, net in self.networks.items()}
         return states, config | ({"domains": self.domains} if self.domains else {})
+
+    def regularizer_states(self) -> dict[str, dict[str, Tensor]]:
+        """Weights of the regularisers, by the names that snapshots have."""
+        return {
+            joined(name, end): state
+            for end, regularizers in self.regularizers.items()
+            for name, state in regularizers.state_dicts().items()
+        }
 
     def state(self) -> dict[str, Any]:
         """Everything that an exact resume needs."""

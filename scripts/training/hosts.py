@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 from ggdr.scripts.training.host import Host
+from ggdr.scripts.training.host_cyclegan import CycleGANHost
 from ggdr.scripts.training.host_pix2pix import Pix2PixHost
 from ggdr.scripts.training.host_stylegan2 import StyleGAN2Host
 
-HOSTS: dict[str, Host] = {host.name: host for host in (StyleGAN2Host(), Pix2PixHost())}
+HOSTS: dict[str, Host] = {host.name: host for host in (StyleGAN2Host(), Pix2PixHost(), CycleGANHost())}
