@@ -181,7 +181,8 @@ class GGDR:
         if feats.d_ran_first():
             raise RuntimeError(
                 "D ran before G inside the watch block, so on images of an earlier batch; make the fake images "
-                "inside the block, then run D on just these (an image pool does not work with GGDR)"
+                "inside the block, then run D on just these (with an image pool, run D on the new fakes too: an "
+                "older one's features are gone)"
             )
         distances = [
             cosine_distance_loss(pred[name], _target(guides[name], warp, pred[name]))

@@ -125,7 +125,8 @@ def load_state(path: str | os.PathLike) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise SnapshotError(f"{path}: no such file; expected a training state") from error
     except (TensorFileError, OSError) as error:
-        raise SnapshotError(f"{path}: not a readable training state: {error_text(error, 500)}") from error
+        reason = error.reason if isinstance(error, TensorFileError) else error_text(error)
+        raise SnapshotError(f"{path}: not a readable training state: {reason}") from error
     if not isinstance(state, dict) or state.get("format") != STATE_FORMAT:
         raise SnapshotError(f"{path}: not a training state of this project (expected format {STATE_FORMAT!r})")
     return state

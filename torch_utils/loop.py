@@ -55,7 +55,7 @@ class TrainLog(Protocol):
     def info(self, msg: str) -> None: ...
     def scalars(self, nimg: int, values: Mapping[str, float]) -> None: ...
     def progress(
-        self, nimg: int, *, tick: int | None = None, sec_per_kimg: float | None = None, **fields: float
+        self, nimg: int, *, tick: float | None = None, sec_per_kimg: float | None = None, **fields: float
     ) -> None: ...
 
 
@@ -348,7 +348,8 @@ def train(
                 now = time.monotonic()
                 rate = (now - tick_time) * 1000 / (at.nimg - timed_from)
                 log.scalars(at.nimg, {**stats.means(group), **report, SPEED_KEY: rate, **memory_gib()})
-                tick = at.nimg // config.tick_nimg + (not is_whole)
+                # The end of a run is a part of a tick, which a longer run brings to its end.
+                tick = at.nimg // config.tick_nimg if is_whole else at.nimg / config.tick_nimg
                 log.progress(at.nimg, tick=tick, sec_per_kimg=rate, **_headline(headline, stats, report))
                 stats.clear()
                 snap = done or _crossed(at.nimg, config.batch, config.tick_nimg * config.snap_ticks)

@@ -183,7 +183,7 @@ class RunLog:
         self,
         nimg: int,
         *,
-        tick: int | None = None,
+        tick: float | None = None,
         sec_per_kimg: float | None = None,
         **fields: float | None,
     ) -> None:
@@ -196,7 +196,8 @@ class RunLog:
 
         Args:
             nimg:         images so far.
-            tick:         number of the tick that ends here; None between ticks.
+            tick:         number of the tick that ends here, with a fraction where only a part of it is over; None
+                          between ticks.
             sec_per_kimg: the tick's, if the caller has a better clock; None: wall time from tick to tick.
             fields:       shown under their names, in this order (augment, D, G, ggdr); None leaves one out.
         """
@@ -298,7 +299,7 @@ def read_stats(run_dir: str | Path) -> list[dict]:
 
 
 def status_line(
-    tick: int,
+    tick: float,
     kimg: str,
     seconds: float,
     sec_per_tick: float,
@@ -307,7 +308,7 @@ def status_line(
 ) -> str:
     """One line on a tick: counters, time since the start, speed, memory and `fields`."""
     parts = {
-        "tick": f"{tick:<5d}",
+        "tick": f"{tick:<5g}",
         "kimg": f"{kimg:<8s}",
         "time": f"{format_time(seconds):<11s}",
         "sec/tick": f"{sec_per_tick:<7.1f}",

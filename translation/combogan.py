@@ -37,12 +37,13 @@ class ComboGANTask(TranslationHost):
     Args:
         D:            one for each domain.
         regularizers: by domains; see `combogan_attachments`.
+        domains:      what they are called; None: "0", "1" and so on.
         frozen:       domains of which nothing is trained, and whose D have no pools; of each two that are drawn, one
                       must be another. If there are any, shared blocks are frozen, too.
 
     Raises:
-        ValueError: other numbers of D than of domains; no domain is left to train; a regulariser is called as a
-            network or a loss term is.
+        ValueError: other numbers of D, or of names, than of domains; no domain is left to train; a regulariser is
+            called as a network or a loss term is.
     """
 
     config: ComboGANConfig
@@ -54,23 +55,27 @@ class ComboGANTask(TranslationHost):
         config: ComboGANConfig,
         *,
         regularizers: Mapping[int, Regularizers] | None = None,
+        domains: Sequence[str] | None = None,
         frozen: Collection[int] = (),
         pictures: Sequence[Picture] = (),
         group: ProcessGroup | None = None,
         seed: int = 0,
     ) -> None:
-        domains = range(G.config.domains)
-        if len(D) != len(domains):
-            raise ValueError(f"expected a discriminator for each of {len(domains)} domains, got {len(D)}")
-        self.trained = [i for i in domains if i not in frozen]
-        if not self.trained or not set(frozen) <= set(domains):
-            raise ValueError(f"frozen: expected some of the domains 0 to {len(domains) - 1}, got {sorted(frozen)}")
+        numbers = range(G.config.domains)
+        names = list(map(str, numbers)) if domains is None else list(domains)
+        for what, items in (("a discriminator", D), ("a name", names)):
+            if len(items) != len(numbers):
+                raise ValueError(f"expected {what} for each of {len(numbers)} domains, got {len(items)}")
+        self.trained = [i for i in numbers if i not in frozen]
+        if not self.trained or not set(frozen) <= set(numbers):
+            raise ValueError(f"frozen: expected some of the domains 0 to {len(numbers) - 1}, got {sorted(frozen)}")
         self.G, self.D = G, list(D)
         super().__init__(
             {"G": G, **{f"D_{i}": net for i, net in enumerate(D)}},
             config,
-            regularizers={str(i): (regularizers or {}).get(i, Regularizers()) for i in domains},
+            regularizers={str(i): (regularizers or {}).get(i, Regularizers()) for i in numbers},
             pools={str(i): config.pool_size for i in self.trained},
+            domains=names,
             pictures=pictures,
             group=group,
             seed=seed,

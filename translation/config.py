@@ -252,6 +252,11 @@ class HostConfig:
                 if type(value) not in (int, float) or not 0 <= value < high:
                     raise ValueError(f"{name} must be a number from 0 to below {high:g}, got {_shown(value)}")
 
+    @property
+    def total_nimg(self) -> int:
+        """Samples of the whole schedule."""
+        return self.constant_nimg + self.falling_nimg
+
     def rate(self, nimg: int) -> float:
         """The learning rate after so many samples."""
         if not self.falling_nimg:
@@ -277,17 +282,32 @@ class Pix2PixConfig(HostConfig):
 class CycleGANConfig(HostConfig):
     """Losses and optimisers of CycleGAN; see HostConfig.
 
+    A term of weight 0 is not computed; ValueError if that leaves G nothing to learn from.
+
     Attributes:
-        cycle_weight:    of the distance of G_B(G_A(a)) from a, and the same the other way,
-        identity_weight: and of G_A(b) from b, and of G_B(a) from a, beside 1 for the adversarial losses.
+        gan_weight:      of the adversarial losses of G_A and G_B,
+        cycle_weight_A:  of the distance of G_B(G_A(a)) from a, the forward cycle,
+        cycle_weight_B:  of that of G_A(G_B(b)) from b, the backward cycle,
+        identity_weight: and of that of G_A(b) from b, and of G_B(a) from a.
         pool_size:       older fakes that each discriminator may be shown; 0: it sees new ones only.
 
     Source: Zhu et al. 2017, arXiv:1703.10593, Sections 3, 4 and 5.2.
     """
 
-    cycle_weight: float = 10.0
+    gan_weight: float = 1.0
+    cycle_weight_A: float = 10.0
+    cycle_weight_B: float = 10.0
     identity_weight: float = 5.0
     pool_size: int = 50
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.gan_weight or self.cycle_weight_A or self.cycle_weight_B or self.identity_weight):
+            raise ValueError("the weights of all of G's losses are 0: it would learn nothing")
+
+    def cycle_weight(self, side: str) -> float:
+        """Of the cycle that begins with images of A or of B, as `side` says."""
+        return {"A": self.cycle_weight_A, "B": self.cycle_weight_B}[side]
 
 
 @dataclass(frozen=True)
@@ -312,5 +332,4 @@ class ComboGANConfig(HostConfig):
 
     def latent_factor(self, nimg: int) -> float:
         """What part of `latent_weight` counts after so many samples: it grows linearly over training."""
-        total = self.constant_nimg + self.falling_nimg
-        return min(nimg / total, 1.0) if total else 1.0
+        return min(nimg / self.total_nimg, 1.0) if self.total_nimg else 1.0

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.gan import Batch, Panel, Phase, PhaseOutput, Picture
 from ggdr.torch_utils.regularizers import Attachment, Regularizers
+from ggdr.torch_utils.untrusted.text import shortened
 from ggdr.translation.attachment import attachment
 from ggdr.translation.config import CycleGANConfig
 from ggdr.translation.generators import ResnetGenerator, UnetGenerator
@@ -24,6 +25,7 @@ Generator = ResnetGenerator | UnetGenerator
 
 OTHER = {"A": "B", "B": "A"}
 SIDES = tuple(OTHER)
+DISTANCE = "mean |difference|"
 
 
 class CycleGANTask(TranslationHost):
@@ -36,9 +38,13 @@ class CycleGANTask(TranslationHost):
 
     Source: Zhu et al. 2017, arXiv:1703.10593.
 
+    Args:
+        regularizers: "A" has those of G_A and D_A, "B" those of G_B and D_B; see `cyclegan_attachments`.
+        domains:      what A and B are called.
+
     Raises:
         ValueError: a regulariser is called as a network or a loss term is; there is an identity loss, and A and B
-            differ in channels.
+            differ in channels; there are not two names.
     """
 
     config: CycleGANConfig
@@ -52,27 +58,36 @@ class CycleGANTask(TranslationHost):
         config: CycleGANConfig,
         *,
         regularizers: Mapping[str, Regularizers] | None = None,
+        domains: Sequence[str] = SIDES,
         pictures: Sequence[Picture] = (),
         group: ProcessGroup | None = None,
         seed: int = 0,
     ) -> None:
-        """`regularizers`: "A" has those of G_A and D_A, "B" those of G_B and D_B; see `cyclegan_attachments`."""
         a, b = G_A.config.in_channels, G_A.config.out_channels
         if config.identity_weight and a != b:
             raise ValueError(f"identity_weight must be 0 where A has {a} channels and B {b}: G_A takes no image of B")
+        if len(domains) != 2:
+            raise ValueError(f"domains: expected the names of A and B, got {list(domains)}")
         self.G, self.D = {"A": G_A, "B": G_B}, {"A": D_A, "B": D_B}
         super().__init__(
             {"G_A": G_A, "G_B": G_B, "D_A": D_A, "D_B": D_B},
             config,
             regularizers={side: (regularizers or {}).get(side, Regularizers()) for side in SIDES},
             pools=dict.fromkeys(SIDES, config.pool_size),
+            domains=domains,
             pictures=pictures,
             group=group,
             seed=seed,
         )
-        kinds = ("gan", "cycle", "identity") if config.identity_weight else ("gan", "cycle")
+        self.cycles = [side for side in SIDES if config.cycle_weight(side)]
+        sides = {
+            "gan": SIDES if config.gan_weight else (),
+            "cycle": self.cycles,
+            "identity": SIDES if config.identity_weight else (),
+        }
         G_params = [p for net in self.G.values() for p in net.parameters()]
-        G_terms = tuple(f"{kind}_{side}" for kind in kinds for side in SIDES)
+        G_terms = tuple(f"{kind}_{side}" for kind in sides for side in sides[kind])
+        way = {side: f"{self._named(side)} to {self._named(OTHER[side])}" for side in SIDES}
         self._start(
             [
                 *(self._D_phase(side) for side in SIDES),
@@ -80,14 +95,16 @@ class CycleGANTask(TranslationHost):
             ],
             [
                 *(
-                    Panel(f"score_{side}/{name}", f"{name} {OTHER[side]}", "Discriminator scores", "mean logit")
-                    for side in SIDES
-                    for name in ("real", "fake")
-                ),
-                *(
-                    Panel(f"cycle/{s}", f"cycle {s}", "Cycle", "mean |difference|", headline=True, axis="zero")
+                    Panel(f"score_{s}/{kind}", f"{kind} {self._named(OTHER[s])}", "Discriminator scores", "mean logit")
                     for s in SIDES
+                    for kind in ("real", "fake")
                 ),
+                *(Panel(f"loss_term/gan_{s}", way[s], "Adversarial loss of G", "loss") for s in sides["gan"]),
+                *(
+                    Panel(f"cycle/{s}", f"cycle {self._named(s)}", "Cycle", DISTANCE, headline=True, axis="zero")
+                    for s in sides["cycle"]
+                ),
+                *(Panel(f"identity/{s}", way[s], "Identity", DISTANCE, axis="zero") for s in sides["identity"]),
                 *(x for side in SIDES for x in panels_of_side(self.regularizers[side].panels, side)),
                 Panel("rate", "rate", "Learning rate", detail=True, axis="zero"),
             ],
@@ -98,6 +115,10 @@ class CycleGANTask(TranslationHost):
         terms = (f"D_{side}_fake", f"D_{side}_real")
         losses, draw = partial(self._D_losses, side), partial(self._draw_D, side)
         return Phase(f"D_{side}", params, self.adam(params), losses, terms, draw)
+
+    def _named(self, side: str) -> str:
+        """What a picture or the progress line calls A or B."""
+        return shortened(self.domains[SIDES.index(side)])
 
     # Forward passes.
 
@@ -124,17 +145,20 @@ class CycleGANTask(TranslationHost):
         return PhaseOutput({**losses, **guided.losses}, {**observed, **guided.observed})
 
     def _G_losses(self, batch: Batch, draws: Mapping[str, Tensor]) -> PhaseOutput:
-        losses, observed = {}, {}
+        config, losses, observed = self.config, {}, {}
         for side, other in OTHER.items():
-            fake = self.G[side](batch[side], draws[f"fake_{side}"])
-            back = self.G[other](fake, draws[f"cycle_{side}"])
-            cycle = l1_distance(back, batch[side])
-            losses[f"gan_{side}"] = self._loss(self.D[side](fake), True)
-            losses[f"cycle_{side}"] = cycle * self.config.cycle_weight
-            observed[f"cycle/{side}"] = cycle.detach()
-            if self.config.identity_weight:
-                same = self.G[side](batch[other], draws[f"same_{side}"])
-                losses[f"identity_{side}"] = l1_distance(same, batch[other]) * self.config.identity_weight
+            if config.gan_weight or side in self.cycles:
+                fake = self.G[side](batch[side], draws[f"fake_{side}"])
+            if config.gan_weight:
+                losses[f"gan_{side}"] = self._loss(self.D[side](fake), True) * config.gan_weight
+            if side in self.cycles:
+                cycle = l1_distance(self.G[other](fake, draws[f"cycle_{side}"]), batch[side])
+                losses[f"cycle_{side}"] = cycle * config.cycle_weight(side)
+                observed[f"cycle/{side}"] = cycle.detach()
+            if config.identity_weight:
+                identity = l1_distance(self.G[side](batch[other], draws[f"same_{side}"]), batch[other])
+                losses[f"identity_{side}"] = identity * config.identity_weight
+                observed[f"identity/{side}"] = identity.detach()
         return PhaseOutput(losses, observed)
 
     def translate(self, img: Tensor, side: str, *, seed: int = 0) -> Tensor:

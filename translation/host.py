@@ -33,10 +33,11 @@ class TranslationHost:
     Attributes:
         networks:     by the names that snapshots have.
         regularizers: of each discriminator, by what their weights' names end in; "" where there is one.
+        domains:      what the kinds of images are called, in order; snapshots have them. Empty where there are pairs.
         pools:        older fakes for each discriminator, by names.
 
     Raises:
-        ValueError: a regulariser is called as a network or a loss term is.
+        ValueError: a regulariser is called as a network or a loss term is; two domains have one name, or one has none.
     """
 
     phases: list[Phase]
@@ -49,6 +50,7 @@ class TranslationHost:
         *,
         regularizers: Mapping[str, Regularizers],
         pools: Mapping[str, int] | None = None,
+        domains: Sequence[str] = (),
         pictures: Sequence[Picture] = (),
         group: ProcessGroup | None = None,
         seed: int = 0,
@@ -57,6 +59,9 @@ class TranslationHost:
         self.networks = {name: net.train() for name, net in networks.items()}
         self.config = config
         self.regularizers = dict(regularizers)
+        self.domains = list(domains)
+        if len(set(self.domains)) < len(self.domains) or not all(self.domains):
+            raise ValueError(f"domains: expected a name of its own for each, got {self.domains}")
         self.pictures = list(pictures)
         self.group = group or ProcessGroup()
         self.cpu_rng = torch.Generator("cpu").manual_seed(seed)
@@ -95,11 +100,21 @@ class TranslationHost:
                 group["lr"] = self.config.rate(nimg)
 
     def snapshot(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-        """State dicts of the networks and the regularisers, and the settings that the networks are built from."""
-        states = {name: net.state_dict() for name, net in self.networks.items()}
-        for end, regularizers in self.regularizers.items():
-            states |= {joined(name, end): state for name, state in regularizers.state_dicts().items()}
-        return states, {name: net.config.to_json() for name, net in self.networks.items()}
+        """State dicts of the networks and the regularisers, and the settings that the networks are built from.
+
+        Beside these, by the networks' names, "domains" has the list of the domains' names, if there are any.
+        """
+        states = {name: net.state_dict() for name, net in self.networks.items()} | self.regularizer_states()
+        config: dict[str, Any] = {name: net.config.to_json() for name, net in self.networks.items()}
+        return states, config | ({"domains": self.domains} if self.domains else {})
+
+    def regularizer_states(self) -> dict[str, dict[str, Tensor]]:
+        """Weights of the regularisers, by the names that snapshots have."""
+        return {
+            joined(name, end): state
+            for end, regularizers in self.regularizers.items()
+            for name, state in regularizers.state_dicts().items()
+        }
 
     def state(self) -> dict[str, Any]:
         """Everything that an exact resume needs."""

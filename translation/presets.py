@@ -8,13 +8,15 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Pix2PixPreset:
-    """What a run of pix2pix takes where nothing else is said.
+class TranslationPreset:
+    """What a run takes where nothing else is said.
 
     Attributes:
+        generator:  "unet" or "resnet".
         crop:       side of the images in training, in pixels.
         channels:   feature maps of the first layers of G and D.
         norm:       of both.
+        dropout:    whether G has noise.
         epochs:     with a constant learning rate, and with one that falls to 0; None where `kimg` says how long.
         kimg:       length, half of it with a constant rate; None where `epochs` says how long.
         tick_kimg:  between reports.
@@ -22,9 +24,11 @@ class Pix2PixPreset:
         workers:    processes that decode images; None: as many as the machine allows.
     """
 
+    generator: str
+    norm: str
+    dropout: bool
     crop: int = 256
     channels: int = 64
-    norm: str = "batch"
     batch: int = 1
     lr: float = 2e-4
     epochs: tuple[int, int] | None = (100, 100)
@@ -34,12 +38,18 @@ class Pix2PixPreset:
     workers: int | None = None
 
 
-PIX2PIX_PRESETS = {
-    # Isola et al. 2016, arXiv:1611.07004, Section 3.3 and Appendix 6.2.
-    "paper": Pix2PixPreset(),
-    # 32x32 images on a CPU, in minutes. Instance norms, since batch norms see other statistics in batches than alone.
-    "cpu": Pix2PixPreset(
-        crop=32, channels=16, norm="instance", batch=4, lr=1e-3, epochs=None, kimg=12.0, tick_kimg=0.5, snap_ticks=8,
-        workers=0,
-    ),
-}  # fmt: skip
+# 32x32 images on a CPU, in minutes. Instance norms, since batch norms see other statistics in batches than alone.
+_CPU = {"norm": "instance", "crop": 32, "channels": 16, "batch": 4, "epochs": None, "tick_kimg": 0.5, "workers": 0}
+
+PRESETS = {
+    "pix2pix": {
+        # Isola et al. 2016, arXiv:1611.07004, Section 3.3 and Appendix 6.2.
+        "paper": TranslationPreset("unet", "batch", dropout=True),
+        "cpu": TranslationPreset("unet", dropout=True, lr=1e-3, kimg=12.0, snap_ticks=8, **_CPU),
+    },
+    "cyclegan": {
+        # Zhu et al. 2017, arXiv:1703.10593, Section 4 and Appendix 7.
+        "paper": TranslationPreset("resnet", "instance", dropout=False),
+        "cpu": TranslationPreset("resnet", dropout=False, lr=1e-3, kimg=12.0, snap_ticks=8, **_CPU),
+    },
+}

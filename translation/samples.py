@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,9 +19,41 @@ from ggdr.translation.data.datasets import PairedImages
 from ggdr.translation.label_maps import color_label_maps, to_input
 from ggdr.translation.pix2pix import Pix2PixTask
 
-WIDTH = 1536  # pixels that the images of a row take at most, if there is more than one pair in it
-MOST_COLUMNS, MOST_ROWS = 4, 6  # of pairs
+WIDTH = 1536  # pixels that the images of a row take at most, if there is more than one sample in it
+MOST_COLUMNS, MOST_ROWS = 4, 6  # of samples
 MAX_PIXELS = 2**19  # of all inputs together: what a CPU translates in seconds
+
+
+class SampleGrid(NamedTuple):
+    """How samples, of several images each, lie beside each other: `num` in all, enlarged `scale` times."""
+
+    columns: int
+    num: int
+    scale: int
+
+
+def sample_grid(num_images: int, size: int, cells: int) -> SampleGrid:
+    """A grid of samples.
+
+    Args:
+        num_images: of the dataset.
+        size:       of an image, in pixels.
+        cells:      images of a sample.
+    """
+    columns = min(max(WIDTH // (cells * size), 1), MOST_COLUMNS, num_images)
+    rows = min(max(MAX_PIXELS // (size * size * columns), 1), MOST_ROWS, num_images // columns)
+    return SampleGrid(columns, columns * rows, max(-(-MIN_GRID_WIDTH // (cells * size * columns)), 1))
+
+
+def evenly(num: int, num_images: int) -> list[int]:
+    """Numbers of `num` images that lie evenly in a dataset."""
+    return np.linspace(0, num_images - 1, num).astype(int).tolist()
+
+
+def as_grid(images: Sequence[Tensor], grid: SampleGrid) -> np.ndarray:
+    """The images of each sample beside each other, uint8 [num, 1 or 3, H, W] each: [H, W, 3] uint8."""
+    samples = torch.stack([_rgb(x) for x in images], dim=1)
+    return make_grid(samples.flatten(0, 1), len(images) * grid.columns, scale=grid.scale)
 
 
 class PairSamples:
@@ -31,16 +65,12 @@ class PairSamples:
 
     def __init__(self, task: Pix2PixTask, dataset: PairedImages, crop: CropConfig, *, seed: int = 0) -> None:
         self.task, self.dataset, self.crop, self.seed = task, dataset, crop, seed
-        size = crop.size
-        self.columns = min(max(WIDTH // (3 * size), 1), MOST_COLUMNS, dataset.num_images)
-        rows = min(max(MAX_PIXELS // (size * size * self.columns), 1), MOST_ROWS, dataset.num_images // self.columns)
-        self.num = self.columns * rows
-        self.scale = max(-(-MIN_GRID_WIDTH // (3 * size * self.columns)), 1)
+        self.grid = sample_grid(dataset.num_images, crop.size, 3)
 
     @cached_property
     def pairs(self) -> tuple[Tensor, Tensor]:
         """Inputs and targets, uint8 [n, C, size, size] each: the middles of their images."""
-        indices = np.linspace(0, self.dataset.num_images - 1, self.num).astype(int).tolist()
+        indices = evenly(self.grid.num, self.dataset.num_images)
         arrays = self.dataset.decoder(self.crop)(self.dataset.middles(indices))
         return torch.from_numpy(arrays["A"]), torch.from_numpy(arrays["B"])
 
@@ -48,9 +78,8 @@ class PairSamples:
         """[H, W, 3] uint8: input, output and target beside each other, pair by pair; label maps in colours."""
         (a, b), classes = self.pairs, self.dataset.sides[0].classes
         out = to_u8(self.task.translate(to_input(a, classes), seed=self.seed))
-        shown = _rgb(a) if classes is None else color_label_maps(a, classes)
-        triples = torch.stack([shown, _rgb(out), _rgb(b)], dim=1)
-        return make_grid(triples.flatten(0, 1), 3 * self.columns, scale=self.scale)
+        shown = a if classes is None else color_label_maps(a, classes)
+        return as_grid([shown, out, b], self.grid)
 
 
 def pair_pictures(task: Pix2PixTask, dataset: PairedImages, crop: CropConfig, *, seed: int = 0) -> list[Picture]:

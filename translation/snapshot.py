@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -24,7 +25,8 @@ from ggdr.translation.generators import ResnetGenerator, UnetGenerator
 from ggdr.translation.layers import batch_statistics
 from ggdr.translation.networks import build_network
 
-GeneratorConfig = ResnetGeneratorConfig | UnetGeneratorConfig
+GENERATORS = (ResnetGeneratorConfig, UnetGeneratorConfig)
+DISCRIMINATORS = (PatchDiscriminatorConfig,)
 
 
 class Translator:
@@ -67,12 +69,12 @@ def load_translator(path: str | os.PathLike, device: torch.device | str = "cpu")
         SnapshotError: the file is missing, damaged, or no snapshot of a translation between two kinds of images.
     """
     snapshot = load_snapshot(path)
-    G, _ = network_configs(snapshot)
+    G = _config(snapshot, "G", GENERATORS)
     labels = label_classes(snapshot, G)
     return Translator(restore_network(lambda: build_network(G), snapshot, "G", device), labels)
 
 
-def label_classes(snapshot: Snapshot, G: GeneratorConfig) -> LabelClasses | None:
+def label_classes(snapshot: Snapshot, G: NetworkConfig) -> LabelClasses | None:
     """The classes of the label maps that a generator takes; None of one that takes images.
 
     Raises:
@@ -88,10 +90,11 @@ def label_classes(snapshot: Snapshot, G: GeneratorConfig) -> LabelClasses | None
     return labels
 
 
-def network_configs(snapshot: Snapshot) -> tuple[GeneratorConfig, PatchDiscriminatorConfig]:
-    """The settings of G and D; raises SnapshotError if they are none of pix2pix."""
-    G = _config(snapshot, "G", (ResnetGeneratorConfig, UnetGeneratorConfig))
-    return G, _config(snapshot, "D", (PatchDiscriminatorConfig,))
+def network_configs(
+    snapshot: Snapshot, kinds: Mapping[str, tuple[type[NetworkConfig], ...]]
+) -> dict[str, NetworkConfig]:
+    """The settings of networks, by name; raises SnapshotError if one is missing or of another kind than those given."""
+    return {key: _config(snapshot, key, allowed) for key, allowed in kinds.items()}
 
 
 def _config(snapshot: Snapshot, key: str, kinds: tuple[type[NetworkConfig], ...]) -> NetworkConfig:
@@ -99,7 +102,9 @@ def _config(snapshot: Snapshot, key: str, kinds: tuple[type[NetworkConfig], ...]
         config = config_from_json(snapshot.config.get(key))
     except ValueError as error:
         reason = printable(error)
-        raise SnapshotError(f"{snapshot.path}: settings of {key} do not describe a pix2pix: {reason}") from error
+        raise SnapshotError(
+            f"{snapshot.path}: settings of {key} describe no network of translation: {reason}"
+        ) from error
     if not isinstance(config, kinds):
         expected = " or ".join(kind.network for kind in kinds)
         raise SnapshotError(f"{snapshot.path}: {key} is a {config.network}, expected a {expected}")

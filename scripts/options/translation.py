@@ -5,16 +5,50 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import click
 
-from ggdr.scripts.errors import nearest
+from ggdr.scripts.errors import OptionError, nearest
+from ggdr.scripts.options.numbers import FiniteFloat
 
-MODELS = ("pix2pix",)  # hosts that `ggdr translate train` trains; the first is the default
-GENERATORS = ("unet", "resnet")  # the first is the default
+MODELS = ("pix2pix", "cyclegan")  # hosts that `ggdr translate train` trains; the first is the default
+GENERATORS = ("unet", "resnet")
 MAX_EPOCHS = 10**6
+WEIGHT = FiniteFloat(min=0, max=1e6)  # of a loss
+
+
+class ModelOption(NamedTuple):
+    """An option that only some models have, and what it is for."""
+
+    models: tuple[str, ...]
+    purpose: str
+
+
+# By parameter names.
+MODEL_OPTIONS = {
+    "direction": ModelOption(("pix2pix",), "says which image of a pair is the input"),
+    "classes": ModelOption(("pix2pix",), "says how many classes the label maps have"),
+    "ignore_label": ModelOption(("pix2pix",), "says which values in label maps are no class"),
+    "l1_weight": ModelOption(("pix2pix",), "weighs the distance from the target of a pair"),
+    "gan_weight": ModelOption(("cyclegan",), "weighs the adversarial losses beside those of cycle and identity"),
+    "cycle_weight": ModelOption(("cyclegan",), "weighs the distance of an image from what comes back of it"),
+    "identity_weight": ModelOption(("cyclegan",), "weighs what a generator changes in images of its own target"),
+    "pool_size": ModelOption(("cyclegan",), "says how many older fakes D is shown"),
+}
+
+
+def refuse_other_models(command: Mapping[str, Any], model: str) -> None:
+    """Raises OptionError where an option is given that has no meaning for a model.
+
+    Args:
+        command: the options by parameter name; None where not given.
+    """
+    for name, (models, purpose) in MODEL_OPTIONS.items():
+        if model not in models and command[name] is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise OptionError(option, f"has no meaning for {model}; in {' and '.join(models)} it {purpose}")
 
 
 class NamedChoice(click.Choice):
@@ -84,3 +118,32 @@ def parse_epochs(text: str) -> tuple[int, int]:
             f"1 to {MAX_EPOCHS} in all; got {text!r}"
         )
     return constant, falling
+
+
+class CycleWeight(click.ParamType):
+    """The text of `parse_cycle_weight`."""
+
+    name = "weight"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            parse_cycle_weight(value)
+        except (TypeError, ValueError) as error:
+            self.fail(str(error), param, ctx)
+        return value
+
+
+def parse_cycle_weight(text: str) -> tuple[float, float]:
+    """Weights of the forward and the backward cycle: "10" is (10, 10), "10,0" the forward cycle alone.
+
+    Raises:
+        ValueError: anything else.
+    """
+    parts = text.split(",")
+    try:
+        if len(parts) > 2:
+            raise ValueError
+        weights = [WEIGHT.convert(part, None, None) for part in parts]
+    except (click.BadParameter, ValueError) as error:
+        raise ValueError(f"expected one weight, or FORWARD,BACKWARD, from 0 to {WEIGHT.max:g}; got {text!r}") from error
+    return weights[0], weights[-1]

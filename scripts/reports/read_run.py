@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from ggdr.metrics.names import parse_metric
-from ggdr.scripts.options.translation import MODELS
 from ggdr.scripts.reports.panels import MAX_PANELS, METRIC, metric_panels, read_metrics, read_panels
 from ggdr.scripts.reports.picture_kinds import PictureKind, read_picture_kinds
 from ggdr.scripts.training.run_folder import OPTIONS_FILE, RunFolder
@@ -26,7 +25,7 @@ from ggdr.torch_utils.untrusted.regular_files import read_tail
 RATE_TICKS = 20  # so many last ticks say how fast a run is
 LOG_LINES = 40
 # What training_options.json holds beside settings.
-NO_SETTINGS = ("argv", "command", "history", "versions", "hardware", "device", "panels", "pictures")
+NO_SETTINGS = ("program", "argv", "command", "history", "versions", "hardware", "device", "panels", "pictures")
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)\.safetensors$")
 
 Leaves = dict[tuple[str, ...], Any]  # settings by the path to them
@@ -168,12 +167,11 @@ def _machine(run: Run) -> Leaves:
 
 
 def command_line(run: Run) -> str | None:
-    """The training command that was typed, ready for a shell; None if it is unknown."""
-    argv = run.options.get("argv")
-    if not isinstance(argv, list) or not all(isinstance(word, str) for word in argv):
+    """The `ggdr train` or other command that was typed, ready for a shell; None if it is unknown."""
+    argv, program = run.options.get("argv"), run.options.get("program", "ggdr train")
+    if not isinstance(argv, list) or not all(isinstance(word, str) for word in (program, *argv)):
         return None
-    command = ["translate", "train"] if run.options.get("host") in MODELS else ["train"]
-    return shlex.join(["ggdr", *command, *argv])
+    return shlex.join([*program.split(), *argv])
 
 
 def snapshots(run: Run) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -18,10 +18,10 @@ from ggdr.scripts.measuring.judge import GeneratorJudge
 from ggdr.scripts.measuring.snapshot_images import SnapshotGenerator
 from ggdr.scripts.training.host import Prepared
 from ggdr.scripts.training.regularizers import build_regularizers, describe_regularizers, load_networks
-from ggdr.scripts.training.resume import Origin
+from ggdr.scripts.training.resume import Origin, starting_point
 from ggdr.scripts.training.settings import HALF_DTYPES, precision_note
 from ggdr.scripts.training.settings_stylegan2 import NAME, StyleGAN2Settings, resolve_settings
-from ggdr.scripts.training.start_networks import check_fits, starting_point
+from ggdr.scripts.training.start_networks import check_fits, of_options, of_snapshot
 from ggdr.stylegan2.attachment import attachment
 from ggdr.stylegan2.augment.ada import AdaController
 from ggdr.stylegan2.augment.pipe import PIPES, AugmentPipe
@@ -61,7 +61,9 @@ class StyleGAN2Host:
     has_published = True
 
     def prepare(self, command: Mapping[str, Any], origin: Origin, group: ProcessGroup) -> Prepared:
-        snapshot, start = starting_point(origin)
+        snapshot, start = starting_point(
+            origin, NAME, of_snapshot, lambda: of_options(origin.stored, str(origin.state_path.parent))
+        )
         data = ImageDataset(
             command["data"],
             use_labels=command["cond"],
@@ -164,7 +166,7 @@ class StyleGAN2Host:
             notes.append(f"{snapshot.path} has no G; it starts as G_ema")
         elif "G_ema" not in networks and "G" in networks:
             networks["G_ema"] = networks["G"]
-        return notes + load_networks(task, networks, task.regularizers, snapshot.path)
+        return notes + load_networks(task, networks, task.regularizers.state_dicts(), snapshot.path)
 
     def open_judge(self, training: Mapping[str, Any], data: Path, job: Job) -> GeneratorJudge:
         return GeneratorJudge(data, job, _open_images)

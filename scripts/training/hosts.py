@@ -8,11 +8,12 @@ from collections.abc import Mapping
 
 from ggdr.scripts.options.translation import MODELS
 from ggdr.scripts.training.host import Host
+from ggdr.scripts.training.host_cyclegan import CycleGANHost
 from ggdr.scripts.training.host_pix2pix import Pix2PixHost
 from ggdr.scripts.training.host_stylegan2 import StyleGAN2Host
 from ggdr.torch_utils.checkpoint import Snapshot
 
-HOSTS: dict[str, Host] = {host.name: host for host in (StyleGAN2Host(), Pix2PixHost())}
+HOSTS: dict[str, Host] = {host.name: host for host in (StyleGAN2Host(), Pix2PixHost(), CycleGANHost())}
 
 
 def translator_host(snapshot: Snapshot) -> Host | None:

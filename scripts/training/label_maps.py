@@ -23,7 +23,7 @@ from ggdr.translation.data.labels import (
     known_classes,
     numbered_classes,
 )
-from ggdr.translation.snapshot import label_classes, network_configs
+from ggdr.translation.snapshot import GENERATORS, label_classes, network_configs
 
 OPTIONS = ("classes", "ignore_label")
 
@@ -77,7 +77,7 @@ def add_classes(
 def _before(origin: Origin, snapshot: Snapshot | None) -> tuple[LabelClasses | None, str]:
     """Classes of the run that goes on, or of the snapshot that a new one starts from, and what has them."""
     if snapshot is not None:
-        return label_classes(snapshot, network_configs(snapshot)[0]), str(snapshot.path)
+        return label_classes(snapshot, network_configs(snapshot, {"G": GENERATORS})["G"]), str(snapshot.path)
     stored = origin.stored.get("labels")
     try:
         return None if stored is None else classes_from_json(stored), "the run"

@@ -28,8 +28,8 @@ def run_command(
     """Trains, or prints the settings with --dry-run; ends the process where a signal stopped the run.
 
     Args:
-        command:  the options by parameter name.
-        hosts:    those that the command trains: the resumed run's if it is one of them, else the first.
+        command:  the options by parameter name; "model", if there is one, becomes the host that is chosen.
+        hosts:    those that the command trains: that of what is resumed if it is one of them, else the first.
         gpu_note: what to tell of a run on a GPU with --dry-run.
 
     Raises:
@@ -43,7 +43,10 @@ def run_command(
         group = join_processes(command["device"], command["dist_timeout"])
         given = {name for name in command if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT}
         stored = host_of_run(command["outdir"], command["resume"])
-        plan = resolve_run(stored if stored in hosts else hosts[0], command, given, group)
+        host = stored if stored in hosts else hosts[0]
+        if "model" in command:
+            command = {**command, "model": host}
+        plan = resolve_run(host, command, given, group)
     if command["dry_run"]:
         if group.is_main:
             say(plan.settings_text())

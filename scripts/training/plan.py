@@ -90,6 +90,9 @@ def resolve_run(host_name: str, command: Mapping[str, Any], given: Collection[st
     stored = checked_options(stored, command, origin.options_path)
     command = {**command, **stored}
     if command["data"] is None:
+        if command["resume"] == "latest" and origin.options_path is None:
+            where = command["outdir"]
+            raise CliError(f"--resume: there is no run in {where} to go on with; give --data to start one")
         raise _missing_data()
     command["data"] = Path(command["data"]).absolute()
     if command.get("metrics_data") is not None:

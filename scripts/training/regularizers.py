@@ -85,13 +85,14 @@ def build_regularizers(attachment: Attachment, settings: Mapping[str, Any]) -> R
 
 
 def load_networks(
-    task: Any, networks: Mapping[str, dict[str, Tensor]], regularizers: Regularizers, origin: object
+    task: Any, networks: Mapping[str, dict[str, Tensor]], own: Mapping[str, dict[str, Tensor]], origin: object
 ) -> list[str]:
     """Gives a host's task the weights of a snapshot; regularisers that it lacks stay as they are.
 
     Args:
         networks: state dicts of the snapshot.
-        origin:   its path.
+        own:      state dicts of the task's regularisers, by the names that snapshots have.
+        origin:   the snapshot's path.
 
     Returns:
         What to tell about it.
@@ -103,9 +104,7 @@ def load_networks(
     from ggdr.torch_utils.untrusted.text import printable
 
     lacking = {
-        name: state
-        for name, state in regularizers.state_dicts().items()
-        if state and _shapes(networks.get(name, {})) != _shapes(state)
+        name: state for name, state in own.items() if state and _shapes(networks.get(name, {})) != _shapes(state)
     }
     try:
         task.load_networks({**networks, **lacking})

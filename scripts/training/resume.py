@@ -9,16 +9,16 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ggdr.scripts.errors import CliError, nearest
 from ggdr.scripts.importing.published import NETWORKS, network_name, snapshot_of
 from ggdr.scripts.options.network import FOREIGN_SUFFIXES
 from ggdr.scripts.training.run_folder import STATE_FILE, RunFolder
 from ggdr.scripts.training.settings import RunSettings, differences
-from ggdr.scripts.training.snapshot_files import PATTERN, snapshots_in
+from ggdr.scripts.training.snapshot_files import PATTERN, SNAPSHOT_SUFFIX, snapshots_in
 from ggdr.scripts.training.stored import check_state
-from ggdr.torch_utils.checkpoint import load_state
+from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError, load_snapshot, load_state
 from ggdr.torch_utils.untrusted.text import printable
 
 # By a setting's name, its option and how many of its unit the option counts in.
@@ -29,6 +29,8 @@ _LOOP_OPTIONS = {
     "loop.batch": ("batch", 1),
     "loop.batch_gpu": ("batch-gpu", 1),
 }
+
+Networks = TypeVar("Networks")  # what a host knows of them
 
 
 @dataclass(frozen=True)
@@ -43,16 +45,49 @@ class Origin:
 
 
 def host_of_run(outdir: Path, resume: str | None) -> str | None:
-    """The host of the run that --resume goes on with; None if it goes on with none.
+    """The host of the run that --resume goes on with, or whose snapshot it starts from; None if nothing says so.
 
     Raises:
-        SnapshotError: the settings of the resumed run cannot be read.
+        SnapshotError: the settings of the resumed run, or the snapshot, cannot be read.
     """
     if resume is None:
         return None
     path = outdir if resume == "latest" else Path(resume)
+    if path.suffix == SNAPSHOT_SUFFIX and path.is_file():
+        return host_of_snapshot(load_snapshot(path, tensors=False))
     folder = RunFolder(path.parent if path.suffix == ".pt" else path)
     return folder.read_options().get("host") if folder.has_options() else None
+
+
+def host_of_snapshot(snapshot: Snapshot) -> str | None:
+    """The host that trained a snapshot; None if it does not say so."""
+    training = snapshot.config.get("training")
+    host = training.get("host") if isinstance(training, Mapping) else None
+    return host if isinstance(host, str) else None
+
+
+def starting_point(
+    origin: Origin, host: str, of_snapshot: Callable[[Snapshot], Networks], of_options: Callable[[], Networks]
+) -> tuple[Snapshot | None, Networks | None]:
+    """The snapshot that a new run starts from, and the networks of a run that starts, or once started, from one.
+
+    Args:
+        host:        of the run.
+        of_snapshot: the networks of a snapshot.
+        of_options:  those of the resumed run, from its stored settings; the snapshot itself may be gone by now.
+
+    Raises:
+        SnapshotError: the snapshot cannot be read, is one of another host, or lacks what it takes to train.
+    """
+    if origin.init_snapshot is None:
+        return None, None
+    if origin.state_path is not None:
+        return None, of_options()
+    snapshot = load_snapshot(origin.init_snapshot)
+    other = host_of_snapshot(snapshot)
+    if other not in (None, host):
+        raise SnapshotError(f"{snapshot.path}: a snapshot of {printable(other)}, and this run is one of {host}")
+    return snapshot, of_snapshot(snapshot)
 
 
 def find_origin(outdir: Path, resume: str | None, command: str, *, has_published: bool) -> Origin:

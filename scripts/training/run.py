@@ -93,7 +93,7 @@ def _build_and_train(plan: RunPlan, group: ProcessGroup, argv: list[str]) -> boo
             if command.get("batch_gpu") == AUTO:
                 command["batch_gpu"] = settings.loop.batch_gpu
             declared = _declared(plan.host, task, group)
-            record = {**settings.to_json(), **declared, "argv": argv}
+            record = {**settings.to_json(), **declared, "program": plan.host.command, "argv": argv}
             folder.write_options(record, command, [*plan.history, *notes])
             if plan.resume is not None and not folder.state_path.exists():
                 save_state(folder.state_path, plan.resume)  # a fork: from now on it resumes by itself

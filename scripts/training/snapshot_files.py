@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 BEST_FILE = "network-best.safetensors"
+SNAPSHOT_SUFFIX = ".safetensors"
 PATTERN = "network-snapshot-*.safetensors"
 
 

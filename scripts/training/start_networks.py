@@ -7,17 +7,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ggdr.scripts.errors import OptionError
 from ggdr.scripts.importing.provenance import imported_from, started_from
 from ggdr.stylegan2.config import DiscriminatorConfig, GeneratorConfig
 from ggdr.stylegan2.snapshot import config_from_snapshot
-from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError, load_snapshot
+from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError
 from ggdr.torch_utils.untrusted.text import printable
-
-if TYPE_CHECKING:
-    from ggdr.scripts.training.resume import Origin
 
 
 @dataclass(frozen=True)
@@ -37,21 +34,6 @@ class StartNetworks:
             for config in (self.G, self.D)
             for res in (2**i for i in range(2, config.img_resolution.bit_length()))
         )
-
-
-def starting_point(origin: Origin) -> tuple[Snapshot | None, StartNetworks | None]:
-    """The snapshot that a new run starts from, and the networks of a run that starts, or once started, from one.
-
-    Raises:
-        SnapshotError: they cannot be read, or are not enough to train.
-    """
-    if origin.init_snapshot is None:
-        return None, None
-    if origin.state_path is not None:
-        # The snapshot itself may be gone by now.
-        return None, of_options(origin.stored, str(origin.state_path.parent))
-    snapshot = load_snapshot(origin.init_snapshot)
-    return snapshot, of_snapshot(snapshot)
 
 
 def of_snapshot(snapshot: Snapshot) -> StartNetworks:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""`ggdr translate train`: pix2pix with GGDR, from pairs of images to snapshots."""
+"""`ggdr translate train`: pix2pix or CycleGAN with GGDR, from images to snapshots."""
 
 from __future__ import annotations
 
@@ -24,13 +24,21 @@ from ggdr.scripts.options.training import (
     snap_option,
     tick_option,
 )
-from ggdr.scripts.options.translation import GENERATORS, MODELS, Epochs, IgnoredLabels, NamedChoice
+from ggdr.scripts.options.translation import (
+    GENERATORS,
+    MODELS,
+    WEIGHT,
+    CycleWeight,
+    Epochs,
+    IgnoredLabels,
+    NamedChoice,
+)
 from ggdr.scripts.training.launch import run_command
 from ggdr.scripts.training.regularizers import regularizer_options, regularizer_parameters
 from ggdr.translation.config import GAN_LOSSES, NORMS, NetworkConfig
 from ggdr.translation.data.crops import FITS, MAX_ENLARGE, MAX_SIZE
 from ggdr.translation.data.labels import MAX_CLASSES
-from ggdr.translation.presets import PIX2PIX_PRESETS
+from ggdr.translation.presets import PRESETS
 
 LIMITS = NetworkConfig.limits
 
@@ -38,25 +46,18 @@ EXAMPLES = """\b
 Examples:
   ggdr translate train --data facades --outdir runs/facades --direction BtoA
   ggdr translate train --data grey_to_colour --outdir runs/colour --cfg cpu
+  ggdr translate train --model cyclegan --data horse2zebra --outdir runs/zebras
   ggdr translate train --outdir runs/facades --resume latest
 """
 
 SECTIONS = {
     "Run": ("model", "outdir", "data", "cfg", "kimg", "epochs", "resume", "seed", "dry_run"),
-    "Data": (
-        "direction",
-        "crop",
-        "fit",
-        "enlarge",
-        "mirror",
-        "img_channels",
-        "classes",
-        "ignore_label",
-        "workers",
-    ),  # fmt: skip
+    "Data": ("crop", "fit", "enlarge", "mirror", "img_channels", "workers"),
     "Regularisers": regularizer_parameters(),
     "Networks": ("generator", "channels", "downs", "blocks", "norm", "dropout", "d_layers"),
-    "Losses and optimisation": ("batch", "lr", "gan_loss", "l1_weight"),
+    "Optimisation": ("batch", "lr", "gan_loss"),
+    "pix2pix": ("direction", "classes", "ignore_label", "l1_weight"),
+    "CycleGAN": ("gan_weight", "cycle_weight", "identity_weight", "pool_size"),
     "Reports and snapshots": ("tick", "snap", "metrics", "metrics_data", "patience"),
     "Machine": ("device", "deterministic", "dist_timeout"),
 }
@@ -70,25 +71,29 @@ SECTIONS = {
     context_settings={"show_default": True, "max_content_width": 110},
 )
 @click.option(
-    "--model", type=NamedChoice(MODELS), default=MODELS[0], help="What is trained; pix2pix learns from pairs."
+    "--model",
+    type=NamedChoice(MODELS),
+    default=MODELS[0],
+    help="What is trained: pix2pix learns from pairs, cyclegan from two domains of images that are no pairs. A run or "
+    "snapshot to resume from says it.",
 )
 @run_folder_option
 @click.option(
     "--data",
     metavar="PATH",
     type=click.Path(path_type=Path),
-    help="Pairs of images, zip or folder: side by side in each file, or in two folders with equal names. Required "
-    "unless resuming.",
+    help="Zip or folder. pix2pix: pairs of images, side by side in each file, or in two folders with equal names. "
+    "cyclegan: two folders, such as trainA and trainB. Required unless resuming.",
 )
 @click.option(
     "--direction",
     type=NamedChoice(["AtoB", "BtoA"]),
-    default="AtoB",
-    help="A is the left image of a pair, or the first folder by name.",
+    help="Which of a pair G is given. A is trainA, or the label map, or else the left half of a file or the first of "
+    "two folders by name.  [default: AtoB]",
 )
 @click.option(
     "--cfg",
-    type=NamedChoice(list(PIX2PIX_PRESETS)),
+    type=NamedChoice(list(PRESETS[MODELS[0]])),
     default="paper",
     help="Preset of settings: as published, for 256x256 pixels on a GPU; or for 32x32 on a CPU, in minutes.",
 )
@@ -96,14 +101,15 @@ SECTIONS = {
     "--kimg",
     type=KIMG,
     metavar="KIMG",
-    help="Length of training in thousands of pairs, half of it with a falling learning rate.  [default: from --cfg]",
+    help="Length of training in thousands of pairs, or of images of each domain, half of it with a falling learning "
+    "rate.  [default: from --cfg]",
 )
 @click.option(
     "--epochs",
     type=Epochs(),
     metavar="N+N",
-    help="Length of training in passes over the data: with a constant learning rate, and with one that falls to 0."
-    "  [default: from --cfg]",
+    help="Length of training in passes over the pairs, or over the largest domain: with a constant learning rate, and "
+    "with one that falls to 0.  [default: from --cfg]",
 )
 @batch_option
 @regularizer_options
@@ -126,7 +132,7 @@ SECTIONS = {
     metavar="FLOAT",
     help="They are resized to this multiple of the crop.",
 )
-@click.option("--mirror/--no-mirror", default=True, help="Mirror every other pair.")
+@click.option("--mirror/--no-mirror", default=True, help="Mirror every other pair or image.")
 @click.option("--img-channels", type=click.Choice(["1", "3"]), default="3", help="Channels of the images.")
 @click.option(
     "--classes",
@@ -141,7 +147,11 @@ SECTIONS = {
     metavar="N,N|none",
     help="Values in label maps that stand for no class.  [default: 255; of ADE20K also 0]",
 )
-@click.option("--generator", type=NamedChoice(GENERATORS), help=f"Kind of generator.  [default: {GENERATORS[0]}]")
+@click.option(
+    "--generator",
+    type=NamedChoice(GENERATORS),
+    help="Kind of generator.  [default: unet for pix2pix, resnet for cyclegan]",
+)
 @click.option(
     "--channels",
     type=WholeNumber(*LIMITS["channels"]),
@@ -162,7 +172,9 @@ SECTIONS = {
 )
 @click.option("--norm", type=click.Choice(NORMS), help="Norms of G and D.  [default: from --cfg]")
 @click.option(
-    "--dropout/--no-dropout", default=None, help="Noise of G, in the layers that have it.  [default: dropout]"
+    "--dropout/--no-dropout",
+    default=None,
+    help="Noise of G, in the layers that have it.  [default: dropout for pix2pix, none for cyclegan]",
 )
 @click.option(
     "--d-layers",
@@ -171,13 +183,42 @@ SECTIONS = {
     help="How often D halves the image; 3: it judges patches of 70x70 pixels.  [default: 3]",
 )
 @lr_option
-@click.option("--gan-loss", type=NamedChoice(GAN_LOSSES), default=GAN_LOSSES[0], help="Adversarial loss.")
+@click.option(
+    "--gan-loss",
+    type=NamedChoice(GAN_LOSSES),
+    help="Adversarial loss.  [default: cross_entropy for pix2pix, least_squares for cyclegan]",
+)
 @click.option(
     "--l1-weight",
-    type=FiniteFloat(min=0, max=1e6),
-    default=100.0,
+    type=WEIGHT,
     metavar="FLOAT",
-    help="Weight of the L1 distance from the target, beside 1 for the adversarial loss.",
+    help="Weight of the L1 distance from the target, beside 1 for the adversarial loss.  [default: 100]",
+)
+@click.option(
+    "--gan-weight",
+    type=WEIGHT,
+    metavar="FLOAT",
+    help="Weight of the adversarial losses of G; 0: G learns from cycle and identity alone.  [default: 1]",
+)
+@click.option(
+    "--cycle-weight",
+    type=CycleWeight(),
+    metavar="FLOAT|FLOAT,FLOAT",
+    help="Weight of the L1 distance of an image from what comes back of it; of two, that of images of A is the first."
+    "  [default: 10]",
+)
+@click.option(
+    "--identity-weight",
+    type=WEIGHT,
+    metavar="FLOAT",
+    help="Weight of the L1 distance of an image from what the generator that should make such images makes of it."
+    "  [default: 5]",
+)
+@click.option(
+    "--pool-size",
+    type=WholeNumber(0),
+    metavar="N",
+    help="Older fakes of which D is shown one every other time.  [default: 50]",
 )
 @click.option(
     "--resume",
@@ -215,7 +256,7 @@ SECTIONS = {
 @dry_run_option
 @click.pass_context
 def train(ctx: click.Context, **command: Any) -> None:
-    """Train pix2pix with GGDR on pairs of images.
+    """Train pix2pix on pairs of images, or CycleGAN on two domains, with GGDR.
 
     Ctrl-C and SIGTERM save the state first (exit code 130). After any end, even kill -9, `--resume latest` goes on
     from the last saved state. Several GPUs: start with torchrun, with a --batch that they can share.

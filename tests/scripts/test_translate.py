@@ -79,7 +79,7 @@ def test_a_run_folder_holds_settings_pictures_and_snapshots(whole, pairs):
     keys = {"loss/G", "loss/D", "loss_term/G_l1", "score/real", "score/fake", "l1", "ggdr/distance", "rate"}
     assert keys <= stats[0].keys() and stats[-1]["rate"] == 0
     options = json.loads((whole / "training_options.json").read_text())
-    assert options["host"] == "pix2pix" and options["command"]["direction"] == "AtoB"
+    assert options["host"] == "pix2pix" and options["data"]["direction"] == "AtoB"
     assert config_from_json(options["G"]) == UnetGeneratorConfig(3, 3, 4, 5, "instance", True)
     assert options["pictures"] == [{"name": "translations", "title": "Input, output, target", "once": False}]
     assert "operations" not in options["device"]

@@ -222,11 +222,20 @@ def test_attaching_leaves_the_networks_and_their_names_alone():
     plain, attached = make_task(weight=None), make_task()
     assert_equal({name: v for name, v in weights(attached).items() if "ggdr" not in name}, weights(plain))
     states, configs = attached.snapshot()
+    assert configs.pop("domains") == ["0", "1", "2"]
     assert list(configs) == list(plain.snapshot()[0]) == ["G", "D_0", "D_1", "D_2"]
     assert list(states) == [*configs, "ggdr_0", "ggdr_1", "ggdr_2"]
     other = make_task(networks=make_networks(seed=3))
     other.load_networks(states)
     assert_equal(weights(other), weights(attached))
+
+
+def test_snapshots_say_what_the_domains_are_called():
+    G, D = make_networks()
+    names = ["summer", "autumn", "winter"]
+    assert ComboGANTask(G, D, ComboGANConfig(0, 0), domains=names).snapshot()[1]["domains"] == names
+    with pytest.raises(ValueError, match="a name for each of 3 domains, got 2"):
+        ComboGANTask(G, D, ComboGANConfig(0, 0), domains=names[:2])
 
 
 def test_frozen_domains_stay_bit_for_bit_while_the_others_learn():

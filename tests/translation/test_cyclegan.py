@@ -66,7 +66,9 @@ def all_swapped(task, side, value):
 @pytest.mark.parametrize("side", "AB")
 def test_the_losses_are_those_of_the_paper(side):
     other = {"A": "B", "B": "A"}[side]
-    task, batch = make_task(weight=None, cycle_weight=7.0, identity_weight=3.0), pairs()
+    weights_of_cycles = {"A": 7.0, "B": 2.0}
+    settings = {f"cycle_weight_{name}": weight for name, weight in weights_of_cycles.items()}
+    task, batch = make_task(weight=None, gan_weight=0.5, identity_weight=3.0, **settings), pairs()
     nets = task.networks
     fake = nets[f"G_{side}"](batch[side])
     fake_logits, real_logits = (nets[f"D_{side}"](x) for x in (fake, batch[other]))
@@ -77,17 +79,49 @@ def test_the_losses_are_those_of_the_paper(side):
     out = task._G_losses(batch, draws_of(task, "G"))
     cycle = (nets[f"G_{other}"](fake) - batch[side]).abs().mean(dim=[1, 2, 3])
     identity = (nets[f"G_{side}"](batch[other]) - batch[other]).abs().mean(dim=[1, 2, 3])
-    torch.testing.assert_close(out.losses[f"gan_{side}"], (fake_logits - 1).square().mean(dim=[1, 2, 3]))
-    torch.testing.assert_close(out.losses[f"cycle_{side}"], 7 * cycle)
+    torch.testing.assert_close(out.losses[f"gan_{side}"], (fake_logits - 1).square().mean(dim=[1, 2, 3]) / 2)
+    torch.testing.assert_close(out.losses[f"cycle_{side}"], weights_of_cycles[side] * cycle)
     torch.testing.assert_close(out.observed[f"cycle/{side}"], cycle)
     torch.testing.assert_close(out.losses[f"identity_{side}"], 3 * identity)
+    torch.testing.assert_close(out.observed[f"identity/{side}"], identity)
     assert len(out.losses) == 6
 
 
-def test_without_identity_weight_there_is_no_identity_loss():
-    task = make_task(weight=None, identity_weight=0)
-    losses = task._G_losses(pairs(), draws_of(task, "G")).losses
-    assert set(task.phases[-1].terms) == {"gan_A", "gan_B", "cycle_A", "cycle_B"} == set(losses)
+@pytest.mark.parametrize(
+    ("settings", "terms", "passes"),
+    [
+        ({"identity_weight": 0}, {"gan_A", "gan_B", "cycle_A", "cycle_B"}, {"G_A": 2, "G_B": 2, "D_A": 1, "D_B": 1}),
+        (
+            {"identity_weight": 0, "cycle_weight_B": 0},
+            {"gan_A", "gan_B", "cycle_A"},
+            {"G_A": 1, "G_B": 2, "D_A": 1, "D_B": 1},
+        ),
+        ({"identity_weight": 0, "cycle_weight_A": 0, "gan_weight": 0}, {"cycle_B"}, {"G_A": 1, "G_B": 1}),
+        (
+            {"cycle_weight_A": 0, "cycle_weight_B": 0, "gan_weight": 0},
+            {"identity_A", "identity_B"},
+            {"G_A": 1, "G_B": 1},
+        ),
+    ],
+)
+def test_terms_of_weight_0_are_not_computed(settings, terms, passes):
+    task, calls = make_task(weight=None, **settings), []
+    for name, net in task.networks.items():
+        net.register_forward_hook(lambda module, args, out, name=name: calls.append(name))
+    out = task._G_losses(pairs(), draws_of(task, "G"))
+    assert set(task.phases[-1].terms) == terms == set(out.losses)
+    assert {name: calls.count(name) for name in set(calls)} == passes
+    reported = {panel.name for panel in task.panels if panel.name.startswith(("cycle", "identity", "loss_term"))}
+    shown = {term.replace("_", "/") for term in terms if not term.startswith("gan")}
+    assert reported == shown | {f"loss_term/{term}" for term in terms if term.startswith("gan")}
+    assert set(out.observed) == shown
+    run_steps(task, 0, 2)  # D learns all the same
+
+
+def test_losses_that_cannot_be_are_refused():
+    weights = dict.fromkeys(("gan_weight", "cycle_weight_A", "cycle_weight_B", "identity_weight"), 0.0)
+    with pytest.raises(ValueError, match="all of G's losses are 0"):
+        CycleGANConfig(0, 0, **weights)
     nets = make_networks()
     nets[:2] = [build_network(ResnetGeneratorConfig(*channels, 4, 1)) for channels in ((1, 3), (3, 1))]
     with pytest.raises(ValueError, match="identity_weight must be 0 where A has 1 channels and B 3"):
@@ -154,6 +188,7 @@ def test_attaching_leaves_the_networks_and_their_names_alone():
     plain, attached = make_task(weight=None), make_task()
     assert_equal({name: v for name, v in weights(attached).items() if "ggdr" not in name}, weights(plain))
     states, configs = attached.snapshot()
+    assert configs.pop("domains") == ["A", "B"]
     assert list(configs) == list(plain.snapshot()[0]) == ["G_A", "G_B", "D_A", "D_B"]
     assert list(states) == [*configs, "ggdr_A", "ggdr_B"]
     other = make_task(seed=3)
@@ -194,7 +229,7 @@ def test_its_run_on_the_loop_reports_what_it_declares():
     task = make_task(pool=2, constant_nimg=8, falling_nimg=8)
     log = run_on_the_loop(task)
     names = {panel.name for panel in task.panels}
-    assert len(names) == len(task.panels) == 9 and {"cycle/A", "score_B/fake", "ggdr_A/distance"} < names
+    assert len(names) == len(task.panels) == 13 and {"cycle/A", "score_B/fake", "ggdr_A/distance"} < names
     assert names < log[16].keys() and log[16]["rate"] == 0
     assert {panel.label for panel in task.panels if panel.name.startswith("ggdr")} == {"ggdr_A", "ggdr_B"}
 
@@ -211,6 +246,14 @@ def test_it_learns_to_translate_there_and_back():
     run_steps(task, 0, 60)
     assert distance() < 0.8 * before
     assert task.translate(img[:1], "A").shape == (1, 3, RES, RES)
+
+
+def test_snapshots_say_what_the_domains_are_called():
+    named = CycleGANTask(*make_networks(), CycleGANConfig(0, 0), domains=["horse", "zebra"])
+    assert named.snapshot()[1]["domains"] == ["horse", "zebra"]
+    for domains, message in (("A", "the names of A and B"), ("AA", "a name of its own"), (["A", ""], "a name of its")):
+        with pytest.raises(ValueError, match=f"domains: expected {message}"):
+            CycleGANTask(*make_networks(), CycleGANConfig(0, 0), domains=domains)
 
 
 def test_a_regulariser_may_not_be_called_as_a_network():

@@ -52,7 +52,11 @@ _MAX_PICKLE = 1 << 26  # bytes
 
 
 class TensorFileError(ValueError):
-    """A file that is damaged, or holds more than tensors and plain values."""
+    """A file that is damaged, or holds more than tensors and plain values; `reason` says it without the file's name."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.reason = reason
 
 
 def read_tensor_file(source: str | os.PathLike | bytes, *, records: Collection[str] = ()) -> Any:
@@ -81,8 +85,8 @@ def read_tensor_file(source: str | os.PathLike | bytes, *, records: Collection[s
             if start.startswith(ZIP):
                 return _read_zip(file, length, records)
         except (ValueError, RuntimeError, EOFError, MemoryError, zipfile.BadZipFile, NotImplementedError) as error:
-            raise TensorFileError(f"{name}: not a readable file of tensors: {printable(error)}") from error
-    raise TensorFileError(f"{name}: not a file of torch.save (it starts with {start[:4]!r})")
+            raise TensorFileError(name, f"not a readable file of tensors: {printable(error)}") from error
+    raise TensorFileError(name, f"not a file of torch.save (it starts with {start[:4]!r})")
 
 
 def strided_tensor(storage: Tensor, offset: int, size: Collection[int], stride: Collection[int]) -> Tensor:

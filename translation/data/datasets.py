@@ -42,7 +42,13 @@ class Job(NamedTuple):
 
 
 class TranslationDataset(Protocol):
-    """What the loader needs of a dataset."""
+    """What a run needs of a dataset.
+
+    Attributes:
+        sides: what A and B are.
+    """
+
+    sides: tuple[Side, Side]
 
     def decoder(self, crop: CropConfig) -> Decoder:
         """Turns items into arrays."""

@@ -1,0 +1,163 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""What all models of `ggdr translate train` have in common as training commands know them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+import torch
+from torch import nn
+
+from ggdr.scripts.errors import OptionError
+from ggdr.scripts.options.translation import refuse_other_models
+from ggdr.scripts.training.regularizers import build_regularizers, load_networks
+from ggdr.scripts.training.resume import Origin, starting_point
+from ggdr.scripts.training.settings_translation import TranslationSettings
+from ggdr.torch_utils.checkpoint import Snapshot
+from ggdr.torch_utils.distributed import ProcessGroup
+from ggdr.torch_utils.gan import Batch
+from ggdr.torch_utils.regularizers import Attachment, Regularizers
+from ggdr.translation.config import NetworkConfig
+from ggdr.translation.data.datasets import TranslationDataset
+from ggdr.translation.data.loader import TranslationLoader
+from ggdr.translation.host import TranslationHost
+from ggdr.translation.label_maps import to_input
+from ggdr.translation.layers import init_weights
+from ggdr.translation.networks import build_network
+from ggdr.translation.snapshot import network_configs
+
+# Which networks that a run takes from a snapshot have no use for.
+NETWORK_OPTIONS = ("generator", "channels", "downs", "blocks", "norm", "dropout", "d_layers")
+
+Networks = dict[str, NetworkConfig]  # by the names that snapshots have
+
+
+class TranslationModel:
+    """The part of `scripts.training.host.Host` that does not depend on the model; a subclass has the rest.
+
+    Attributes:
+        networks: which kinds of networks it has, by the names that snapshots have.
+        fixed:    what the names of settings begin with that may not change when a run is resumed, beside networks.
+    """
+
+    name: str
+    networks: Mapping[str, tuple[type[NetworkConfig], ...]]
+    fixed: tuple[str, ...]
+
+    command = "ggdr translate train"
+    replaces = {"kimg": ("epochs",), "epochs": ("kimg",), "generator": ("downs", "blocks")}
+    has_ops = False
+    has_published = False
+
+    def attachments(self, networks: Mapping[str, nn.Module], resolution: int) -> dict[str, Attachment]:
+        """Where regularisers take hold, by what their weights' names end in."""
+        raise NotImplementedError
+
+    def make_task(
+        self,
+        networks: Mapping[str, nn.Module],
+        regularizers: Mapping[str, Regularizers],
+        settings: Any,
+        data: Any,
+        group: ProcessGroup,
+    ) -> TranslationHost:
+        """The task of these networks, with its pictures."""
+        raise NotImplementedError
+
+    def starting_networks(self, command: Mapping[str, Any], origin: Origin) -> tuple[Snapshot | None, Networks | None]:
+        """What a run starts from, or once started from; see `starting_point`.
+
+        Raises:
+            OptionError: an option has no meaning for this model, or asks for other networks than those.
+            SnapshotError: as there.
+        """
+        refuse_other_models(command, self.name)
+        snapshot, start = starting_point(
+            origin,
+            self.name,
+            lambda snapshot: network_configs(snapshot, self.networks),
+            lambda: network_configs(Snapshot(origin.options_path, origin.stored, {}), self.networks),
+        )
+        for name in NETWORK_OPTIONS if start is not None else ():
+            if command[name] is not None:
+                text = f"the networks are those of {origin.init_snapshot}; leave it out"
+                raise OptionError(f"--{name.replace('_', '-')}", text)
+        return snapshot, start
+
+    def notes(self, settings: TranslationSettings, start: Networks | None, group: ProcessGroup) -> list[str]:
+        """What to tell of settings that may not be meant."""
+        notes = []
+        if settings.cfg == "paper" and start is None and group.device.type == "cpu":
+            notes.append(
+                "preset paper is for GPUs, and slow on a CPU; --cfg cpu trains a small network on 32x32 pixels"
+            )
+        norms = [getattr(config, "norm", None) for config in settings.networks.values()]
+        if "batch" in norms and settings.loop.batch_gpu > 1:
+            notes.append(
+                f"batch norms see {settings.loop.batch_gpu} images together in training, and one afterwards; "
+                "--norm instance has no such difference"
+            )
+        return notes
+
+    def build(self, settings: TranslationSettings, data: Any, group: ProcessGroup) -> TranslationHost:
+        rng = torch.Generator().manual_seed(settings.seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            networks = {name: build_network(config) for name, config in settings.networks.items()}
+            for net in networks.values():
+                init_weights(net, rng)
+                net.to(group.device)
+            regularizers = {}
+            if settings.regularizers:  # without any, the size of the images need not suit them
+                regularizers = {
+                    end: build_regularizers(attachment, settings.regularizers)
+                    for end, attachment in self.attachments(networks, settings.crop.size).items()
+                }
+        return self.make_task(networks, regularizers, settings, data, group)
+
+    def batches(self, settings: Any, data: TranslationDataset, group: ProcessGroup, start_nimg: int) -> Iterator[Batch]:
+        loader = TranslationLoader(
+            data,
+            settings.crop,
+            settings.loop.batch,
+            rank=group.rank,
+            world=group.world,
+            start_position=start_nimg,
+            seed=settings.seed,
+            num_workers=settings.data.workers,
+            device=group.device,
+        )
+        classes = {name: side.classes for name, side in zip("AB", data.sides, strict=True)}
+        with closing(iter(loader)) as batches:
+            for batch in batches:
+                # What is no image has the numbers of domains.
+                yield {name: to_input(x, classes[name]) if name in classes else x for name, x in batch.items()}
+
+    def load_weights(self, task: TranslationHost, snapshot: Snapshot) -> list[str]:
+        return load_networks(task, snapshot.networks, task.regularizer_states(), snapshot.path)
+
+    def is_fixed(self, name: str) -> bool:
+        return name.partition(".")[0] in self.networks or name.startswith(self.fixed)
+
+    def advice(self, settings: TranslationSettings) -> str:
+        return "a smaller --lr"
+
+    def memory_trials(self, settings: TranslationSettings) -> Sequence[tuple[Any, Any]]:
+        # Batch norms see the images of a forward together: parts of a batch do not give the same result.
+        return [(settings, settings)]
+
+    def memory_advice(self, settings: TranslationSettings) -> str:
+        fewer = "a smaller --batch, " if settings.loop.batch_gpu > 1 else ""
+        return f"{fewer}a smaller --crop; or a new run with fewer --channels"
+
+
+def channels_differ(got: Sequence[int], expected: Sequence[int], origin: Origin) -> OptionError:
+    """What to raise where networks are for images of other channels than those of the dataset."""
+    return OptionError(
+        "--data",
+        f"its images have {got[0]} and {got[1]} channels, and {origin.init_snapshot} is for "
+        f"{expected[0]} and {expected[1]}; see --img-channels",
+    )
