@@ -50,11 +50,10 @@ def apply(images: tuple[Path, ...], network: Path, outdir: Path, file_format: st
         translator = load_translator(network, choose_device(device))
     except (SnapshotError, OSError) as error:
         raise bad_parameter(str(error), "--network") from error
-    takes_images = translator.labels is not None or translator.in_channels in (1, 3)
-    if not takes_images or translator.out_channels not in (1, 3):
+    taken, made = translator.channels(*translator.domains[:2])
+    if (translator.labels is None and taken not in (1, 3)) or made not in (1, 3):
         raise bad_parameter(
-            f"{network} makes {translator.out_channels} channels of {translator.in_channels}: expected 1 or 3, as "
-            "images have",
+            f"{network} makes {made} channels of {taken}: expected 1 or 3, as images have",
             "--network",
         )
     with cli_errors():

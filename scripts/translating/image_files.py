@@ -20,7 +20,7 @@ from ggdr.torch_utils.pictures.images import to_u8
 from ggdr.torch_utils.pictures.sheets import as_rgb
 from ggdr.torch_utils.untrusted.text import printable
 from ggdr.translation.label_maps import to_input
-from ggdr.translation.snapshot import Translator
+from ggdr.translation.translator import Translator
 
 
 class Job(NamedTuple):
@@ -77,7 +77,10 @@ def translate_image(translator: Translator, img: Image.Image, where: str, *, see
         DataError: the image has pixels whose range nobody can know; or it should be a label map, and is none.
     """
     labels = translator.labels
-    pixels = np.asarray(to_channels(img, translator.in_channels, where)) if labels is None else labels.read(img, where)
+    if labels is None:
+        pixels = np.asarray(to_channels(img, translator.channels(*translator.domains[:2])[0], where))
+    else:
+        pixels = labels.read(img, where)
     tensor = torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1).copy()).permute(2, 0, 1)[None]
     out = to_u8(translator(to_input(tensor, labels), seed=seed))[0].permute(1, 2, 0).numpy()
     if labels is not None or not alpha or not (img.mode in ("RGBA", "LA", "PA") or "transparency" in img.info):
