@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ggdr.metrics.evaluate import Job
 from ggdr.metrics.extract import MetricError
@@ -19,13 +21,14 @@ from ggdr.translation.data.crops import CropConfig
 from ggdr.translation.data.datasets import PairedImages, UnpairedImages
 from ggdr.translation.data.labels import LabelClasses, classes_from_json
 from ggdr.translation.data.measured import MeasuredDomain, MeasuredPairs, open_held_out
+from ggdr.translation.label_maps import to_input
+from ggdr.translation.snapshot import load_translator
 
 
 def open_pairs_judge(
     training: Mapping[str, Any],
     data: Path,
     job: Job,
-    load: Callable[[Path, torch.device], Mapping[str, Translate]],
 ) -> TranslationJudge:
     """Measures translators on the pairs that are held out.
 
@@ -45,14 +48,15 @@ def open_pairs_judge(
         measured.read([0])
     except DataError as error:
         raise _naming(error, split) from error
-    return TranslationJudge([Direction("AtoB", measured, measured.side("B"))], split, job, load)
+    return TranslationJudge(
+        [Direction("AtoB", measured, measured.side("B"))], split, job, partial(load_directions, names="AB")
+    )
 
 
 def open_domains_judge(
     training: Mapping[str, Any],
     data: Path,
     job: Job,
-    load: Callable[[Path, torch.device], Mapping[str, Translate]],
     names: Sequence[str] | None = None,
 ) -> TranslationJudge:
     """Measures translators between each two domains, on their images that are held out; see `open_pairs_judge`.
@@ -64,7 +68,7 @@ def open_domains_judge(
         DataError: there are not two domains, or as many as names, or they cannot be read.
         MetricError: the settings are damaged.
     """
-    dataset, split = _open(data, UnpairedImages, channels=_of_data(training, "channels", 3))
+    dataset, split = open_held_out_domains(data, channels=_of_data(training, "channels", 3))
     num = len(dataset.domains)
     if names is not None and len(names) != num:
         raise DataError(f"{printable(data)}: expected {len(names)} domains, found {num}: {', '.join(dataset.names)}")
@@ -76,7 +80,33 @@ def open_domains_judge(
         for j in range(num)
         if i != j
     ]
-    return TranslationJudge(directions, split, job, load)
+    return TranslationJudge(directions, split, job, partial(load_directions, names=names))
+
+
+def load_directions(snapshot: Path, device: torch.device, names: Sequence[str]) -> dict[str, Translate]:
+    """How a snapshot translates each way, by the names of directions.
+
+    Args:
+        names: of its domains in these, in order.
+
+    Raises:
+        SnapshotError: it is no translator.
+        MetricError: it has other numbers of domains.
+    """
+    translator = load_translator(snapshot, device)
+    if len(translator.domains) != len(names):
+        raise MetricError(f"{snapshot}: translates between {len(translator.domains)} domains, expected {len(names)}")
+    named = dict(zip(translator.domains, names, strict=True))
+
+    def translate(source: str, target: str, images_u8: Tensor, seeds: Sequence[int]) -> Tensor:
+        return translator(to_input(images_u8, translator.labels), source, target, seed=seeds)
+
+    return {
+        f"{named[source]}to{named[target]}": partial(translate, source, target)
+        for source in translator.sources
+        for target in translator.targets(source)
+        if source != target
+    }
 
 
 def open_held_out_pairs(data: Path, *, direction: str, channels: int) -> tuple[PairedImages, str]:
@@ -87,6 +117,11 @@ def open_held_out_pairs(data: Path, *, direction: str, channels: int) -> tuple[P
         MetricError: direction or channels are none.
     """
     return _open(data, PairedImages, direction=direction, channels=channels)
+
+
+def open_held_out_domains(data: Path, *, channels: int) -> tuple[UnpairedImages, str]:
+    """The domains that metrics are measured on, and their split; raises as `open_held_out_pairs` does."""
+    return _open(data, UnpairedImages, channels=channels)
 
 
 def _open(data: Path, kind: type, **settings: Any) -> tuple[Any, str]:

@@ -5,11 +5,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from ggdr.metrics.evaluate import Job
 from ggdr.scripts.errors import OptionError
+from ggdr.scripts.measuring.translation_data import open_domains_judge, open_held_out_domains
+from ggdr.scripts.measuring.translation_judge import TranslationJudge
 from ggdr.scripts.training.host import Prepared
 from ggdr.scripts.training.host_translation import Networks, TranslationModel, channels_differ
 from ggdr.scripts.training.regularizers import describe_regularizers
@@ -33,6 +37,7 @@ class CycleGANHost(TranslationModel):
     name = NAME
     data = "expected a folder or zip with the images of two domains"
     networks = {**{f"G_{side}": GENERATORS for side in SIDES}, **{f"D_{side}": DISCRIMINATORS for side in SIDES}}
+    has_pairs = False
     fixed = ("data.domains",)
 
     def prepare(self, command: Mapping[str, Any], origin: Origin, group: ProcessGroup) -> Prepared:
@@ -48,7 +53,12 @@ class CycleGANHost(TranslationModel):
         if start is not None:
             _check_fits(start, data, origin)
         settings = resolve_settings(
-            command, data, num_processes=group.world, init_snapshot=origin.init_snapshot, start=start
+            command,
+            data,
+            default_metrics=self.default_metrics(command),
+            num_processes=group.world,
+            init_snapshot=origin.init_snapshot,
+            start=start,
         )
         data.decoder(settings.crop)(data.middles((0, 1), [0]))  # an image that is too small is an error now
         notes = [f"A is {names[0]}, B is {names[1]}"]
@@ -76,6 +86,13 @@ class CycleGANHost(TranslationModel):
         )
         task.pictures = cycle_pictures(task, data, settings.crop, seed=settings.seed)
         return task
+
+    def open_judge(self, training: Mapping[str, Any], data: Path, job: Job) -> TranslationJudge:
+        return open_domains_judge(training, data, job, names=SIDES)
+
+    def count_measured(self, command: Mapping[str, Any], data: Path) -> int:
+        dataset, _ = open_held_out_domains(data, channels=int(command["img_channels"]))
+        return min(len(domain.files) for domain in dataset.domains)
 
     def load_weights(self, task: CycleGANTask, snapshot: Snapshot) -> list[str]:
         notes, theirs = super().load_weights(task, snapshot), snapshot.config.get("domains")

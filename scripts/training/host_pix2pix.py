@@ -5,10 +5,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from ggdr.metrics.evaluate import Job
+from ggdr.scripts.measuring.translation_data import open_held_out_pairs, open_pairs_judge
+from ggdr.scripts.measuring.translation_judge import TranslationJudge
 from ggdr.scripts.training.host import Prepared
 from ggdr.scripts.training.host_translation import Networks, TranslationModel, channels_differ
 from ggdr.scripts.training.label_maps import add_classes
@@ -30,6 +34,7 @@ class Pix2PixHost(TranslationModel):
     name = NAME
     data = "expected a folder or zip with pairs of images"
     networks = {"G": GENERATORS, "D": DISCRIMINATORS}
+    has_pairs = True
     fixed = ("data.direction", "labels")
 
     def prepare(self, command: Mapping[str, Any], origin: Origin, group: ProcessGroup) -> Prepared:
@@ -42,7 +47,12 @@ class Pix2PixHost(TranslationModel):
         if start is not None:
             _check_fits(start, data, origin)
         settings = resolve_settings(
-            command, data, num_processes=group.world, init_snapshot=origin.init_snapshot, start=start
+            command,
+            data,
+            default_metrics=self.default_metrics(command),
+            num_processes=group.world,
+            init_snapshot=origin.init_snapshot,
+            start=start,
         )
         data.decoder(settings.crop)(data.middles([0]))  # an image that is too small is an error now
         notes = [f"of the first pair the input is {first[0]}, the target {first[1]}"]
@@ -72,6 +82,13 @@ class Pix2PixHost(TranslationModel):
         )
         task.pictures = pair_pictures(task, data, settings.crop, seed=settings.seed)
         return task
+
+    def open_judge(self, training: Mapping[str, Any], data: Path, job: Job) -> TranslationJudge:
+        return open_pairs_judge(training, data, job)
+
+    def count_measured(self, command: Mapping[str, Any], data: Path) -> int:
+        where = {"direction": resolve_direction(command), "channels": int(command["img_channels"])}
+        return open_held_out_pairs(data, **where)[0].num_images
 
     def summary(self, settings: Pix2PixSettings, data: PairedImages) -> str:
         s, kind = settings, settings.G.network.partition("_")[0]

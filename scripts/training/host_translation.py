@@ -6,12 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from ggdr.scripts.errors import OptionError
+from ggdr.scripts.measuring.translation_judge import default_metrics
+from ggdr.scripts.options.training import NO_METRICS
 from ggdr.scripts.options.translation import refuse_other_models
 from ggdr.scripts.training.regularizers import build_regularizers, load_networks
 from ggdr.scripts.training.resume import Origin, starting_point
@@ -40,11 +43,13 @@ class TranslationModel:
 
     Attributes:
         networks: which kinds of networks it has, by the names that snapshots have.
+        has_pairs: whether its data are pairs.
         fixed:    what the names of settings begin with that may not change when a run is resumed, beside networks.
     """
 
     name: str
     networks: Mapping[str, tuple[type[NetworkConfig], ...]]
+    has_pairs: bool
     fixed: tuple[str, ...]
 
     command = "ggdr translate train"
@@ -66,6 +71,17 @@ class TranslationModel:
     ) -> TranslationHost:
         """The task of these networks, with its pictures."""
         raise NotImplementedError
+
+    def count_measured(self, command: Mapping[str, Any], data: Path) -> int:
+        """Images, or pairs, that metrics are measured on; raises as `open_judge` does."""
+        raise NotImplementedError
+
+    def default_metrics(self, command: Mapping[str, Any]) -> str:
+        """What is measured where --metrics does not say it; nothing is opened where it does."""
+        if command["metrics"] is not None:
+            return NO_METRICS
+        num = self.count_measured(command, command["metrics_data"] or command["data"])
+        return default_metrics(num, has_pairs=self.has_pairs, has_cycle=not self.has_pairs)
 
     def starting_networks(self, command: Mapping[str, Any], origin: Origin) -> tuple[Snapshot | None, Networks | None]:
         """What a run starts from, or once started from; see `starting_point`.

@@ -251,7 +251,9 @@ def domains(tmp_path):
 def judge_of_domains(dataset, translators, names="AB"):
     """A judge of two directions, as of a CycleGAN."""
     training, job = {"crop": {"size": 16}}, replace(training_job(GROUP), batch=2)
-    return open_domains_judge(training, Path(dataset.path), job, lambda path, device: translators, names)
+    judge = open_domains_judge(training, Path(dataset.path), job, names)
+    judge.load = lambda path, device: translators
+    return judge
 
 
 def test_both_directions_and_their_cycles_are_measured(tmp_path):
