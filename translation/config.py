@@ -264,18 +264,32 @@ class HostConfig:
         return self.lr * min(max(1 - (nimg - self.constant_nimg) / self.falling_nimg, 0), 1)
 
 
+def _check_learns(*weights: float) -> None:
+    """ValueError if all are 0."""
+    if not any(weights):
+        raise ValueError("the weights of all of G's losses are 0: it would learn nothing")
+
+
 @dataclass(frozen=True)
 class Pix2PixConfig(HostConfig):
     """Losses and optimisers of pix2pix; see HostConfig.
 
+    A term of weight 0 is not computed; ValueError if that leaves G nothing to learn from.
+
     Attributes:
-        l1_weight: of the distance from the target, beside 1 for the adversarial loss.
+        gan_weight: of the adversarial loss of G,
+        l1_weight:  and of the distance from the target.
 
     Source: Isola et al. 2016, arXiv:1611.07004, Section 3.3 and Appendix 6.2.
     """
 
     gan_loss: str = "cross_entropy"
+    gan_weight: float = 1.0
     l1_weight: float = 100.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_learns(self.gan_weight, self.l1_weight)
 
 
 @dataclass(frozen=True)
@@ -302,8 +316,7 @@ class CycleGANConfig(HostConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (self.gan_weight or self.cycle_weight_A or self.cycle_weight_B or self.identity_weight):
-            raise ValueError("the weights of all of G's losses are 0: it would learn nothing")
+        _check_learns(self.gan_weight, self.cycle_weight_A, self.cycle_weight_B, self.identity_weight)
 
     def cycle_weight(self, side: str) -> float:
         """Of the cycle that begins with images of A or of B, as `side` says."""

@@ -54,11 +54,13 @@ class Pix2PixTask(TranslationHost):
         super().__init__(
             {"G": G, "D": D}, config, regularizers={"": regularizers}, pictures=pictures, group=group, seed=seed
         )
+        weights = {"G_gan": config.gan_weight, "G_l1": config.l1_weight}
+        G_terms = tuple(name for name, weight in weights.items() if weight)
         G_params, D_params = list(G.parameters()), [*D.parameters(), *regularizers.parameters()]
         self._start(
             [
                 Phase("D", D_params, self.adam(D_params), self._D_losses, ("D_fake", "D_real"), self._draw),
-                Phase("G", G_params, self.adam(G_params), self._G_losses, ("G_gan", "G_l1"), self._draw),
+                Phase("G", G_params, self.adam(G_params), self._G_losses, G_terms, self._draw),
             ],
             [
                 *(Panel(f"score/{name}", name, "Discriminator scores", "mean logit") for name in ("real", "fake")),
@@ -95,8 +97,12 @@ class Pix2PixTask(TranslationHost):
     def _G_losses(self, batch: Batch, draws: dict[str, Any]) -> PhaseOutput:
         fake = self.G(batch["A"], draws["seeds"])
         l1 = l1_distance(fake, batch["B"])
-        adversarial = self._loss(judge(self.D, batch["A"], fake), True)
-        return PhaseOutput({"G_gan": adversarial, "G_l1": l1 * self.config.l1_weight}, {"l1": l1.detach()})
+        losses = {}
+        if self.config.gan_weight:
+            losses["G_gan"] = self._loss(judge(self.D, batch["A"], fake), True) * self.config.gan_weight
+        if self.config.l1_weight:
+            losses["G_l1"] = l1 * self.config.l1_weight
+        return PhaseOutput(losses, {"l1": l1.detach()})
 
     def translate(self, img: Tensor, *, seed: int = 0) -> Tensor:
         """G's images of A, [N, in_channels, H, W] -> [N, out_channels, H, W] on the CPU; see Translator."""

@@ -32,7 +32,6 @@ MODEL_OPTIONS = {
     "classes": ModelOption(("pix2pix",), "says how many classes the label maps have"),
     "ignore_label": ModelOption(("pix2pix",), "says which values in label maps are no class"),
     "l1_weight": ModelOption(("pix2pix",), "weighs the distance from the target of a pair"),
-    "gan_weight": ModelOption(("cyclegan",), "weighs the adversarial losses beside those of cycle and identity"),
     "cycle_weight": ModelOption(("cyclegan",), "weighs the distance of an image from what comes back of it"),
     "identity_weight": ModelOption(("cyclegan",), "weighs what a generator changes in images of its own target"),
     "pool_size": ModelOption(("cyclegan",), "says how many older fakes D is shown"),

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ggdr.scripts.errors import OptionError
 from ggdr.scripts.options.translation import parse_cycle_weight
 from ggdr.scripts.training.regularizers import resolve_regularizers
 from ggdr.scripts.training.settings_translation import (
@@ -105,19 +104,14 @@ def resolve_settings(
 
 def _optim(command: Mapping[str, Any], p: TranslationPreset, data: UnpairedImages) -> CycleGANConfig:
     forward, backward = (None, None) if command["cycle_weight"] is None else parse_cycle_weight(command["cycle_weight"])
-    try:
-        return resolve_optim(
-            command,
-            p,
-            CycleGANConfig,
-            data.num_images,
-            gan_weight=command["gan_weight"],
-            cycle_weight_A=forward,
-            cycle_weight_B=backward,
-            identity_weight=command["identity_weight"],
-            pool_size=command["pool_size"],
-        )
-    except OptionError:
-        raise
-    except ValueError as error:
-        raise OptionError("--gan-weight, --cycle-weight, --identity-weight", str(error)) from error
+    return resolve_optim(
+        command,
+        p,
+        CycleGANConfig,
+        data.num_images,
+        gan_weight=command["gan_weight"],
+        cycle_weight_A=forward,
+        cycle_weight_B=backward,
+        identity_weight=command["identity_weight"],
+        pool_size=command["pool_size"],
+    )

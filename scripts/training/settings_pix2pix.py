@@ -86,7 +86,8 @@ def resolve_settings(
     }
     check_crop(command, crop.size, networks["D"])
     guides = guide_sizes(command, networks["G"], networks["D"], crop.size)
-    optim = resolve_optim(command, p, Pix2PixConfig, data.num_images, l1_weight=command["l1_weight"])
+    weights = {name: command[name] for name in ("gan_weight", "l1_weight")}
+    optim = resolve_optim(command, p, Pix2PixConfig, data.num_images, **weights)
     return Pix2PixSettings(
         **run_fields(
             command,

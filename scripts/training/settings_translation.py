@@ -106,10 +106,16 @@ def resolve_optim(
     Args:
         num_images: in an epoch.
         weights:    settings that only this kind has; None where not given.
+
+    Raises:
+        OptionError: the weights of all losses are 0.
     """
     constant, falling = resolve_lengths(command, p, num_images)
     given = {"gan_loss": command["gan_loss"], "lr": p.lr if command["lr"] is None else command["lr"], **weights}
-    return config(constant, falling, **{name: value for name, value in given.items() if value is not None})
+    try:
+        return config(constant, falling, **{name: value for name, value in given.items() if value is not None})
+    except ValueError as error:
+        raise OptionError("--gan-weight", str(error)) from error
 
 
 def run_fields(

@@ -55,9 +55,9 @@ SECTIONS = {
     "Data": ("crop", "fit", "enlarge", "mirror", "img_channels", "workers"),
     "Regularisers": regularizer_parameters(),
     "Networks": ("generator", "channels", "downs", "blocks", "norm", "dropout", "d_layers"),
-    "Optimisation": ("batch", "lr", "gan_loss"),
+    "Optimisation": ("batch", "lr", "gan_loss", "gan_weight"),
     "pix2pix": ("direction", "classes", "ignore_label", "l1_weight"),
-    "CycleGAN": ("gan_weight", "cycle_weight", "identity_weight", "pool_size"),
+    "CycleGAN": ("cycle_weight", "identity_weight", "pool_size"),
     "Reports and snapshots": ("tick", "snap", "metrics", "metrics_data", "patience"),
     "Machine": ("device", "deterministic", "dist_timeout"),
 }
@@ -189,16 +189,16 @@ SECTIONS = {
     help="Adversarial loss.  [default: cross_entropy for pix2pix, least_squares for cyclegan]",
 )
 @click.option(
-    "--l1-weight",
-    type=WEIGHT,
-    metavar="FLOAT",
-    help="Weight of the L1 distance from the target, beside 1 for the adversarial loss.  [default: 100]",
-)
-@click.option(
     "--gan-weight",
     type=WEIGHT,
     metavar="FLOAT",
-    help="Weight of the adversarial losses of G; 0: G learns from cycle and identity alone.  [default: 1]",
+    help="Weight of the adversarial losses of G; 0: G learns from its other losses alone.  [default: 1]",
+)
+@click.option(
+    "--l1-weight",
+    type=WEIGHT,
+    metavar="FLOAT",
+    help="Weight of the L1 distance from the target.  [default: 100]",
 )
 @click.option(
     "--cycle-weight",

@@ -204,6 +204,7 @@ def test_a_run_starts_from_the_weights_of_a_snapshot_with_its_networks(whole, pa
         (["--ggdr-res", "32"], "32 is not among the feature maps 8, 16"),
         (["--blocks", "3"], "'--blocks': has no meaning for --generator unet"),
         (["--generator", "resnet", "--downs", "6"], "'--downs': has no meaning for --generator resnet"),
+        (["--gan-weight", "0", "--l1-weight", "0"], "'--gan-weight': the weights of all of G's losses are 0"),
         (["--resume", "ffhq256"], "ffhq256: no such file; expected latest, a run folder or a network-snapshot-*"),
         (["--data", "nowhere"], "--data: nowhere: no such file or folder; expected a folder or zip with pairs"),
     ],

@@ -20,6 +20,7 @@ from ggdr.translation.config import (
     ResnetGeneratorConfig,
     UnetGeneratorConfig,
 )
+from ggdr.translation.host import LOGIT_LOSSES
 from ggdr.translation.layers import batch_statistics, init_weights
 from ggdr.translation.networks import build_network
 from ggdr.translation.pix2pix import Pix2PixTask, judge, pix2pix_attachment
@@ -65,6 +66,33 @@ def test_the_discriminator_step_leaves_the_generator_without_gradient_and_the_ot
     grads, _ = run_phase(task, "G")
     assert all(g is not None for g in grads["G"]) and all(g is None for g in grads["D"])
     assert all(p.grad is None for p in decoder)
+
+
+@pytest.mark.parametrize(
+    ("settings", "terms", "passes_of_D"),
+    [
+        ({"gan_weight": 0.5}, {"G_gan", "G_l1"}, 1),
+        ({"gan_weight": 0}, {"G_l1"}, 0),
+        ({"l1_weight": 0}, {"G_gan"}, 1),
+    ],
+)
+def test_terms_of_weight_0_are_not_computed(settings, terms, passes_of_D):
+    task, calls = make_task(weight=None, config=Pix2PixConfig(0, 0, **settings)), []
+    task.D.register_forward_hook(lambda *args: calls.append(1))
+    phase, batch = task.phases[1], pairs()
+    draws = phase.draw(len(batch["A"]), 1)
+    out = phase.losses(batch, draws)
+    assert set(phase.terms) == terms == set(out.losses) and len(calls) == passes_of_D
+    if settings.get("gan_weight") == 0.5:
+        fake = task.G(batch["A"], draws["seeds"])
+        expected = LOGIT_LOSSES["cross_entropy"](judge(task.D, batch["A"], fake), True) / 2
+        torch.testing.assert_close(out.losses["G_gan"], expected)
+
+
+def test_without_a_loss_there_is_nothing_to_learn():
+    with pytest.raises(ValueError, match="all of G's losses are 0"):
+        Pix2PixConfig(0, 0, gan_weight=0, l1_weight=0)
+
 
 
 def test_the_losses_are_those_of_the_paper():
