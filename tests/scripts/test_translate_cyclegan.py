@@ -18,11 +18,16 @@ from ggdr.torch_utils.checkpoint import load_snapshot, load_state
 from ggdr.torch_utils.pictures.images import from_u8, to_u8
 from ggdr.torch_utils.runlog import read_stats
 from ggdr.translation.config import ResnetGeneratorConfig, config_from_json
+from ggdr.translation.data.crops import CropConfig
+from ggdr.translation.data.datasets import UnpairedImages
+from ggdr.translation.data.measured import MeasuredDomain
 from ggdr.translation.networks import build_network
 from ggdr.translation.presets import PRESETS
+from ggdr.translation.snapshot import load_translator
 from tests.conftest import python, torchrun
 from tests.scripts.test_train import assert_same_weights, ggdr_train
 from tests.scripts.test_translate import SIZE, make_pairs, plain, translate
+from tests.scripts.test_translate_metrics import metrics, results
 
 NUM = {"horse": 9, "zebra": 14}
 TINY = ["--model", "cyclegan", "--cfg", "cpu", "--channels", 4, "--blocks", 1, "--device", "cpu", "--batch", 4]
@@ -69,7 +74,7 @@ def test_a_run_folder_holds_settings_pictures_and_snapshots(whole, domains):
     snapshots = {f"network-snapshot-000000.{n}.safetensors" for n in ("016", "032")}
     pictures = {f"translations_{side}000000.{n}.png" for n in ("000", "016", "032") for side in "AB"}
     assert snapshots | pictures | {"training_options.json", "log.txt", "stats.jsonl", "training-state.pt"} <= names
-    stats = read_stats(whole)
+    stats = [line for line in read_stats(whole) if "rate" in line]  # others are of metrics
     assert [line["nimg"] for line in stats] == [8, 16, 24, 32] and stats[-1]["rate"] == 0
     terms = [f"loss_term/{kind}_{side}" for kind in ("gan", "cycle", "identity") for side in "AB"]
     rest = ["loss/D_A", "loss/D_B", "loss/G", "score_A/real", "cycle/B", "identity/A", "ggdr_A/distance"]
@@ -86,6 +91,23 @@ def test_a_run_folder_holds_settings_pictures_and_snapshots(whole, domains):
     assert snapshot.config["domains"] == list(NUM)
     log = (whole / "log.txt").read_text()
     assert f"9 of horse and 14 of zebra from {domains}, 32x32 pixels, resnets of 4 channels, batch 4, 0.032 kimg" in log
+
+
+def test_both_directions_and_their_cycles_are_measured_as_the_network_translates(whole, domains):
+    name = "kd_offline0.009k_full"
+    assert {f"{name}_mean_AtoB", f"{name}_mean_BtoA"} <= results(whole, name)[32].keys()
+    assert (whole / "network-best.safetensors").exists()
+    snapshot, data = whole / "network-snapshot-000000.032.safetensors", UnpairedImages(domains)
+    translator, expected = load_translator(snapshot), {}
+    for number, (source, target) in enumerate((NUM, reversed(NUM))):
+        img = torch.from_numpy(MeasuredDomain(data, CropConfig(SIZE), number).read(range(NUM[source]))["A"])
+        there = to_u8(translator(from_u8(img), source, target))
+        back = to_u8(translator(from_u8(there), target, source))
+        distance = (back.float() - img.float()).abs().mean() / 127.5
+        expected[f"cycle_mae_{'AB'[number]}to{'BA'[number]}"] = pytest.approx(float(distance), rel=1e-5)
+    printed = metrics("--network", snapshot, "--data", domains, "--metrics", "cycle_mae", "--json")
+    found = json.loads(printed.splitlines()[-1])["results"]
+    assert found == {**expected, "cycle_mae": pytest.approx(sum(found[name] for name in expected) / 2)}
 
 
 def test_its_pictures_show_input_output_reconstruction_and_identity(whole):

@@ -94,7 +94,6 @@ def test_without_a_loss_there_is_nothing_to_learn():
         Pix2PixConfig(0, 0, gan_weight=0, l1_weight=0)
 
 
-
 def test_the_losses_are_those_of_the_paper():
     task = make_task(weight=None, config=Pix2PixConfig(0, 0, l1_weight=7.0))
     batch, seeds = pairs(), torch.arange(BATCH)
