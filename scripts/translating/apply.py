@@ -85,7 +85,8 @@ def apply(
         outcome = run_jobs(jobs, translation, outdir, bars)
     for note in outcome.notes:
         say(f"note: {note}", err=True)
-    say(f"{num_of(outcome.written)} written to {outdir}")
+    if outcome.written:
+        say(f"{num_of(outcome.written)} written to {outdir}")
     if outcome.errors:
-        kept = "; the others were written" if outcome.written else ""
-        raise CliError(f"{len(outcome.errors)} of {len(jobs)} were not translated{kept}: " + "; ".join(outcome.errors))
+        of = f"{len(outcome.errors)} of {len(jobs)} files were not translated: " if len(jobs) > 1 else ""
+        raise CliError(of + "; ".join(outcome.errors))
