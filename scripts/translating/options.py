@@ -83,7 +83,7 @@ def check_tiles(translator: Translator, tile: int | None, overlap: int | None) -
 
 
 def check_memory(translation: Translation, inputs: Sequence[Input], directions: Sequence[tuple[str, str]]) -> None:
-    """BadParameter if the largest image would take more memory than there is, with tiles that do not."""
+    """BadParameter if the largest image would take more memory than there is; it names tiles that do not."""
     from ggdr.torch_utils.timing.free_memory import free_bytes
     from ggdr.translation.needed_memory import bytes_per_pixel
 
@@ -104,19 +104,19 @@ def check_memory(translation: Translation, inputs: Sequence[Input], directions: 
     need = pixels(largest) * each
     if need <= free:
         return
-    width, height = inputs[largest].size
+    (width, height), batch = inputs[largest].size, translation.batch_size
+    with_batch = f" with --batch {batch}" if batch > 1 else ""
     fitting = [
-        f"--tile {tile} takes about {_gib(tile * tile * each)}"
+        f"--tile {tile} takes about {_gib(tile * tile * batch * each)}{with_batch}"
         for tile in ADVISED_TILES
-        if tile % translator.multiple == 0 and 2 * tile * tile * each < free and tile < max(width, height)
+        if tile % translator.multiple == 0 and 2 * tile * tile * batch * each < free and tile < max(width, height)
     ]
-    advice = fitting[:1] or ["translate it on a machine with more"]
-    several = f", {translation.batch_size} at once," if translation.batch_size > 1 else ""
-    what = "tiles" if translation.tile and not translation.is_whole((width, height)) else f"{width}x{height} pixels"
-    fewer = " --batch 1," if several else ""
+    advice = f"expected smaller tiles: {fitting[0]}" if fitting else "that is not enough for any tile"
+    several = f", {batch} at once," if batch > 1 else ""
+    what = f"{width}x{height} pixels" if translation.is_whole((width, height)) else f"tiles of {translation.tile}"
     text = (
         f"{printable(inputs[largest].where)}: {what}{several} take about {_gib(need)} of memory, and {_gib(free)} are "
-        f"free; expected{fewer} smaller tiles: {advice[0]}"
+        f"free; {advice}"
     )
     raise bad_parameter(text, "--tile")
 

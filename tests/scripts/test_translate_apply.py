@@ -257,7 +257,7 @@ def test_videos_and_animations_keep_size_and_time(network, tmp_path):
     image().convert("P").save(tmp_path / "still.gif")
     args = ["--network", network, "--outdir"]
     message = translate(*files, tmp_path / "still.gif", *args, tmp_path / "out", "--batch", 2)
-    assert "1 image and 3 videos written" in message
+    assert "1 image and 3 videos written" in message and "left out" not in message
     video = open_video(tmp_path / "out" / "film.mp4")
     assert (video.size, video.fps, video.num_frames) == ((48, 34), 12.5, 5)
     for name in ("moves.gif", "moves2.webp"):
@@ -276,6 +276,15 @@ def test_videos_and_animations_keep_size_and_time(network, tmp_path):
     assert np.abs(difference).mean() < 6  # of a lossy file
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     assert "bad.mp4: no video of a known kind" in translate(tmp_path / "bad.mp4", *args, tmp_path / "no", code=2)
+
+
+def test_what_is_left_out_is_said(network, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    image().save(folder / "pages.tif", save_all=True, append_images=[image()] * 2)
+    (folder / "film.mp4").write_bytes(b"")
+    message = translate(folder, "--network", network, "--outdir", tmp_path / "out")
+    assert "1 file left out, not read as images: 1 .mp4" in message and "the first of 3 pages or frames" in message
 
 
 @pytest.fixture(scope="module")
