@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,12 +90,19 @@ def check_memory(translation: Translation, inputs: Sequence[Input], directions: 
 
     translator = translation.translator
 
+    stills = Counter(each.size for each in inputs if each.is_still)
+
+    def together(i: int) -> int:
+        """How many images, frames or tiles go through the network together."""
+        is_few = inputs[i].is_still and translation.is_whole(inputs[i].size)
+        return min(translation.batch_size, stills[inputs[i].size]) if is_few else translation.batch_size
+
     def pixels(i: int) -> int:
-        """That go through the network together."""
+        """How many of theirs do."""
         width, height = inputs[i].size
         if not translation.is_whole(inputs[i].size):
             width, height = (min(side, translation.tile) for side in (width, height))
-        return width * height * translation.batch_size
+        return width * height * together(i)
 
     largest = max(range(len(inputs)), key=pixels)
     free = free_bytes(translator.device) if pixels(largest) > SMALL else None
@@ -104,7 +112,7 @@ def check_memory(translation: Translation, inputs: Sequence[Input], directions: 
     need = pixels(largest) * each
     if need <= free:
         return
-    (width, height), batch = inputs[largest].size, translation.batch_size
+    (width, height), batch, at_once = inputs[largest].size, translation.batch_size, together(largest)
     with_batch = f" with --batch {batch}" if batch > 1 else ""
     fitting = [
         f"--tile {tile} takes about {_gib(tile * tile * batch * each)}{with_batch}"
@@ -112,7 +120,7 @@ def check_memory(translation: Translation, inputs: Sequence[Input], directions: 
         if tile % translator.multiple == 0 and 2 * tile * tile * batch * each < free and tile < max(width, height)
     ]
     advice = f"expected smaller tiles: {fitting[0]}" if fitting else "that is not enough for any tile"
-    several = f", {batch} at once," if batch > 1 else ""
+    several = f", {at_once} at once," if at_once > 1 else ""
     what = f"{width}x{height} pixels" if translation.is_whole((width, height)) else f"tiles of {translation.tile}"
     text = (
         f"{printable(inputs[largest].where)}: {what}{several} take about {_gib(need)} of memory, and {_gib(free)} are "

@@ -210,6 +210,9 @@ def test_an_image_for_which_memory_does_not_suffice_is_refused_with_advice(netwo
     args = [tmp_path / "large.png", "--network", network, "--outdir", tmp_path / "out"]
     message = translate(*args, code=2)
     assert "2000x1000 pixels take about" in message and "0.0 GiB are free" in message and "--tile 256" in message
+    assert "at once" not in translate(*args, "--batch", 4, code=2)
+    image(size=(2000, 1000)).save(tmp_path / "another.png")
+    assert "2000x1000 pixels, 2 at once, take" in translate(tmp_path / "another.png", *args, "--batch", 4, code=2)
     assert not (tmp_path / "out").exists()
     monkeypatch.setattr(free_memory, "free_bytes", lambda device: None)
     assert "1 image written" in translate(*args)
