@@ -70,6 +70,7 @@ def apply(
     from ggdr.scripts.translating.image_files import Translation
     from ggdr.scripts.translating.inputs import find_inputs
     from ggdr.scripts.translating.jobs import num_of, plan_jobs, run_jobs
+    from ggdr.scripts.viewing.photographs import unread_files
 
     with cli_errors(), progress_bars() as bars:
         inputs, notes = find_inputs(images, bars)
@@ -79,7 +80,7 @@ def apply(
         translation = Translation(translator, seed, tile, overlap, batch_size)
         check_memory(translation, inputs, directions)
     make_folder(outdir)
-    for note in notes:
+    for note in [*unread_files(images), *notes]:
         say(f"note: {note}", err=True)
     with cli_errors(), progress_bars() as bars:
         outcome = run_jobs(jobs, translation, outdir, bars)

@@ -164,6 +164,8 @@ def _run_stills(batch: Sequence[Job], translation: Translation, outcome: Outcome
         lambda done, total: progress("tiles", done, total),
     )
     for (job, img, _), pixels in zip(loaded, results, strict=True):
+        if img.format in ("PNG", "TIFF") and img.n_frames > 1:
+            outcome.notes.append(f"{job.input.where}: the first of {img.n_frames} pages or frames")
         job.out.parent.mkdir(parents=True, exist_ok=True)
         save_image(pixels if job.out.suffix == ".jpg" else translation.finished(img, pixels), job.out)
         outcome.written.append(job)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,18 +84,25 @@ def check_tiles(translator: Translator, tile: int | None, overlap: int | None) -
 
 
 def check_memory(translation: Translation, inputs: Sequence[Input], directions: Sequence[tuple[str, str]]) -> None:
-    """BadParameter if the largest image would take more memory than there is, with tiles that do not."""
+    """BadParameter if the largest image would take more memory than there is; it names tiles that do not."""
     from ggdr.torch_utils.timing.free_memory import free_bytes
     from ggdr.translation.needed_memory import bytes_per_pixel
 
     translator = translation.translator
 
+    stills = Counter(each.size for each in inputs if each.is_still)
+
+    def together(i: int) -> int:
+        """How many images, frames or tiles go through the network together."""
+        is_few = inputs[i].is_still and translation.is_whole(inputs[i].size)
+        return min(translation.batch_size, stills[inputs[i].size]) if is_few else translation.batch_size
+
     def pixels(i: int) -> int:
-        """That go through the network together."""
+        """How many of theirs do."""
         width, height = inputs[i].size
         if not translation.is_whole(inputs[i].size):
             width, height = (min(side, translation.tile) for side in (width, height))
-        return width * height * translation.batch_size
+        return width * height * together(i)
 
     largest = max(range(len(inputs)), key=pixels)
     free = free_bytes(translator.device) if pixels(largest) > SMALL else None
@@ -104,19 +112,19 @@ def check_memory(translation: Translation, inputs: Sequence[Input], directions: 
     need = pixels(largest) * each
     if need <= free:
         return
-    width, height = inputs[largest].size
+    (width, height), batch, at_once = inputs[largest].size, translation.batch_size, together(largest)
+    with_batch = f" with --batch {batch}" if batch > 1 else ""
     fitting = [
-        f"--tile {tile} takes about {_gib(tile * tile * each)}"
+        f"--tile {tile} takes about {_gib(tile * tile * batch * each)}{with_batch}"
         for tile in ADVISED_TILES
-        if tile % translator.multiple == 0 and 2 * tile * tile * each < free and tile < max(width, height)
+        if tile % translator.multiple == 0 and 2 * tile * tile * batch * each < free and tile < max(width, height)
     ]
-    advice = fitting[:1] or ["translate it on a machine with more"]
-    several = f", {translation.batch_size} at once," if translation.batch_size > 1 else ""
-    what = "tiles" if translation.tile and not translation.is_whole((width, height)) else f"{width}x{height} pixels"
-    fewer = " --batch 1," if several else ""
+    advice = f"expected smaller tiles: {fitting[0]}" if fitting else "that is not enough for any tile"
+    several = f", {at_once} at once," if at_once > 1 else ""
+    what = f"{width}x{height} pixels" if translation.is_whole((width, height)) else f"tiles of {translation.tile}"
     text = (
         f"{printable(inputs[largest].where)}: {what}{several} take about {_gib(need)} of memory, and {_gib(free)} are "
-        f"free; expected{fewer} smaller tiles: {advice[0]}"
+        f"free; {advice}"
     )
     raise bad_parameter(text, "--tile")
 

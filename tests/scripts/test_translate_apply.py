@@ -210,6 +210,9 @@ def test_an_image_for_which_memory_does_not_suffice_is_refused_with_advice(netwo
     args = [tmp_path / "large.png", "--network", network, "--outdir", tmp_path / "out"]
     message = translate(*args, code=2)
     assert "2000x1000 pixels take about" in message and "0.0 GiB are free" in message and "--tile 256" in message
+    assert "at once" not in translate(*args, "--batch", 4, code=2)
+    image(size=(2000, 1000)).save(tmp_path / "another.png")
+    assert "2000x1000 pixels, 2 at once, take" in translate(tmp_path / "another.png", *args, "--batch", 4, code=2)
     assert not (tmp_path / "out").exists()
     monkeypatch.setattr(free_memory, "free_bytes", lambda device: None)
     assert "1 image written" in translate(*args)
@@ -257,7 +260,7 @@ def test_videos_and_animations_keep_size_and_time(network, tmp_path):
     image().convert("P").save(tmp_path / "still.gif")
     args = ["--network", network, "--outdir"]
     message = translate(*files, tmp_path / "still.gif", *args, tmp_path / "out", "--batch", 2)
-    assert "1 image and 3 videos written" in message
+    assert "1 image and 3 videos written" in message and "left out" not in message
     video = open_video(tmp_path / "out" / "film.mp4")
     assert (video.size, video.fps, video.num_frames) == ((48, 34), 12.5, 5)
     for name in ("moves.gif", "moves2.webp"):
@@ -276,6 +279,15 @@ def test_videos_and_animations_keep_size_and_time(network, tmp_path):
     assert np.abs(difference).mean() < 6  # of a lossy file
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     assert "bad.mp4: no video of a known kind" in translate(tmp_path / "bad.mp4", *args, tmp_path / "no", code=2)
+
+
+def test_what_is_left_out_is_said(network, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    image().save(folder / "pages.tif", save_all=True, append_images=[image()] * 2)
+    (folder / "film.mp4").write_bytes(b"")
+    message = translate(folder, "--network", network, "--outdir", tmp_path / "out")
+    assert "1 file left out, not read as images: 1 .mp4" in message and "the first of 3 pages or frames" in message
 
 
 @pytest.fixture(scope="module")
