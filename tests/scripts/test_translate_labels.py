@@ -107,7 +107,6 @@ def test_a_sheet_shows_label_maps_in_the_colours_of_their_classes(whole, tmp_pat
     assert (shown == (200, 0, 0)).all(axis=1).sum() >= SIZE**2
 
 
-
 def test_its_pictures_show_label_maps_in_their_colours(whole):
     picture = np.asarray(Image.open(whole / "translations000000.032.png"))
     scale = picture.shape[1] // (12 * SIZE)  # four pairs in a row
