@@ -203,7 +203,7 @@ class PhaseRunner:
             loss = reduce(add, terms.values())
             if not loss.requires_grad:
                 raise _no_gradient(phase)
-            (loss * (phase.interval / self.rounds)).backward()
+            (loss * (phase.interval * phase.loss_scale / self.rounds)).backward()
             total += loss.detach() / self.rounds
             self._report(phase, {name: term.detach() for name, term in terms.items()}, out.observed)
         for p in phase.params:
@@ -211,6 +211,8 @@ class PhaseRunner:
         grads = [p.grad for p in phase.params if p.grad is not None]
         if not grads:
             raise _no_gradient(phase)
+        if phase.loss_scale != 1:
+            torch._foreach_mul_(grads, 1 / phase.loss_scale)
         self.group.average_gradients_(phase.params, check=phase.name not in self._checked)
         self._checked.add(phase.name)
         grad_norm = torch.stack(torch._foreach_norm(grads)).norm()

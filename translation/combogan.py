@@ -17,7 +17,7 @@ from ggdr.torch_utils.regularizers import Attachment, Regularizers
 from ggdr.translation.combogan_networks import ComboGANDiscriminator, ComboGANGenerator
 from ggdr.translation.config import ComboGANConfig
 from ggdr.translation.generators import AT_LEAST, MULTIPLE
-from ggdr.translation.host import TranslationHost, judge_fakes
+from ggdr.translation.host import TranslationHost, judge_both
 from ggdr.translation.losses import coarse_distance, latent_distance, multiscale, smooth_l1_distance
 from ggdr.translation.translator import ComboGANTranslator
 
@@ -61,6 +61,7 @@ class ComboGANTask(TranslationHost):
         pictures: Sequence[Picture] = (),
         group: ProcessGroup | None = None,
         seed: int = 0,
+        half_dtype: torch.dtype | None = None,
     ) -> None:
         numbers = range(G.config.domains)
         names = list(map(str, numbers)) if domains is None else list(domains)
@@ -80,6 +81,7 @@ class ComboGANTask(TranslationHost):
             pictures=pictures,
             group=group,
             seed=seed,
+            half_dtype=half_dtype,
         )
         self._batch_size, self._plans = 0, {}
         for net in self.networks.values():
@@ -151,15 +153,15 @@ class ComboGANTask(TranslationHost):
 
     def _D_output(self, img: Tensor, real: Tensor, source: int, target: int, index: Tensor) -> PhaseOutput:
         """The losses of the target's discriminator."""
-        D = self.D[target]
-        fake_maps, guided = judge_fakes(
+        of_fake, of_real, guided = judge_both(
             partial(self._translate, img, source, target),
-            D,
-            self.pools[str(target)],
-            self._pool_draws(target, index),
+            real,
+            self.D[target],
             self.regularizers[str(target)],
+            pool=self.pools[str(target)],
+            draws=self._pool_draws(target, index),
         )
-        maps = {"fake": fake_maps, "real": D(real)}
+        maps = {"fake": of_fake, "real": of_real}
         # Halved, so that D learns more slowly than G.
         losses = {f"D_{name}": multiscale(x, name == "real", self._loss) / 2 for name, x in maps.items()}
         observed = {f"score/{name}": _mean_logit(x) for name, x in maps.items()}

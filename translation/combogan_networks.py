@@ -161,7 +161,7 @@ class ComboGANDiscriminator(nn.Module):
         gray = (img * self.luminance).sum(dim=1, keepdim=True)
         blurred = F.conv2d(img, self.blur, padding=BLUR_SIZE // 2, groups=3)
         of_gray, of_rgb = _judge(self.model_gray, gray), _judge(self.model_rgb, blurred)
-        return [torch.cat(maps, dim=1) for maps in zip(of_gray, of_rgb, strict=True)]
+        return [torch.cat(maps, dim=1).float() for maps in zip(of_gray, of_rgb, strict=True)]
 
 
 def blur_kernel(size: int, sigma: float) -> Tensor:

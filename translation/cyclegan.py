@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ggdr.torch_utils.distributed import ProcessGroup
@@ -17,7 +18,7 @@ from ggdr.torch_utils.untrusted.text import shortened
 from ggdr.translation.attachment import attachment
 from ggdr.translation.config import CycleGANConfig
 from ggdr.translation.generators import ResnetGenerator, UnetGenerator
-from ggdr.translation.host import TranslationHost, judge_fakes, of_side, panels_of_side
+from ggdr.translation.host import TranslationHost, judge_both, of_side, panels_of_side
 from ggdr.translation.losses import l1_distance
 from ggdr.translation.translator import CycleGANTranslator
 
@@ -62,6 +63,7 @@ class CycleGANTask(TranslationHost):
         pictures: Sequence[Picture] = (),
         group: ProcessGroup | None = None,
         seed: int = 0,
+        half_dtype: torch.dtype | None = None,
     ) -> None:
         a, b = G_A.config.in_channels, G_A.config.out_channels
         if config.identity_weight and a != b:
@@ -78,6 +80,7 @@ class CycleGANTask(TranslationHost):
             pictures=pictures,
             group=group,
             seed=seed,
+            half_dtype=half_dtype,
         )
         self.cycles = [side for side in SIDES if config.cycle_weight(side)]
         sides = {
@@ -129,16 +132,16 @@ class CycleGANTask(TranslationHost):
         return {f"{kind}_{side}": self.draw_seeds(n) for kind in ("fake", "cycle", "same") for side in SIDES}
 
     def _D_losses(self, side: str, batch: Batch, draws: Mapping[str, Any]) -> PhaseOutput:
-        D = self.D[side]
-        fake_logits, guided = judge_fakes(
+        of_fake, of_real, guided = judge_both(
             lambda: self.G[side](batch[side], draws["seeds"]),
-            D,
-            self.pools[side],
-            draws["pool"],
+            batch[OTHER[side]],
+            self.D[side],
             self.regularizers[side],
+            pool=self.pools[side],
+            draws=draws["pool"],
         )
         guided = of_side(guided, side)
-        logits = {"fake": fake_logits, "real": D(batch[OTHER[side]])}
+        logits = {"fake": of_fake, "real": of_real}
         # Halved, so that D learns more slowly than G.
         losses = {f"D_{side}_{name}": self._loss(x, name == "real") / 2 for name, x in logits.items()}
         observed = {f"score_{side}/{name}": x.detach().flatten(1).mean(dim=1) for name, x in logits.items()}

@@ -43,7 +43,7 @@ class PatchDiscriminator(nn.Module):
                 f"a patch discriminator of {self.config.layers} layers takes images from {self.min_size} pixels up, "
                 f"got {width}x{height}"
             )
-        return self.model(img)
+        return self.model(img).float()
 
 
 class PixelDiscriminator(nn.Module):
@@ -66,4 +66,4 @@ class PixelDiscriminator(nn.Module):
         )
 
     def forward(self, img: Tensor) -> Tensor:
-        return self.net(img)
+        return self.net(img).float()

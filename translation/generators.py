@@ -19,6 +19,7 @@ from ggdr.translation.layers import (
     Layers,
     ResnetBlock,
     SkipLevel,
+    Tanh,
     at_multiple,
     conv,
     conv_up,
@@ -46,7 +47,7 @@ def up(cin: int, cout: int, norm: str) -> list[nn.Module]:
 
 def to_image(cin: int, cout: int) -> list[nn.Module]:
     """7x7 convolution with reflected borders, and tanh."""
-    return [nn.ReflectionPad2d(3), conv(cin, cout, 7), nn.Tanh()]
+    return [nn.ReflectionPad2d(3), conv(cin, cout, 7), Tanh()]
 
 
 class ResnetGenerator(nn.Module):
@@ -104,7 +105,7 @@ class UnetGenerator(nn.Module):
             down = [*halve(width, 2 * width, norm), norm_layer(norm, 2 * width)]
             level = SkipLevel(*down, level, *double(4 * width, width, norm))
         first = conv(config.in_channels, k, 4, 2, 1, norm=norm)
-        self.model = ImageLevel(first, level, nn.ReLU(), conv_up(2 * k, config.out_channels, 4), nn.Tanh())
+        self.model = ImageLevel(first, level, nn.ReLU(), conv_up(2 * k, config.out_channels, 4), Tanh())
 
     def forward(self, img: Tensor, seeds: Tensor | None = None) -> Tensor:
         rngs = generators_of(seeds, img.device)

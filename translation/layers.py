@@ -87,9 +87,27 @@ class BatchNorm(nn.BatchNorm2d):
         return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
 
 
+class InstanceNorm(nn.InstanceNorm2d):
+    """Without weights; its statistics are float32, whatever type the images have."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype == torch.float32:
+            return super().forward(x)
+        # On a CPU PyTorch rounds means and deviations to the type of the weights, or without any to that of x.
+        one, zero = (fill(x.shape[1], dtype=torch.float32, device=x.device) for fill in (torch.ones, torch.zeros))
+        return F.instance_norm(x, weight=one, bias=zero, eps=self.eps)
+
+
+class Tanh(nn.Tanh):
+    """In float32, whatever type its input has."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.float())
+
+
 def norm_layer(norm: str, width: int) -> nn.Module:
     """ "batch": with a scale and shift that are trained, and running means; "instance": without any of them."""
-    return BatchNorm(width) if norm == "batch" else nn.InstanceNorm2d(width)
+    return BatchNorm(width) if norm == "batch" else InstanceNorm(width)
 
 
 def conv(cin: int, cout: int, kernel: int, stride: int = 1, padding: int = 0, *, norm: str = "instance") -> nn.Conv2d:

@@ -100,7 +100,7 @@ def latent_distance(code: Tensor, target: Tensor) -> Tensor:
     Raises:
         ValueError: shapes differ.
     """
-    return smooth_l1_distance(code, target.detach())
+    return smooth_l1_distance(code.float(), target.detach().float())
 
 
 def _per_sample(values: Tensor) -> Tensor:

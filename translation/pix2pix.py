@@ -17,7 +17,7 @@ from ggdr.translation.attachment import attachment
 from ggdr.translation.config import Pix2PixConfig
 from ggdr.translation.data.labels import LabelClasses
 from ggdr.translation.generators import ResnetGenerator, UnetGenerator
-from ggdr.translation.host import TranslationHost
+from ggdr.translation.host import TranslationHost, judge_both
 from ggdr.translation.losses import l1_distance
 from ggdr.translation.translator import Pix2PixTranslator
 
@@ -48,11 +48,18 @@ class Pix2PixTask(TranslationHost):
         pictures: Sequence[Picture] = (),
         group: ProcessGroup | None = None,
         seed: int = 0,
+        half_dtype: torch.dtype | None = None,
     ) -> None:
         self.G, self.D, self.labels = G, D, labels
         regularizers = regularizers or Regularizers()
         super().__init__(
-            {"G": G, "D": D}, config, regularizers={"": regularizers}, pictures=pictures, group=group, seed=seed
+            {"G": G, "D": D},
+            config,
+            regularizers={"": regularizers},
+            pictures=pictures,
+            group=group,
+            seed=seed,
+            half_dtype=half_dtype,
         )
         weights = {"G_gan": config.gan_weight, "G_l1": config.l1_weight}
         G_terms = tuple(name for name, weight in weights.items() if weight)
@@ -81,13 +88,12 @@ class Pix2PixTask(TranslationHost):
         return {"seeds": self.draw_seeds(n)}
 
     def _D_losses(self, batch: Batch, draws: dict[str, Any]) -> PhaseOutput:
-        regularizers = self.regularizers[""]
-        with regularizers.watch() as feats:
-            with torch.no_grad():
-                fake = self.G(batch["A"], draws["seeds"])
-            fake_logits = judge(self.D, batch["A"], fake)
-        guided = regularizers.penalties(feats)
-        real_logits = judge(self.D, batch["A"], batch["B"])
+        fake_logits, real_logits, guided = judge_both(
+            lambda: torch.cat([batch["A"], self.G(batch["A"], draws["seeds"])], dim=1),
+            torch.cat([batch["A"], batch["B"]], dim=1),
+            self.D,
+            self.regularizers[""],
+        )
         # Halved, so that D learns more slowly than G.
         losses = {"D_fake": self._loss(fake_logits, False) / 2, "D_real": self._loss(real_logits, True) / 2}
         logits = {"fake": fake_logits, "real": real_logits}

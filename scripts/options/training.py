@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -59,12 +61,19 @@ augpipe_option = click.option(
     default="bgc",
     help="Transforms of the augmentation.",
 )
-precision_option = click.option(
-    "--precision",
-    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
-    default="auto",
-    help="Type of the four highest resolutions; auto: fp16 on a GPU, fp32 on a CPU.",
-)
+
+
+def precision_choice(what: str) -> Callable[[Any], Any]:
+    """--precision of a command, `what` is what it decides the type of."""
+    return click.option(
+        "--precision",
+        type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+        default="auto",
+        help=f"Type of {what}; auto: fp16 on a GPU, fp32 on a CPU.",
+    )
+
+
+precision_option = precision_choice("the four highest resolutions")
 seed_option = click.option(
     "--seed", type=WholeNumber(0, 2**32 - 2), default=0, metavar="INT", help="Seed of all random numbers."
 )

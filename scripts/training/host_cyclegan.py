@@ -18,6 +18,7 @@ from ggdr.scripts.training.host import Prepared
 from ggdr.scripts.training.host_translation import Networks, TranslationModel, channels_differ
 from ggdr.scripts.training.regularizers import describe_regularizers
 from ggdr.scripts.training.resume import Origin
+from ggdr.scripts.training.settings import HALF_DTYPES
 from ggdr.scripts.training.settings_cyclegan import NAME, CycleGANSettings, resolve_settings
 from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError
 from ggdr.torch_utils.distributed import ProcessGroup
@@ -57,6 +58,7 @@ class CycleGANHost(TranslationModel):
             data,
             default_metrics=self.default_metrics(command),
             num_processes=group.world,
+            device_type=group.device.type,
             init_snapshot=origin.init_snapshot,
             start=start,
         )
@@ -83,6 +85,7 @@ class CycleGANHost(TranslationModel):
             domains=data.names,
             group=group,
             seed=settings.seed,
+            half_dtype=HALF_DTYPES[settings.precision],
         )
         task.pictures = cycle_pictures(task, data, settings.crop, seed=settings.seed)
         return task

@@ -18,6 +18,7 @@ from ggdr.scripts.training.host_translation import Networks, TranslationModel, c
 from ggdr.scripts.training.label_maps import add_classes
 from ggdr.scripts.training.regularizers import describe_regularizers
 from ggdr.scripts.training.resume import Origin
+from ggdr.scripts.training.settings import HALF_DTYPES
 from ggdr.scripts.training.settings_pix2pix import NAME, Pix2PixSettings, resolve_direction, resolve_settings
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.regularizers import Attachment, Regularizers
@@ -51,6 +52,7 @@ class Pix2PixHost(TranslationModel):
             data,
             default_metrics=self.default_metrics(command),
             num_processes=group.world,
+            device_type=group.device.type,
             init_snapshot=origin.init_snapshot,
             start=start,
         )
@@ -79,6 +81,7 @@ class Pix2PixHost(TranslationModel):
             labels=settings.labels,
             group=group,
             seed=settings.seed,
+            half_dtype=HALF_DTYPES[settings.precision],
         )
         task.pictures = pair_pictures(task, data, settings.crop, seed=settings.seed)
         return task

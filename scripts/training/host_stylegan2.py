@@ -19,7 +19,7 @@ from ggdr.scripts.measuring.snapshot_images import SnapshotGenerator
 from ggdr.scripts.training.host import Prepared
 from ggdr.scripts.training.regularizers import build_regularizers, describe_regularizers, load_networks
 from ggdr.scripts.training.resume import Origin, starting_point
-from ggdr.scripts.training.settings import HALF_DTYPES, precision_note
+from ggdr.scripts.training.settings import HALF_DTYPES, precision_note, safer_precision
 from ggdr.scripts.training.settings_stylegan2 import NAME, StyleGAN2Settings, resolve_settings
 from ggdr.scripts.training.start_networks import check_fits, of_options, of_snapshot
 from ggdr.stylegan2.attachment import attachment
@@ -176,8 +176,7 @@ class StyleGAN2Host:
         return name == "optim.freeze_d" or (part in ("G", "D") and field not in FREE_NETWORK_FIELDS)
 
     def advice(self, settings: StyleGAN2Settings) -> str:
-        safer = {"fp16": "--precision fp32 or bf16, ", "bf16": "--precision fp32, "}.get(settings.precision, "")
-        return f"{safer}a larger --gamma, a smaller --lr"
+        return f"{safer_precision(settings.precision)}a larger --gamma, a smaller --lr"
 
     def memory_trials(self, settings: StyleGAN2Settings) -> list[tuple[StyleGAN2Settings, StyleGAN2Settings]]:
         group, batch_gpu, trials = settings.D.mbstd_group_size, settings.loop.batch_gpu, []

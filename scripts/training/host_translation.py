@@ -18,6 +18,7 @@ from ggdr.scripts.options.training import NO_METRICS
 from ggdr.scripts.options.translation import refuse_other_models
 from ggdr.scripts.training.regularizers import build_regularizers, load_networks
 from ggdr.scripts.training.resume import Origin, starting_point
+from ggdr.scripts.training.settings import precision_note, safer_precision
 from ggdr.scripts.training.settings_translation import TranslationSettings
 from ggdr.torch_utils.checkpoint import Snapshot
 from ggdr.torch_utils.distributed import ProcessGroup
@@ -116,7 +117,8 @@ class TranslationModel:
                 f"batch norms see {settings.loop.batch_gpu} images together in training, and one afterwards; "
                 "--norm instance has no such difference"
             )
-        return notes
+        slow = precision_note(settings.precision, group.device)
+        return notes if slow is None else [*notes, slow]
 
     def build(self, settings: TranslationSettings, data: Any, group: ProcessGroup) -> TranslationHost:
         rng = torch.Generator().manual_seed(settings.seed)
@@ -159,7 +161,7 @@ class TranslationModel:
         return name.partition(".")[0] in self.networks or name.startswith(self.fixed)
 
     def advice(self, settings: TranslationSettings) -> str:
-        return "a smaller --lr"
+        return f"{safer_precision(settings.precision)}a smaller --lr"
 
     def memory_trials(self, settings: TranslationSettings) -> Sequence[tuple[Any, Any]]:
         # Batch norms see the images of a forward together: parts of a batch do not give the same result.
@@ -167,7 +169,8 @@ class TranslationModel:
 
     def memory_advice(self, settings: TranslationSettings) -> str:
         fewer = "a smaller --batch, " if settings.loop.batch_gpu > 1 else ""
-        return f"{fewer}a smaller --crop; or a new run with fewer --channels"
+        smaller = "--precision fp16 or bf16, " if settings.precision == "fp32" else ""
+        return f"{smaller}{fewer}a smaller --crop; or a new run with fewer --channels"
 
 
 def channels_differ(got: Sequence[int], expected: Sequence[int], origin: Origin) -> OptionError:

@@ -51,6 +51,16 @@ def resolve_precision(name: str, device_type: str) -> str:
     return name
 
 
+def allowed_skips(precision: str) -> int:
+    """Optimiser steps in a row that may be left out for a gradient that is not finite; see LoopConfig.max_skips."""
+    return FP16_MAX_SKIPS if precision == "fp16" else 0
+
+
+def safer_precision(precision: str) -> str:
+    """What an advice after a NaN begins with: the options that have more range or digits, if there are any."""
+    return {"fp16": "--precision fp32 or bf16, ", "bf16": "--precision fp32, "}.get(precision, "")
+
+
 def precision_note(precision: str, device: torch.device) -> str | None:
     """What to tell of a precision that the device only imitates; None of others."""
     if precision != "bf16" or device.type != "cuda":

@@ -49,6 +49,7 @@ def resolve_settings(
     *,
     default_metrics: str,
     num_processes: int,
+    device_type: str,
     init_snapshot: str | None,
     start: Mapping[str, NetworkConfig] | None = None,
 ) -> CycleGANSettings:
@@ -85,6 +86,7 @@ def resolve_settings(
             total_nimg=optim.total_nimg,
             default_metrics=default_metrics,
             num_processes=num_processes,
+            device_type=device_type,
             init_snapshot=init_snapshot,
         ),
         data=DomainSettings(

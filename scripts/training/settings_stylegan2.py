@@ -14,8 +14,8 @@ from ggdr.scripts.errors import OptionError
 from ggdr.scripts.options.training import AUTO
 from ggdr.scripts.training.regularizers import resolve_regularizers
 from ggdr.scripts.training.settings import (
-    FP16_MAX_SKIPS,
     RunSettings,
+    allowed_skips,
     resolve_batch_gpu,
     resolve_metrics,
     resolve_patience,
@@ -160,7 +160,7 @@ def resolve_settings(
             batch_gpu=batch_gpu,
             tick_nimg=round(p.tick_kimg * 1000),
             snap_ticks=p.snap_ticks,
-            max_skips=FP16_MAX_SKIPS if precision == "fp16" else 0,
+            max_skips=allowed_skips(precision),
         ),
         precision=precision,
         num_processes=num_processes,

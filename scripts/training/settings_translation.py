@@ -12,7 +12,14 @@ import torch
 
 from ggdr.scripts.errors import OptionError
 from ggdr.scripts.options.translation import parse_epochs
-from ggdr.scripts.training.settings import RunSettings, resolve_batch_gpu, resolve_metrics, resolve_patience
+from ggdr.scripts.training.settings import (
+    RunSettings,
+    allowed_skips,
+    resolve_batch_gpu,
+    resolve_metrics,
+    resolve_patience,
+    resolve_precision,
+)
 from ggdr.torch_utils.loop import LoopConfig
 from ggdr.translation.attachment import guide_layers
 from ggdr.translation.config import (
@@ -126,6 +133,7 @@ def run_fields(
     total_nimg: int,
     default_metrics: str,
     num_processes: int,
+    device_type: str,
     init_snapshot: str | None,
 ) -> dict[str, Any]:
     """The fields of RunSettings but for regularisers, and `metrics_data`.
@@ -134,10 +142,11 @@ def run_fields(
         default_metrics: what is measured if the options do not say it.
 
     Raises:
-        OptionError: a batch does not split, or metrics are not what they should be.
+        OptionError: a batch does not split, the device lacks a precision, or metrics are not what they should be.
     """
     batch = p.batch if command["batch"] is None else command["batch"]
     tick, snap = command["tick"], command["snap"]
+    precision = resolve_precision(command["precision"], device_type)
     metrics = resolve_metrics(default_metrics if command["metrics"] is None else command["metrics"])
     return {
         "host": host,
@@ -148,8 +157,9 @@ def run_fields(
             batch_gpu=resolve_batch_gpu(batch, None, num_processes),
             tick_nimg=round((p.tick_kimg if tick is None else tick) * 1000),
             snap_ticks=p.snap_ticks if snap is None else snap,
+            max_skips=allowed_skips(precision),
         ),
-        "precision": "fp32",
+        "precision": precision,
         "num_processes": num_processes,
         "seed": command["seed"],
         "init_snapshot": init_snapshot,

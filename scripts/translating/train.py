@@ -19,6 +19,7 @@ from ggdr.scripts.options.training import (
     dry_run_option,
     lr_option,
     patience_option,
+    precision_choice,
     run_folder_option,
     seed_option,
     snap_option,
@@ -59,7 +60,7 @@ SECTIONS = {
     "pix2pix": ("direction", "classes", "ignore_label", "l1_weight"),
     "CycleGAN": ("cycle_weight", "identity_weight", "pool_size"),
     "Reports and snapshots": ("tick", "snap", "metrics", "metrics_data", "patience"),
-    "Machine": ("device", "deterministic", "dist_timeout"),
+    "Machine": ("device", "precision", "deterministic", "dist_timeout"),
 }
 
 
@@ -227,6 +228,7 @@ SECTIONS = {
     "from there in --outdir. A snapshot (.safetensors): transfer learning, with the networks as they are there.",
 )
 @device_option
+@precision_choice("the convolutions")
 @deterministic_option
 @dist_timeout_option
 @tick_option

@@ -43,7 +43,7 @@ NOISY = ResnetGeneratorConfig(3, 3, 4, 2, "batch", True)  # a U-Net of 5 levels 
 FOREVER = Pix2PixConfig(0, 0)
 
 
-def make_task(G=UNET, *, weight=10.0, norm="instance", guide=16, config=FOREVER, seed=0, group=None):
+def make_task(G=UNET, *, weight=10.0, norm="instance", guide=16, config=FOREVER, seed=0, group=None, half_dtype=None):
     """A tiny task; weight None is without GGDR."""
     torch.manual_seed(seed)
     G, D = build_network(G), build_network(PatchDiscriminatorConfig(6, 4, 2, norm))
@@ -51,7 +51,7 @@ def make_task(G=UNET, *, weight=10.0, norm="instance", guide=16, config=FOREVER,
         init_weights(net, torch.Generator().manual_seed(seed))
     settings = {} if weight is None else {"ggdr": GGDRSettings((guide,), weight)}
     regularizers = build_regularizers(pix2pix_attachment(G, D, RES), settings)
-    return Pix2PixTask(G, D, config, regularizers=regularizers, seed=seed, group=group)
+    return Pix2PixTask(G, D, config, regularizers=regularizers, seed=seed, group=group, half_dtype=half_dtype)
 
 
 @pytest.mark.parametrize("G", [UNET, RESNET], ids=repr)

@@ -16,11 +16,13 @@ from tests.translation.hosts import pairs, run_steps, weights
 
 
 def results(group: ProcessGroup) -> dict[str, torch.Tensor]:
-    """Weights after three steps of each host, and a pool of three after ten batches of four."""
+    """Weights after three steps of each host, one in each precision, and a pool of three after ten batches of four."""
     found = {}
     for name, task, batches in (
         ("pix2pix", test_pix2pix.make_task(test_pix2pix.RESNET, group=group), pairs),
         ("cyclegan", test_cyclegan.make_task(pool=2, group=group), pairs),
+        ("cyclegan-bf16", test_cyclegan.make_task(pool=2, group=group, half_dtype=torch.bfloat16), pairs),
+        ("cyclegan-fp16", test_cyclegan.make_task(pool=2, group=group, half_dtype=torch.float16), pairs),
         ("combogan", test_combogan.make_task(pool=2, group=group), test_combogan.batches),
     ):
         run_steps(task, 0, 3, batches)
