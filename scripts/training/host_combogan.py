@@ -49,18 +49,17 @@ class ComboGANHost(TranslationModel):
         if int(command["img_channels"]) != 3:
             raise OptionError("--img-channels", f"{NAME} judges luminance and colours: expected 3")
         added = command["add_domain"]
-        if added is not None:
-            if origin.init_snapshot is None:
-                raise OptionError("--add-domain", f"needs --resume with a snapshot or run of {NAME} to add it to")
-            if snapshot is not None:
-                rng = torch.Generator().manual_seed(command["seed"])
-                try:
-                    snapshot = with_domain(snapshot, added, rng)
-                except SnapshotError:
-                    raise
-                except ValueError as error:
-                    raise OptionError("--add-domain", str(error)) from error
-                start = self.snapshot_networks(snapshot)
+        if added is not None and origin.init_snapshot is None:
+            raise OptionError("--add-domain", f"needs --resume with a snapshot or run of {NAME} to add it to")
+        if added is not None and snapshot is not None and not _adds(snapshot, added):
+            rng = torch.Generator().manual_seed(command["seed"])
+            try:
+                snapshot = with_domain(snapshot, added, rng)
+            except SnapshotError:
+                raise
+            except ValueError as error:
+                raise OptionError("--add-domain", str(error)) from error
+            start = self.snapshot_networks(snapshot)
         names = _stored_names(origin) if snapshot is None else combogan_names(snapshot)
         data, notes = _arranged(UnpairedImages(command["data"]), names, added)
         if start is not None and start["G"].domains != len(data.domains):
@@ -74,7 +73,7 @@ class ComboGANHost(TranslationModel):
         settings = resolve_settings(
             command,
             data,
-            default_metrics=self.default_metrics(command, data.names if names is not None else None),
+            default_metrics=self.default_metrics(command, data.names),
             num_processes=group.world,
             init_snapshot=origin.init_snapshot,
             start=start,
@@ -143,6 +142,13 @@ class ComboGANHost(TranslationModel):
             f"{s.crop.size} pixels, {s.G.channels} channels, batch {s.loop.batch}, {s.loop.total_nimg / 1000:g} kimg, "
             f"{describe_regularizers(s.regularizers)}"
         )
+
+
+def _adds(snapshot: Snapshot, name: str) -> bool:
+    """Whether it is of a run that adds this domain, so that the snapshot has it, and may go on learning it alone."""
+    training = snapshot.config.get("training")
+    frozen = training.get("frozen") if isinstance(training, Mapping) else None
+    return combogan_names(snapshot) == [*frozen, name] if isinstance(frozen, list) and frozen else False
 
 
 def _stored_names(origin: Origin) -> list[str] | None:

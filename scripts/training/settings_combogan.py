@@ -126,8 +126,9 @@ def _guide_sizes(networks: Mapping[str, NetworkConfig], size: int) -> list[int]:
 
 def _optim(command: Mapping[str, Any], p: TranslationPreset, data: UnpairedImages) -> ComboGANConfig:
     if p.each and p.epochs is not None:
-        constant, falling = p.epochs
-        p = replace(p, epochs=(constant * len(data.domains), falling * len(data.domains)))
+        # A domain that is trained alone has a part in each iteration, as both of two have.
+        num = len(data.domains) if data.always is None else 2
+        p = replace(p, epochs=(p.epochs[0] * num, p.epochs[1] * num))
     return resolve_optim(
         command,
         p,

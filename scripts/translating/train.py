@@ -107,8 +107,8 @@ SECTIONS = {
     "--kimg",
     type=KIMG,
     metavar="KIMG",
-    help="Length of training in thousands of pairs, or of images of each domain, half of it with a falling learning "
-    "rate.  [default: from --cfg]",
+    help="Length of training in thousands of pairs, or of images of each of two domains, half of it with a falling "
+    "learning rate.  [default: from --cfg]",
 )
 @click.option(
     "--epochs",

@@ -13,13 +13,14 @@ import torch
 from PIL import Image
 
 from ggdr.scripts.options.translation import COMBOGAN_BLOCKS, MODEL_OPTIONS
+from ggdr.scripts.training.hosts import translator_host
 from ggdr.torch_utils.checkpoint import load_snapshot, load_state
 from ggdr.torch_utils.pictures.images import from_u8, to_u8
 from ggdr.torch_utils.runlog import read_stats
 from ggdr.translation.config import ComboGANGeneratorConfig, config_from_json
 from ggdr.translation.data.datasets import UnpairedImages, domain_pairs
 from ggdr.translation.snapshot import load_translator
-from tests.conftest import python
+from tests.conftest import python, torchrun
 from tests.scripts.test_train import assert_same_weights
 from tests.scripts.test_translate import SIZE, plain, translate
 from tests.scripts.test_translate_cyclegan import make_domains, settings_of, timeless
@@ -128,6 +129,24 @@ def test_resuming_is_bit_for_bit_what_an_uninterrupted_run_gives(whole, domains,
     assert timeless(run) == timeless(whole)
     final = [load_state(path / "training-state.pt")["task"]["pools"] for path in (run, whole)]
     assert all(torch.equal(*(pools[i]["images"] for pools in final)) for i in "012")
+
+
+def test_two_processes_give_what_one_gives(whole, domains, tmp_path):
+    run = tmp_path / "two"
+    words = ["--data", domains, "--outdir", run, *TINY, "--metrics", "none", "--kimg", 0.048]
+    code, output = torchrun("-m", "ggdr", "translate", "train", *words)
+    assert code == 0, output
+    # Later ticks differ as rounding grows.
+    for a, b in zip(read_stats(whole)[:2], read_stats(run)[:2], strict=True):
+        keys = [key for key in a if key.startswith(("loss", "score", "cycle/", "ggdr", "rate"))]
+        assert len(keys) > 10
+        assert {k: a[k] for k in keys} == pytest.approx({k: b[k] for k in keys}, rel=1e-3, abs=1e-4)
+
+
+def test_a_snapshot_of_no_run_is_known_by_its_generator(whole):
+    snapshot = load_snapshot(last_of(whole), tensors=False)
+    del snapshot.config["training"]
+    assert translator_host(snapshot).name == "combogan"
 
 
 def test_a_run_that_goes_on_keeps_its_domains(whole, domains, tmp_path):

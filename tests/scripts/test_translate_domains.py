@@ -77,15 +77,13 @@ def test_only_the_added_domain_is_trained(before, added):
     torch.testing.assert_close(*there, rtol=0, atol=1e-5)
 
 
-def test_what_is_measured_has_the_networks_order(domains, added):
+def test_what_is_measured_has_the_networks_order(domains, added, tmp_path):
     assert "cycle_mae0.004k_0to3" in results(added, "cycle_mae0.004k")[24]
     # "fog" is domain 3 of the networks, and 1 in the data.
     printed = metrics("--network", last_of(added), "--data", domains, "--metrics", "cycle_mae0.004k", "--json")
     found = json.loads(printed.splitlines()[-1])["results"]
     assert found == pytest.approx(results(added, "cycle_mae0.004k")[24], rel=1e-5)
-    two = domains.parent / "two"
-    if not two.exists():
-        make_domains(two, {"autumn": 4, "fog": 4})
+    two = make_domains(tmp_path / "two", {"autumn": 4, "fog": 4})
     message = metrics("--network", last_of(added), "--data", two, "--metrics", "cycle_mae0.004k", code=2)
     assert "holds no domain spring, winter; it has autumn, fog" in plain(message)
 
@@ -97,6 +95,14 @@ def test_such_a_run_resumes_bit_for_bit(domains, before, added, tmp_path):
     translate("--outdir", run, "--resume", "latest")
     assert_same_weights(run, added)
     assert timeless(run) == timeless(added)
+
+
+def test_a_domain_that_was_begun_to_be_added_goes_on_from_a_snapshot(domains, added, tmp_path):
+    args = ["--data", domains, "--outdir", tmp_path / "run", "--resume", added, "--add-domain", NEW, "--device", "cpu"]
+    settings = settings_of(*args)
+    assert settings["frozen"] == OLD and settings["data"]["domains"] == [*OLD, NEW]
+    # It has a part in each iteration: 200 epochs are as many passes over its images.
+    assert settings["optim"]["constant_nimg"] == settings["optim"]["falling_nimg"] == 100 * NUM["winter"]
 
 
 def test_all_domains_of_such_a_run_can_be_trained_on(domains, added, tmp_path):
