@@ -8,6 +8,7 @@ import click
 
 from ggdr.scripts.translating.apply import apply
 from ggdr.scripts.translating.pairs import pairs
+from ggdr.scripts.translating.remove_domain import remove_domain
 from ggdr.scripts.translating.sheet import sheet
 from ggdr.scripts.translating.train import train
 
@@ -26,5 +27,5 @@ def main() -> None:
     """Train networks that turn one kind of image into another, and translate images."""
 
 
-for command in (pairs, train, apply, sheet):
+for command in (pairs, train, apply, sheet, remove_domain):
     main.add_command(command)

@@ -55,18 +55,18 @@ def load_translator(path: str | os.PathLike, device: torch.device | str = "cpu")
 
     if "G_A" in snapshot.config:
         configs = {key: _config(snapshot, key, GENERATORS) for key in ("G_A", "G_B")}
-        domains = _domains(snapshot, CYCLEGAN_DOMAINS)
+        domains = domain_names(snapshot, CYCLEGAN_DOMAINS)
         try:
             return CycleGANTranslator(*(restored(key, config) for key, config in configs.items()), domains)
         except ValueError as error:
             raise SnapshotError(f"{snapshot.path}: {error}") from error
     config = _config(snapshot, "G", (*GENERATORS, ComboGANGeneratorConfig))
     if isinstance(config, ComboGANGeneratorConfig):
-        return ComboGANTranslator(restored("G", config), _domains(snapshot, numbered(config.domains)))
+        return ComboGANTranslator(restored("G", config), domain_names(snapshot, numbered(config.domains)))
     return Pix2PixTranslator(restored("G", config), label_classes(snapshot, config))
 
 
-def _domains(snapshot: Snapshot, unnamed: Sequence[str]) -> tuple[str, ...]:
+def domain_names(snapshot: Snapshot, unnamed: Sequence[str]) -> tuple[str, ...]:
     """What a snapshot calls its domains, text that anyone can have written; `unnamed` where it says nothing.
 
     Raises:
