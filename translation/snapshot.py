@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError, load_snapshot
 from ggdr.torch_utils.restore import restore_network
+from ggdr.torch_utils.snapshot_kinds import refuse_stylegan2
 from ggdr.torch_utils.untrusted.text import printable
 from ggdr.translation.config import (
     NetworkConfig,
@@ -65,17 +66,23 @@ def load_translator(path: str | os.PathLike, device: torch.device | str = "cpu")
         SnapshotError: the file is missing, damaged, or no snapshot of a translation between two kinds of images.
     """
     snapshot = load_snapshot(path)
-    G, _ = network_configs(snapshot)
+    G = _config(snapshot, "G", (ResnetGeneratorConfig, UnetGeneratorConfig))
     return Translator(restore_network(lambda: build_network(G), snapshot, "G", device))
 
 
 def network_configs(snapshot: Snapshot) -> tuple[GeneratorConfig, PatchDiscriminatorConfig]:
-    """The settings of G and D; raises SnapshotError if they are none of pix2pix."""
+    """The settings of G and D, to train them further; raises SnapshotError if they are none of pix2pix."""
     G = _config(snapshot, "G", (ResnetGeneratorConfig, UnetGeneratorConfig))
+    if "D" not in snapshot.config:
+        raise SnapshotError(
+            f"{snapshot.path}: holds {printable(', '.join(snapshot.networks))}, but no D; training goes on with both "
+            "networks, so that it can only start from a snapshot that has a discriminator"
+        )
     return G, _config(snapshot, "D", (PatchDiscriminatorConfig,))
 
 
 def _config(snapshot: Snapshot, key: str, kinds: tuple[type[NetworkConfig], ...]) -> NetworkConfig:
+    refuse_stylegan2(snapshot)
     try:
         config = config_from_json(snapshot.config.get(key))
     except ValueError as error:
