@@ -19,6 +19,7 @@ from ggdr.translation.config import ComboGANConfig
 from ggdr.translation.generators import AT_LEAST, MULTIPLE
 from ggdr.translation.host import TranslationHost, judge_fakes
 from ggdr.translation.losses import coarse_distance, latent_distance, multiscale, smooth_l1_distance
+from ggdr.translation.translator import ComboGANTranslator
 
 
 class ComboGANTask(TranslationHost):
@@ -186,10 +187,9 @@ class ComboGANTask(TranslationHost):
             losses["forward"] = coarse_distance(fake, img) * config.forward_weight
         return PhaseOutput(losses, {"cycle/distance": cycle.detach()})
 
-    @torch.no_grad()
     def translate(self, img: Tensor, source: int, target: int) -> Tensor:
-        """Images of one domain in another, [N, C, H, W] of any size -> the same shape, on the CPU."""
-        return torch.cat([self.G(x.to(self.group.device), source, target).cpu() for x in img.split(1)])
+        """Images of one domain in another, [N, C, H, W] of any size -> the same shape, on the CPU; see Translator."""
+        return ComboGANTranslator(self.G)(img, str(source), str(target))
 
 
 def _mean_logit(maps: Sequence[Tensor]) -> Tensor:

@@ -18,7 +18,7 @@ from ggdr.translation.config import CycleGANConfig
 from ggdr.translation.generators import ResnetGenerator, UnetGenerator
 from ggdr.translation.host import TranslationHost, judge_fakes, of_side, panels_of_side
 from ggdr.translation.losses import l1_distance
-from ggdr.translation.snapshot import Translator
+from ggdr.translation.translator import CycleGANTranslator
 
 Generator = ResnetGenerator | UnetGenerator
 
@@ -139,7 +139,7 @@ class CycleGANTask(TranslationHost):
 
     def translate(self, img: Tensor, side: str, *, seed: int = 0) -> Tensor:
         """Images of the other side: of A (`side` "A") by G_A, of B by G_B; see Translator."""
-        return Translator(self.G[side])(img, seed=seed)
+        return CycleGANTranslator(self.G["A"], self.G["B"])(img, side, OTHER[side], seed=seed)
 
 
 def cyclegan_attachments(

@@ -52,12 +52,15 @@ def to_image(cin: int, cout: int) -> list[nn.Module]:
 class ResnetGenerator(nn.Module):
     """CycleGAN's: c7s1-64, d128, d256, R256 x `blocks`, u128, u64, c7s1-3.
 
+    Attributes:
+        multiple: of which the sides are, in pixels, of images that need not be continued.
+
     Source: Johnson et al. 2016, arXiv:1603.08155; Zhu et al. 2017, arXiv:1703.10593, Appendix 7.2.
     """
 
     def __init__(self, config: ResnetGeneratorConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.multiple = config, MULTIPLE
         k, norm = config.channels, config.norm
         self.model = Layers(
             *c7s1(config.in_channels, k, norm),
@@ -71,7 +74,7 @@ class ResnetGenerator(nn.Module):
 
     def forward(self, img: Tensor, seeds: Tensor | None = None) -> Tensor:
         rngs = generators_of(seeds, img.device)
-        return at_multiple(lambda x: self.model(x, rngs), img, MULTIPLE, at_least=AT_LEAST)
+        return at_multiple(lambda x: self.model(x, rngs), img, self.multiple, at_least=AT_LEAST)
 
 
 class UnetGenerator(nn.Module):
@@ -80,12 +83,15 @@ class UnetGenerator(nn.Module):
     With 8 `downs` an image of 256x256 becomes one of 1x1. Sides that are no multiple of 2^downs are continued by
     reflection and cropped.
 
+    Attributes:
+        multiple: of which the sides are, in pixels, of images that need not be continued.
+
     Source: Isola et al. 2016, arXiv:1611.07004, Appendix 6.1.
     """
 
     def __init__(self, config: UnetGeneratorConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.multiple = config, 2**config.downs
         k, norm = config.channels, config.norm
         wide = 8 * k
         # From the innermost level, which has no norm on the way down, to the outermost, which has none at all.
@@ -102,7 +108,7 @@ class UnetGenerator(nn.Module):
 
     def forward(self, img: Tensor, seeds: Tensor | None = None) -> Tensor:
         rngs = generators_of(seeds, img.device)
-        return at_multiple(lambda x: self.model(x, rngs), img, 2**self.config.downs)
+        return at_multiple(lambda x: self.model(x, rngs), img, self.multiple)
 
 
 def halve(cin: int, cout: int, norm: str) -> list[nn.Module]:

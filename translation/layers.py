@@ -76,9 +76,20 @@ class SkipLevel(ImageLevel):
         return torch.cat([x, self.model(x, rngs)], dim=1)
 
 
+class BatchNorm(nn.BatchNorm2d):
+    """A batch norm that can take each image's own statistics; see `image_statistics`."""
+
+    alone = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.alone:
+            return super().forward(x)
+        return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+
+
 def norm_layer(norm: str, width: int) -> nn.Module:
     """ "batch": with a scale and shift that are trained, and running means; "instance": without any of them."""
-    return nn.BatchNorm2d(width) if norm == "batch" else nn.InstanceNorm2d(width)
+    return BatchNorm(width) if norm == "batch" else nn.InstanceNorm2d(width)
 
 
 def conv(cin: int, cout: int, kernel: int, stride: int = 1, padding: int = 0, *, norm: str = "instance") -> nn.Conv2d:
@@ -94,10 +105,7 @@ def conv_up(cin: int, cout: int, kernel: int, *, norm: str = "instance") -> nn.C
 
 @contextmanager
 def batch_statistics(net: nn.Module) -> Iterator[None]:
-    """Batch norms use the statistics of their batch inside, and leave their running ones as they are.
-
-    As pix2pix is published, batch norms work so at test, too, on one image at a time.
-    """
+    """Batch norms use the statistics of their batch inside, and leave their running ones as they are."""
     norms = [layer for layer in net.modules() if isinstance(layer, nn.BatchNorm2d)]
     before = [(norm.training, norm.track_running_stats) for norm in norms]
     try:
@@ -107,6 +115,23 @@ def batch_statistics(net: nn.Module) -> Iterator[None]:
     finally:
         for norm, (training, tracks) in zip(norms, before, strict=True):
             norm.training, norm.track_running_stats = training, tracks
+
+
+@contextmanager
+def image_statistics(net: nn.Module) -> Iterator[None]:
+    """Batch norms use each image's own statistics inside, so that no image depends on the others of its batch.
+
+    So pix2pix is published: at test, too, batch norms take the statistics of their batch, which is one image.
+    """
+    norms = [layer for layer in net.modules() if isinstance(layer, BatchNorm)]
+    before = [norm.alone for norm in norms]
+    try:
+        for norm in norms:
+            norm.alone = True
+        yield
+    finally:
+        for norm, alone in zip(norms, before, strict=True):
+            norm.alone = alone
 
 
 def generators_of(seeds: Tensor | None, device: torch.device) -> Rngs:

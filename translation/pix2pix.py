@@ -18,7 +18,7 @@ from ggdr.translation.config import Pix2PixConfig
 from ggdr.translation.generators import ResnetGenerator, UnetGenerator
 from ggdr.translation.host import TranslationHost
 from ggdr.translation.losses import l1_distance
-from ggdr.translation.snapshot import Translator
+from ggdr.translation.translator import Pix2PixTranslator
 
 
 class Pix2PixTask(TranslationHost):
@@ -92,7 +92,7 @@ class Pix2PixTask(TranslationHost):
 
     def translate(self, img: Tensor, *, seed: int = 0) -> Tensor:
         """G's images of A, [N, in_channels, H, W] -> [N, out_channels, H, W] on the CPU; see Translator."""
-        return Translator(self.G)(img, seed=seed)
+        return Pix2PixTranslator(self.G)(img, seed=seed)
 
 
 def judge(D: nn.Module, a: Tensor, b: Tensor) -> Tensor:

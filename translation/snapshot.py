@@ -5,74 +5,85 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import nn
 
 from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError, load_snapshot
 from ggdr.torch_utils.restore import restore_network
 from ggdr.torch_utils.snapshot_kinds import refuse_stylegan2
 from ggdr.torch_utils.untrusted.text import printable
 from ggdr.translation.config import (
+    ComboGANGeneratorConfig,
     NetworkConfig,
     PatchDiscriminatorConfig,
     ResnetGeneratorConfig,
     UnetGeneratorConfig,
     config_from_json,
 )
-from ggdr.translation.generators import ResnetGenerator, UnetGenerator
-from ggdr.translation.layers import batch_statistics
 from ggdr.translation.networks import build_network
+from ggdr.translation.translator import (
+    CYCLEGAN_DOMAINS,
+    ComboGANTranslator,
+    CycleGANTranslator,
+    Pix2PixTranslator,
+    Translator,
+    numbered,
+)
 
 GeneratorConfig = ResnetGeneratorConfig | UnetGeneratorConfig
-
-
-class Translator:
-    """A generator as it is used after training: dropout on, batch norms with each image's own statistics.
-
-    Args:
-        G: a ResNet or U-Net generator.
-    """
-
-    def __init__(self, G: ResnetGenerator | UnetGenerator) -> None:
-        self.G = G
-        self.in_channels, self.out_channels = G.config.in_channels, G.config.out_channels
-
-    @torch.no_grad()
-    def __call__(self, img: Tensor, *, seed: int = 0) -> Tensor:
-        """Translates images, one at a time as published.
-
-        Args:
-            img:  [N, in_channels, H, W] float32 in [-1, 1], of any size, on any device.
-            seed: image i has the dropout of seed + i.
-
-        Returns:
-            [N, out_channels, H, W] float32 in [-1, 1] on the CPU.
-        """
-        device = next(self.G.parameters()).device
-        with batch_statistics(self.G):
-            parts = [self.G(x.to(device), torch.tensor([seed + i])).cpu() for i, x in enumerate(img.split(1))]
-        return torch.cat(parts)
+GENERATORS = (ResnetGeneratorConfig, UnetGeneratorConfig)
+MAX_NAME = 100  # characters of a domain's name
 
 
 def load_translator(path: str | os.PathLike, device: torch.device | str = "cpu") -> Translator:
-    """The generator of a snapshot of `ggdr translate train`.
+    """The generators of a snapshot of pix2pix, CycleGAN or ComboGAN.
 
     Example:
         >>> translate = load_translator("network-snapshot-000080.safetensors")
         >>> img = translate(torch.zeros(1, 3, 90, 130))  # [1, 3, 90, 130] float32 in [-1, 1]
+        >>> img = translate(torch.zeros(1, 3, 90, 130), "summer", "winter")  # of several domains
 
     Raises:
-        SnapshotError: the file is missing, damaged, or no snapshot of a translation between two kinds of images.
+        SnapshotError: the file is missing, damaged, or no snapshot of a translation between kinds of images.
     """
     snapshot = load_snapshot(path)
-    G = _config(snapshot, "G", (ResnetGeneratorConfig, UnetGeneratorConfig))
-    return Translator(restore_network(lambda: build_network(G), snapshot, "G", device))
+
+    def restored(key: str, config: NetworkConfig) -> nn.Module:
+        return restore_network(lambda: build_network(config), snapshot, key, device)
+
+    if "G_A" in snapshot.config:
+        configs = {key: _config(snapshot, key, GENERATORS) for key in ("G_A", "G_B")}
+        domains = _domains(snapshot, CYCLEGAN_DOMAINS)
+        try:
+            return CycleGANTranslator(*(restored(key, config) for key, config in configs.items()), domains)
+        except ValueError as error:
+            raise SnapshotError(f"{snapshot.path}: {error}") from error
+    config = _config(snapshot, "G", (*GENERATORS, ComboGANGeneratorConfig))
+    if isinstance(config, ComboGANGeneratorConfig):
+        return ComboGANTranslator(restored("G", config), _domains(snapshot, numbered(config.domains)))
+    return Pix2PixTranslator(restored("G", config))
+
+
+def _domains(snapshot: Snapshot, unnamed: Sequence[str]) -> tuple[str, ...]:
+    """What a snapshot calls its domains, text that anyone can have written; `unnamed` where it says nothing.
+
+    Raises:
+        SnapshotError: what stands there are no names, or other numbers of them.
+    """
+    stored = snapshot.config.get("domains", list(unnamed))
+    is_named = isinstance(stored, list) and all(isinstance(name, str) and name for name in stored)
+    names = tuple(printable(name, MAX_NAME) for name in stored) if is_named else ()
+    if len(set(names)) != len(unnamed) or len(names) != len(unnamed):
+        shown = printable(repr(stored), 80)
+        raise SnapshotError(f"{snapshot.path}: domains: expected {len(unnamed)} different names, got {shown}")
+    return names
 
 
 def network_configs(snapshot: Snapshot) -> tuple[GeneratorConfig, PatchDiscriminatorConfig]:
     """The settings of G and D, to train them further; raises SnapshotError if they are none of pix2pix."""
-    G = _config(snapshot, "G", (ResnetGeneratorConfig, UnetGeneratorConfig))
+    G = _config(snapshot, "G", GENERATORS)
     if "D" not in snapshot.config:
         raise SnapshotError(
             f"{snapshot.path}: holds {printable(', '.join(snapshot.networks))}, but no D; training goes on with both "
@@ -87,7 +98,9 @@ def _config(snapshot: Snapshot, key: str, kinds: tuple[type[NetworkConfig], ...]
         config = config_from_json(snapshot.config.get(key))
     except ValueError as error:
         reason = printable(error)
-        raise SnapshotError(f"{snapshot.path}: settings of {key} do not describe a pix2pix: {reason}") from error
+        raise SnapshotError(
+            f"{snapshot.path}: settings of {key} describe no network of image translation: {reason}"
+        ) from error
     if not isinstance(config, kinds):
         expected = " or ".join(kind.network for kind in kinds)
         raise SnapshotError(f"{snapshot.path}: {key} is a {config.network}, expected a {expected}")

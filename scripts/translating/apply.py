@@ -50,10 +50,10 @@ def apply(images: tuple[Path, ...], network: Path, outdir: Path, file_format: st
         translator = load_translator(network, choose_device(device))
     except (SnapshotError, OSError) as error:
         raise bad_parameter(str(error), "--network") from error
-    if translator.in_channels not in (1, 3) or translator.out_channels not in (1, 3):
+    taken, made = translator.channels(*translator.domains[:2])
+    if taken not in (1, 3) or made not in (1, 3):
         raise bad_parameter(
-            f"{network} makes {translator.out_channels} channels of {translator.in_channels}: expected 1 or 3, as "
-            "images have",
+            f"{network} makes {made} channels of {taken}: expected 1 or 3, as images have",
             "--network",
         )
     with cli_errors():

@@ -19,7 +19,7 @@ from ggdr.torch_utils.data.image_files import DataError, load_image
 from ggdr.torch_utils.pictures.images import from_u8, to_u8
 from ggdr.torch_utils.pictures.sheets import as_rgb
 from ggdr.torch_utils.untrusted.text import printable
-from ggdr.translation.snapshot import Translator
+from ggdr.translation.translator import Translator
 
 
 class Job(NamedTuple):
@@ -74,7 +74,7 @@ def translate_image(translator: Translator, img: Image.Image, where: str, *, see
     Raises:
         DataError: the image has pixels whose range nobody can know.
     """
-    pixels = np.asarray(to_channels(img, translator.in_channels, where))
+    pixels = np.asarray(to_channels(img, translator.channels(*translator.domains[:2])[0], where))
     tensor = torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1).copy()).permute(2, 0, 1)[None]
     out = to_u8(translator(from_u8(tensor), seed=seed))[0].permute(1, 2, 0).numpy()
     if not alpha or not (img.mode in ("RGBA", "LA", "PA") or "transparency" in img.info):
