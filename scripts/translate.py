@@ -7,6 +7,7 @@ from __future__ import annotations
 import click
 
 from ggdr.scripts.translating.apply import apply
+from ggdr.scripts.translating.sheet import sheet
 from ggdr.scripts.translating.train import train
 
 EXAMPLES = """\b
@@ -14,6 +15,7 @@ Examples:
   ggdr translate train --data facades --outdir runs/facades --direction BtoA
   ggdr translate train --data grey_to_colour --outdir runs/colour --cfg cpu
   ggdr translate apply --network runs/colour grey_photos --outdir colour
+  ggdr translate sheet --network runs/colour grey_photos --out colour.png
 """
 
 
@@ -22,5 +24,5 @@ def main() -> None:
     """Train networks that turn one kind of image into another, and translate images."""
 
 
-for command in (train, apply):
+for command in (train, apply, sheet):
     main.add_command(command)

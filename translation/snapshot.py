@@ -99,7 +99,7 @@ def _config(snapshot: Snapshot, key: str, kinds: tuple[type[NetworkConfig], ...]
     except ValueError as error:
         reason = printable(error)
         raise SnapshotError(
-            f"{snapshot.path}: settings of {key} describe no network of image translation: {reason}"
+            f"{snapshot.path}: settings of {key} describe no network of translation: {reason}"
         ) from error
     if not isinstance(config, kinds):
         expected = " or ".join(kind.network for kind in kinds)

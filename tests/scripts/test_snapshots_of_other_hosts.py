@@ -112,7 +112,7 @@ def test_commands_of_translation_refuse_stylegan2(files, command):
 
 def test_a_file_of_neither_is_not_called_one(files):
     save_snapshot("net.safetensors", {"G": {"a": torch.zeros(1)}}, {"G": {"width": 3}, "training": {"network": "x"}})
-    with pytest.raises(SnapshotError, match="settings of G describe no network of image translation"):
+    with pytest.raises(SnapshotError, match="settings of G describe no network of translation"):
         load_translator("net.safetensors")
     assert "settings of G do not describe a StyleGAN2" in run("generate", "net.safetensors")
     assert load_snapshot("net.safetensors").networks.keys() == {"G"}
