@@ -48,7 +48,11 @@ def load_translator(path: str | os.PathLike, device: torch.device | str = "cpu")
     Raises:
         SnapshotError: the file is missing, damaged, or no snapshot of a translation between kinds of images.
     """
-    snapshot = load_snapshot(path)
+    return translator_of(load_snapshot(path), device)
+
+
+def translator_of(snapshot: Snapshot, device: torch.device | str = "cpu") -> Translator:
+    """The generators of a snapshot that has been read; raises as `load_translator`."""
 
     def restored(key: str, config: NetworkConfig) -> nn.Module:
         return restore_network(lambda: build_network(config), snapshot, key, device)

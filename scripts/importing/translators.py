@@ -17,7 +17,7 @@ from ggdr.torch_utils.downloads import sha256_of
 from ggdr.torch_utils.restore import restore_network
 from ggdr.torch_utils.untrusted.state_dicts import ForeignNetworkError, State
 from ggdr.torch_utils.untrusted.text import printable
-from ggdr.translation.config import ComboGANGeneratorConfig, NetworkConfig, config_from_json
+from ggdr.translation.config import ComboGANGeneratorConfig, NetworkConfig, UnetGeneratorConfig, config_from_json
 from ggdr.translation.networks import build_network
 from ggdr.translation.published import GENERATORS, NAME, assemble, name_domains
 from ggdr.translation.weights import RecognizedNetwork, read_published, recognize
@@ -84,8 +84,8 @@ def from_state_dict(
             f"a {found.config.network}, which makes no images by itself; expected a generator, or the folder with all "
             "networks (or each as --net NAME=FILE)"
         )
-    if known is not None and dropout is None:
-        dropout = getattr(known, "dropout", None)
+    if isinstance(known, UnetGeneratorConfig) and dropout is None:
+        dropout = known.dropout
     return _assembled(f"state dict of a {found.config.network}", {"G": found}, domains, dropout)
 
 
