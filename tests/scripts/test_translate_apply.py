@@ -132,7 +132,7 @@ def test_a_snapshot_that_is_none_is_named(network, tmp_path):
         save_snapshot(bad, networks, {**snapshot.config, **config})
         return translate(*args, bad, code=2)
 
-    assert "settings of G describe no network of translation" in changed(snapshot.networks, G={"z_dim": 3})
+    assert "settings of G describe no network of image translation" in changed(snapshot.networks, G={"z_dim": 3})
     assert "G is a patch_discriminator, expected a resnet_generator or" in changed(
         snapshot.networks, G=snapshot.config["D"]
     )
