@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ def rows_of_study(study: Path) -> list[Row]:
             row = rows.setdefault(
                 (variant, seed, line["kimg"]), dict(zip(KEYS, (variant, seed, line["kimg"]), strict=True))
             )
-            row.update({name: round(value, 5) for name, value in line["results"].items() if not name.endswith("_std")})
+            row.update({name: round(value, 5) for name, value in line["results"].items() if "_std" not in name})
     return [rows[key] for key in sorted(rows)]
 
 
@@ -49,8 +50,8 @@ def values_by_seed(rows: Sequence[Row], metric: str, variant: str, *, last: bool
 
 
 def is_higher_better(metric: str) -> bool:
-    """Of the name of a value."""
-    return parse_metric(metric.removesuffix("_mean")).higher_is_better
+    """Of the name of a value, also of one direction of a translator, as "cycle_mae_AtoB"."""
+    return parse_metric(re.sub(r"(_mean)?(_[A-Z0-9]+to[A-Z0-9]+)?$", "", metric)).higher_is_better
 
 
 def table(rows: Sequence[Row], a: str, b: str, *, last: bool) -> str:

@@ -90,6 +90,18 @@ def test_tables_of_translators_are_those_of_the_values_that_are_kept(name, varia
     assert len(rows) == 5 and all(row in page for row in rows)
 
 
+def test_the_table_of_cycles_is_that_of_the_values_that_are_kept():
+    page = (ROOT / "docs" / "translation-study.md").read_text()
+    rows = [json.loads(line) for line in (STUDIES / "cyclegan-losses-3kimg.jsonl").read_text().splitlines()]
+    ways = ("AtoB", "BtoA")
+    for row in rows:
+        cells = [f"{row[f'cycle_mae_{way}']:.3f}" for way in ways] + [
+            f"{row[f'fd_lite1k_full_{way}']:.0f}" for way in ways
+        ]
+        assert f"| `{row['variant']}` | {' | '.join(cells)} |" in page
+    assert len(rows) == 5
+
+
 def test_baselines_of_colouring(tmp_path):
     for split, low in (("train", 0), ("test", 100)):
         for side in "AB":
