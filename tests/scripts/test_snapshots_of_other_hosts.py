@@ -41,6 +41,7 @@ ARGS = {
     "train": ["--data", "data.zip", "--outdir", "out", "--dry-run"],
     "translate train": ["--data", "pairs", "--outdir", "out", "--dry-run"],
     "translate apply": ["--outdir", "out", "image.png"],
+    "translate sheet": ["--out", "x.png", "image.png"],
     "generate": ["--seeds", "0", "--outdir", "out"],
     "interpolate": ["--out", "x.mp4"],
     "stylemix": ["--out", "x.png"],
