@@ -13,7 +13,7 @@ import click
 
 from ggdr.scripts.errors import cli_errors
 from ggdr.scripts.options.network import make_folder, network_option, trunc_option, writing_images
-from ggdr.scripts.options.parameters import bad_parameter, choose_device, device_option, prepare_ops
+from ggdr.scripts.options.parameters import bad_parameter, choose_device, device_option, prepare_ops, refuse_given
 from ggdr.scripts.reports.card_options import card_options, check_place, check_seeds, read_card_facts
 from ggdr.scripts.terminal import say
 
@@ -37,7 +37,9 @@ Examples:
 @trunc_option
 @click.option("--samples/--no-samples", "with_samples", default=True, help="Make the pictures, and show them.")
 @device_option
+@click.pass_context
 def main(
+    ctx: click.Context,
     network: Path,
     out: Path | None,
     run_dir: Path | None,
@@ -51,9 +53,10 @@ def main(
 ) -> None:
     """Write a model card about a network: how to use it, its data, training, metrics and limits.
 
-    All of it comes from the snapshot and from its run's folder; what they do not say is left out.
+    All of it comes from the snapshot and from its run's folder; what they do not say is left out. Of image translation
+    the pictures are those that the run drew.
     """
-    from ggdr.scripts.reports.card_samples import BATCH, SAMPLES_FILE, write_samples
+    from ggdr.scripts.reports.card_samples import BATCH, SAMPLES_FILE, copy_picture, write_samples
     from ggdr.scripts.reports.model_card import CardText, model_card
     from ggdr.torch_utils.atomic_write import atomic_write
     from ggdr.torch_utils.untrusted.regular_files import refuse_link
@@ -72,17 +75,24 @@ def main(
     check_place(out)
     torch_device = choose_device(device)
     snapshot, facts = read_card_facts(network, run_dir)
+    if facts.translator is not None:
+        refuse_given(ctx, ("seeds", "truncation_psi"), "a translator")
     make_folder(out.parent, "--out")
     samples = None
     with writing_images(out.parent, BATCH, "--out"):
-        if with_samples:
+        path = out.with_name(SAMPLES_FILE)
+        if with_samples and facts.translator is not None:
+            about_picture = copy_picture(run_dir or network.parent, facts.nimg, path)
+            samples = None if about_picture is None else (SAMPLES_FILE, about_picture)
+        elif with_samples:
             prepare_ops(None, torch_device)
-            path = out.with_name(SAMPLES_FILE)
             samples = SAMPLES_FILE, write_samples(snapshot, path, seeds, truncation_psi, torch_device)
         about: dict[str, Any] = {"repo": repo, "weights": facts.file, "license": licence, "samples": samples}
         text = model_card(facts, CardText(facts.title(title), **about))
         with atomic_write(out) as file:
             file.write(text.encode())
     say(f"card written to {out}")
+    if with_samples and samples is None:
+        say("note: the card shows no picture: the run's folder has none of this snapshot", err=True)
     if licence is None:
         say("the card names no licence: choose one with --license", err=True)

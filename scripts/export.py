@@ -13,7 +13,7 @@ from click.core import ParameterSource
 from ggdr.scripts.errors import CliError, cli_errors
 from ggdr.scripts.options.network import ReadBy, make_folder, network_option
 from ggdr.scripts.options.numbers import WholeNumber
-from ggdr.scripts.options.parameters import bad_parameter, choose_device, device_option, prepare_ops
+from ggdr.scripts.options.parameters import bad_parameter, choose_device, device_option, prepare_ops, refuse_given
 from ggdr.scripts.options.pictures import cutoff_option, noise_option
 from ggdr.scripts.options.progress import busy_with
 from ggdr.scripts.reports.card_options import (
@@ -168,10 +168,7 @@ def _refuse_others(ctx: click.Context, file_format: str) -> None:
 
 def _refuse_of_other_kind(ctx: click.Context, file_format: str, *, is_translator: bool) -> None:
     """BadParameter for an option that was given and means nothing to a translator, or to any but one."""
-    kind, meaningless = ("a translator", OF_STYLEGAN2) if is_translator else ("a StyleGAN2", OF_TRANSLATORS)
-    for param in ctx.command.params:
-        if param.name in meaningless and ctx.get_parameter_source(param.name) is not ParameterSource.DEFAULT:
-            raise bad_parameter(f"means nothing to {kind}, which {ctx.params['network']} holds", param.opts[0])
+    refuse_given(ctx, *((OF_STYLEGAN2, "a translator") if is_translator else (OF_TRANSLATORS, "a StyleGAN2")))
     part = ctx.params["part"]
     expected = ("generator",) if file_format in GRAPHS else ("generator", "discriminator")
     if is_translator and part not in expected:
@@ -253,10 +250,12 @@ def _export_hub(network: Path, out: Path, options: dict[str, Any]) -> None:
         check_discriminator(snapshot, "--with-discriminator")
     make_folder(out, "--out")
     prepare_ops(None, device)
-    names = ("with_discriminator", "seeds", "truncation_psi", "title", "licence", "repo")
+    names = ("run_dir", "with_discriminator", "seeds", "truncation_psi", "title", "licence", "repo")
     with cli_errors(), staged_files(out / WEIGHTS_FILE) as path:
-        write_hub_files(path.parent, snapshot, facts, device=device, **{name: options[name] for name in names})
-    say(f"{', '.join(HUB_FILES[:-1])} and {HUB_FILES[-1]} written to {out}")
+        written = write_hub_files(
+            path.parent, snapshot, facts, device=device, **{name: options[name] for name in names}
+        )
+    say(f"{', '.join(written[:-1])} and {written[-1]} written to {out}")
     others = sorted(path.name for path in out.iterdir() if path.name not in (*HUB_FILES, ".git", ".gitattributes"))
     if others:
         named = ", ".join(printable(name) for name in others[:3]) + (", ..." if len(others) > 3 else "")

@@ -25,7 +25,7 @@ def open_network(snapshot: Snapshot, part: str) -> Generator | Discriminator:
 
 def check_discriminator(snapshot: Snapshot, option: str) -> None:
     """BadParameter if there is no discriminator, which `option` asks for."""
-    if "D" not in snapshot.networks:
+    if not any(name.partition("_")[0] == "D" for name in snapshot.networks):
         raise bad_parameter(f"{snapshot.path} holds {', '.join(snapshot.networks)}, but no D", option)
 
 

@@ -48,7 +48,7 @@ def open_translator_part(
     notes = []
     if has_dropout(translator, source):
         about["dropout"] = "off"
-        notes.append("dropout is off in the file, and on in `ggdr translate apply`, so that its images differ a little")
+        notes.append("dropout is off in the file, and on in `ggdr translate apply`, so that its images differ")
     return translator_part(translator, source, target), about, notes
 
 

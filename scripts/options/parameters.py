@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from ggdr.scripts.errors import CliError
 from ggdr.scripts.options.numbers import FiniteFloat
@@ -59,6 +60,13 @@ MAX_WORKERS = 1024
 def bad_parameter(message: str, option: str) -> click.BadParameter:
     """An option's value cannot be used; to be raised."""
     return click.BadParameter(message, param_hint=f"'{option}'")
+
+
+def refuse_given(ctx: click.Context, names: Collection[str], kind: str) -> None:
+    """BadParameter for an option among parameters of these names that was given, and means nothing to a snapshot."""
+    for param in ctx.command.params:
+        if param.name in names and ctx.get_parameter_source(param.name) is not ParameterSource.DEFAULT:
+            raise bad_parameter(f"means nothing to {kind}, which {ctx.params['network']} holds", param.opts[0])
 
 
 def typed_words(

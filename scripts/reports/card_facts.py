@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ggdr.stylegan2.config import DiscriminatorConfig, GeneratorConfig
     from ggdr.torch_utils.checkpoint import Snapshot
     from ggdr.torch_utils.gan import Panel
+    from ggdr.translation.config import NetworkConfig
+    from ggdr.translation.translator import Translator
 
 FILE_KEYS = (
     "path",
@@ -35,7 +37,7 @@ class Facts:
     Attributes:
         file:       name of the snapshot.
         sha256:     of its content.
-        G, D:       settings of the networks; D is None if it does not hold one.
+        G, D:       settings of a StyleGAN2's networks; D is None if it does not hold one, and both for a translator.
         parameters: by network: "G", "D"; what is trained of them.
         networks:   state dicts in the snapshot.
         config:     all that the snapshot says, without the folders of files.
@@ -46,11 +48,13 @@ class Facts:
         machine:    ("processor", "...") and so on.
         metrics:    lines of metric-NAME.jsonl about it; their choices, and "fakes" and "reals" in these, are dicts,
                     and their warnings a list of texts.
+        translator: what a snapshot of image translation holds, without weights of use; None for a StyleGAN2.
+        configs:    settings of its networks by name.
     """
 
     file: str
     sha256: str
-    G: GeneratorConfig
+    G: GeneratorConfig | None
     D: DiscriminatorConfig | None
     parameters: dict[str, int]
     networks: list[str]
@@ -61,6 +65,16 @@ class Facts:
     reported: list[tuple[Panel, float]] = field(default_factory=list)
     machine: list[tuple[str, str]] = field(default_factory=list)
     metrics: list[dict[str, Any]] = field(default_factory=list)
+    translator: Translator | None = None
+    configs: dict[str, NetworkConfig] = field(default_factory=dict)
+
+    @property
+    def has_ggdr(self) -> bool:
+        """Whether the discriminator was regularised; a decoder of weight 0 only looked on."""
+        from ggdr.scripts.reports.read_run import finite_number
+
+        weight = finite_number(self.part("training", "regularizers", "ggdr").get("weight"))
+        return any(name.partition("_")[0] == "ggdr" for name in self.networks) if weight is None else weight > 0
 
     def title(self, chosen: str | None) -> str:
         """The heading of a card: as chosen, of the run, or of the file."""
@@ -87,28 +101,19 @@ def read_facts(snapshot: Snapshot, run_dir: Path | None = None) -> Facts:
         run_dir:  folder of its run; None: the one that it lies in, if that is a run's.
 
     Raises:
-        SnapshotError: it holds no StyleGAN2 generator.
+        SnapshotError: it holds no generator of StyleGAN2 and no translator.
         ValueError: `run_dir` is no run's folder, or a line of its stats or metrics cannot be read.
         OSError: a file cannot be read.
     """
     from ggdr.scripts.reports.read_run import read_run
-    from ggdr.stylegan2.config import DiscriminatorConfig, GeneratorConfig
-    from ggdr.stylegan2.discriminator import Discriminator
-    from ggdr.stylegan2.generator import Generator
-    from ggdr.stylegan2.snapshot import config_from_snapshot
     from ggdr.torch_utils.downloads import sha256_of
-    from ggdr.torch_utils.restore import ShapesOnly
     from ggdr.torch_utils.runlog import STATS_FILE
+    from ggdr.torch_utils.snapshot_kinds import holds_translator
 
-    configs: dict[str, Any] = {"G": config_from_snapshot(snapshot, "G", GeneratorConfig)}
-    if "D" in snapshot.networks:
-        configs["D"] = config_from_snapshot(snapshot, "D", DiscriminatorConfig)
-    with ShapesOnly():
-        nets = {name: {"G": Generator, "D": Discriminator}[name](config) for name, config in configs.items()}
-    parameters = {name: sum(x.numel() for x in net.parameters()) for name, net in nets.items()}
+    networks = _of_translator(snapshot) if holds_translator(snapshot.config) else _of_stylegan2(snapshot)
     sha256, nimg = sha256_of(snapshot.path), snapshot.nimg
-    known = dict(parameters=parameters, networks=sorted(snapshot.networks), config=public(snapshot.config), nimg=nimg)
-    facts = Facts(snapshot.path.name, sha256, configs["G"], configs.get("D"), **known)
+    known = dict(networks=sorted(snapshot.networks), config=public(snapshot.config), nimg=nimg)
+    facts = Facts(snapshot.path.name, sha256, **networks, **known)
 
     folder = run_dir or snapshot.path.parent
     if run_dir is None and not (folder / STATS_FILE).is_file():
@@ -118,6 +123,43 @@ def read_facts(snapshot: Snapshot, run_dir: Path | None = None) -> Facts:
     if nimg is not None:
         of_run["seconds"], of_run["reported"] = _at(run, nimg)
     return Facts(**{**vars(facts), **of_run})
+
+
+def _of_stylegan2(snapshot: Snapshot) -> dict[str, Any]:
+    """Settings and parameters of G and D."""
+    from ggdr.stylegan2.config import DiscriminatorConfig, GeneratorConfig
+    from ggdr.stylegan2.discriminator import Discriminator
+    from ggdr.stylegan2.generator import Generator
+    from ggdr.stylegan2.snapshot import config_from_snapshot
+    from ggdr.torch_utils.restore import ShapesOnly
+
+    configs: dict[str, Any] = {"G": config_from_snapshot(snapshot, "G", GeneratorConfig)}
+    if "D" in snapshot.networks:
+        configs["D"] = config_from_snapshot(snapshot, "D", DiscriminatorConfig)
+    with ShapesOnly():
+        nets = {name: {"G": Generator, "D": Discriminator}[name](config) for name, config in configs.items()}
+    parameters = {name: sum(x.numel() for x in net.parameters()) for name, net in nets.items()}
+    return {"G": configs["G"], "D": configs.get("D"), "parameters": parameters}
+
+
+def _of_translator(snapshot: Snapshot) -> dict[str, Any]:
+    """A translator, and settings and parameters of its networks."""
+    from ggdr.torch_utils.checkpoint import SnapshotError
+    from ggdr.torch_utils.restore import ShapesOnly
+    from ggdr.translation.config import config_from_json
+    from ggdr.translation.networks import build_network
+    from ggdr.translation.snapshot import translator_of
+
+    translator = translator_of(snapshot)
+    try:
+        stored = {name: snapshot.config[name] for name in snapshot.networks if name in snapshot.config}
+        configs = {name: config_from_json(settings) for name, settings in stored.items()}
+    except ValueError as error:
+        raise SnapshotError(f"{snapshot.path}: {error}") from error
+    with ShapesOnly():
+        nets = {name: build_network(config) for name, config in configs.items()}
+    parameters = {name: sum(x.numel() for x in net.parameters()) for name, net in nets.items()}
+    return {"G": None, "D": None, "parameters": parameters, "translator": translator, "configs": configs}
 
 
 def public(settings: Any, key: str = "") -> Any:

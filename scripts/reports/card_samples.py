@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ggdr.scripts.options.progress import progress_bars
+from ggdr.scripts.training.run_folder import OPTIONS_FILE
 
 if TYPE_CHECKING:
     import torch
@@ -18,6 +20,20 @@ if TYPE_CHECKING:
 SAMPLES_FILE = "samples.png"
 COLUMNS = 8
 BATCH = 8
+
+
+def copy_picture(run_dir: Path, nimg: int | None, path: Path) -> str | None:
+    """Copies the picture that a run drew of translations for a snapshot; returns what it is, None without one."""
+    from ggdr.scripts.reports.read_run import read_run
+
+    if nimg is None or not (run_dir / OPTIONS_FILE).is_file():
+        return None
+    for kind in read_run(run_dir, run_dir.resolve().name).pictures:
+        picture = kind.files(run_dir).get(nimg / 1000)
+        if picture is not None:
+            shutil.copyfile(picture, path)
+            return f"{kind.title}, of the training set, when this snapshot was written."
+    return None
 
 
 def write_samples(

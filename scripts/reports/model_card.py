@@ -12,6 +12,7 @@ from typing import Any
 
 from ggdr.scripts.importing.provenance import imported_from, started_from
 from ggdr.scripts.importing.published import ADDRESS, LICENCE
+from ggdr.scripts.reports import translator_card
 from ggdr.scripts.reports.card_facts import Facts, is_plain
 from ggdr.scripts.reports.card_markdown import code, md, section, table, yaml_lines
 from ggdr.scripts.reports.read_run import as_text, finite_number
@@ -40,6 +41,7 @@ PAPERS = {
   year      = {2020},
   eprint    = {2006.06676}
 }""",
+    **translator_card.PAPERS,
 }
 
 
@@ -89,15 +91,18 @@ def model_card(facts: Facts, about: CardText) -> str:
 
 def _front_matter(facts: Facts, about: CardText) -> str:
     """YAML; its values are written as JSON, which is YAML too."""
-    tags = ["gan", "stylegan2", "stylegan2-ada", *(["ggdr"] if _has_ggdr(facts) else []), "image-generation", "pytorch"]
-    fields: dict[str, Any] = {"library_name": "ggdr", "pipeline_tag": "unconditional-image-generation", "tags": tags}
+    task, name = "unconditional-image-generation", "Image generation"
+    tags = ["gan", "stylegan2", "stylegan2-ada", *(["ggdr"] if facts.has_ggdr else []), "image-generation", "pytorch"]
+    if facts.translator is not None:
+        task, name, tags = translator_card.TASK, "Image translation", translator_card.tags(facts)
+    fields: dict[str, Any] = {"library_name": "ggdr", "pipeline_tag": task, "tags": tags}
     if about.license is not None:
         fields["license"] = about.license
     results = [
         {
-            "task": {"type": "unconditional-image-generation", "name": "Image generation"},
+            "task": {"type": task, "name": name},
             "dataset": {"type": dataset, "name": dataset},
-            "metrics": [{"type": name, "name": name, "value": value} for name, value in values.items()],
+            "metrics": [{"type": key, "name": key, "value": value} for key, value in values.items()],
         }
         for record in facts.metrics
         if (values := _values(record)) and (dataset := _dataset_of(facts, record))
@@ -120,9 +125,11 @@ def _values(record: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _summary(facts: Facts) -> str:
+    if facts.translator is not None:
+        return translator_card.summary(facts)
     G, data = facts.G, facts.part("training", "data").get("path")
     kind = f"{_labels_in_words(facts)} of " if G.c_dim else ""
-    with_ggdr = ", trained with generator-guided discriminator regularisation (GGDR)" if _has_ggdr(facts) else ""
+    with_ggdr = ", trained with generator-guided discriminator regularisation (GGDR)" if facts.has_ggdr else ""
     of_data = "" if data is None else f" Its training images: {code(data)}."
     return (
         f"A StyleGAN2 generator of {kind}{G.img_resolution}x{G.img_resolution} {CHANNELS[G.img_channels]} images"
@@ -137,6 +144,8 @@ def _labels_in_words(facts: Facts) -> str:
 
 
 def _usage(facts: Facts, about: CardText) -> str:
+    if facts.translator is not None:
+        return translator_card.usage(facts, about.repo, about.weights)
     G = facts.G
     examples = labels_of_config(facts.config, G.c_dim).examples
     label = f"c = torch.eye(G.c_dim)[torch.arange(16) % G.c_dim]  # one-hot labels of {G.c_dim} classes\n"
@@ -170,6 +179,10 @@ ggdr generate --network {weights} --seeds 0-63{choice} --trunc 0.7 --outdir out
 
 
 def _network(facts: Facts, about: CardText) -> list[tuple[str, str]]:
+    held = facts.networks if about.networks is None else about.networks
+    in_file = ("In the file", ", ".join(NETWORKS.get(name, code(name)) for name in held))
+    if facts.translator is not None:
+        return [*translator_card.network_rows(facts), in_file]
     G, D = facts.G, facts.D
     discriminator = "" if D is None else f", {D.architecture} discriminator"
     rows = [
@@ -182,9 +195,7 @@ def _network(facts: Facts, about: CardText) -> list[tuple[str, str]]:
     ]
     if "D" in facts.parameters:
         rows.append(("", f"{facts.parameters['D']:,} of the discriminator"))
-    held = facts.networks if about.networks is None else about.networks
-    rows.append(("In the file", ", ".join(NETWORKS.get(name, code(name)) for name in held)))
-    return rows
+    return [*rows, in_file]
 
 
 def _shown(value: Any) -> str:
@@ -201,7 +212,10 @@ def _data(facts: Facts) -> list[tuple[str, str]]:
         "use_labels": ("Labels", lambda x: "used" if x else "not used"),
         "fingerprint": ("Fingerprint", code),
     }
-    return [(name, show(data[key])) for key, (name, show) in shown.items() if data.get(key) is not None]
+    if facts.translator is not None:
+        del shown["num_images"]  # pairs, or of each domain
+    rows = [(name, show(data[key])) for key, (name, show) in shown.items() if data.get(key) is not None]
+    return rows if facts.translator is None else [*rows, *translator_card.data_rows(facts)]
 
 
 def _training(facts: Facts) -> list[tuple[str, str]]:
@@ -224,6 +238,8 @@ def _training(facts: Facts) -> list[tuple[str, str]]:
     add("Path length weight", loss, "pl_weight")
     add("Style mixing", loss, "style_mixing_prob")
     add("Half-life of the averaged weights, kimg", optim, "ema_halflife_kimg")
+    if facts.translator is not None:
+        rows += translator_card.training_rows(facts)
     rows += _regularizers(facts)
     mode = str(augment.get("mode"))
     add("Augmentation", augment, "mode", lambda _: AUGMENTATIONS.get(mode, md(mode)))
@@ -318,18 +334,23 @@ def _how(record: Mapping[str, Any]) -> str:
     return md("; ".join(parts))
 
 
-def _limitations(facts: Facts) -> list[str]:
-    G, data = facts.G, facts.part("training", "data")
-    res = f"{G.img_resolution}x{G.img_resolution}"
+def _limits_of_generator(facts: Facts) -> list[str]:
+    res = f"{facts.G.img_resolution}x{facts.G.img_resolution}"
     lines = [f"It makes {res} images like those it was trained on, with their gaps and their biases, and no others."]
-    num = finite_number(data.get("num_images"))
+    num = finite_number(facts.part("training", "data").get("num_images"))
     if num is not None and num < FEW_IMAGES:
         lines.append(f"It was trained on {as_text(num)} images only: expect less variety, and images close to those.")
+    return lines
+
+
+def _limitations(facts: Facts) -> list[str]:
+    lines = _limits_of_generator(facts) if facts.translator is None else translator_card.limitations(facts)
     lines.append("Whether it reproduces training images was not examined.")
     if not facts.metrics:
         lines.append("No metric was computed: how good and how varied its images are is not known.")
     counts = [record["choices"].get("num_fakes") for record in facts.metrics]
-    if any(finite_number(count) is not None and count < COMPARABLE_FAKES for count in counts):
+    are_few = any(finite_number(count) is not None and count < COMPARABLE_FAKES for count in counts)
+    if facts.translator is None and are_few:
         lines.append("Some metrics used fewer than 50,000 images; they do not compare with published values.")
     if any(record["metric"].startswith(("fd_", "kd_", "fdinf_", "intra_fd_")) for record in facts.metrics):
         lines.append("Metrics named `fd` or `kd` are on other features than FID and KID: they do not compare.")
@@ -371,10 +392,5 @@ def _licence(facts: Facts, about: CardText) -> str:
 
 
 def _papers(facts: Facts) -> Sequence[str]:
-    return ["ggdr", "stylegan2-ada"] if _has_ggdr(facts) else ["stylegan2-ada"]
-
-
-def _has_ggdr(facts: Facts) -> bool:
-    """Whether the discriminator was regularised; a decoder of weight 0 only looked on."""
-    weight = finite_number(facts.part("training", "regularizers", "ggdr").get("weight"))
-    return "ggdr" in facts.networks if weight is None else weight > 0
+    own = "stylegan2-ada" if facts.translator is None else facts.translator.model
+    return ["ggdr", own] if facts.has_ggdr else [own]
