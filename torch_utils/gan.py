@@ -117,8 +117,8 @@ class Phase:
         draw:      draw(n, parts) makes all random numbers for the batch of n samples of all processes, from a generator
                    that is in the same state on every process: a nest, whose tensors are split evenly into `parts`
                    interleaved shares. None: the phase needs none.
-        loss_scale: what the loss is multiplied by for the backward pass, and gradients divided by after it, so that they
-                   do not vanish in float16; a power of two, which rounds nothing.
+        loss_scale: what the loss is multiplied by for the backward pass, and gradients divided by after it, so that
+                   they do not vanish in float16; a power of two, which rounds nothing.
     """
 
     name: str
