@@ -241,8 +241,10 @@ def main(
     iterations: int,
     threads: int,
 ) -> None:
-    """Prints a table in Markdown. Times are of the processor, which other programs lengthen less than those of the clock, and of all threads
-    together: medians; ratios: medians of those of neighbouring iterations.
+    """Prints a table in Markdown.
+
+    Times are of the processor, all threads together, which other programs lengthen less than those of the clock. They
+    are medians; ratios are medians of those within an iteration.
 
     Memory is how far one iteration lets the largest resident size of a process grow, with weights and moments.
 
