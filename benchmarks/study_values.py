@@ -12,9 +12,10 @@ from typing import Any
 
 import click
 
+from ggdr.metrics.names import parse_metric
 from ggdr.scripts.studies.statistics import count_wins, paired_difference
 
-KEYS = ("variant", "seed", "kimg")  # of a row; all else in it are metrics, lower being better
+KEYS = ("variant", "seed", "kimg")  # of a row; all else in it are metrics
 
 Row = dict[str, Any]
 
@@ -47,6 +48,11 @@ def values_by_seed(rows: Sequence[Row], metric: str, variant: str, *, last: bool
     return {seed: values[-1] if last else statistics.fmean(values) for seed, values in by_seed.items()}
 
 
+def is_higher_better(metric: str) -> bool:
+    """Of the name of a value."""
+    return parse_metric(metric.removesuffix("_mean")).higher_is_better
+
+
 def table(rows: Sequence[Row], a: str, b: str, *, last: bool) -> str:
     """Markdown: each metric's means, and the difference b - a, paired by seed."""
     lines = [f"| metric | {a} | {b} | difference | 95 % interval | better in seeds |", "| --- " * 6 + "|"]
@@ -56,7 +62,7 @@ def table(rows: Sequence[Row], a: str, b: str, *, last: bool) -> str:
         found = paired_difference([of_a[seed] for seed in seeds], [of_b[seed] for seed in seeds])
         means = [statistics.fmean(values[seed] for seed in seeds) for values in (of_a, of_b)]
         interval = "" if found.low is None else f"{found.low:+.3g} to {found.high:+.3g}"
-        wins = f"{count_wins(found.differences, higher_is_better=False)} of {len(seeds)}"
+        wins = f"{count_wins(found.differences, is_higher_better(metric))} of {len(seeds)}"
         cells = [f"`{metric}`", *(f"{mean:.4g}" for mean in means), f"{found.mean:+.3g}", interval, wins]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -67,7 +73,7 @@ def wins_by_snapshot(rows: Sequence[Row], metric: str, a: str, b: str) -> tuple[
     found = {tuple(row[key] for key in KEYS): row[metric] for row in rows}
     pairs = [(value, found.get((b, *at))) for (variant, *at), value in found.items() if variant == a]
     whole = [(x, y) for x, y in pairs if y is not None]
-    return sum(y < x for x, y in whole), len(whole)
+    return sum(y > x if is_higher_better(metric) else y < x for x, y in whole), len(whole)
 
 
 def _chosen(text: str, known: set[str]) -> list[str]:

@@ -13,6 +13,7 @@ PACKAGES = {
     "click",
     "filelock",
     "imageio",
+    "imageio_ffmpeg",
     "matplotlib",
     "numpy",
     "plotly",

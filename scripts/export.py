@@ -24,6 +24,7 @@ from ggdr.scripts.reports.card_options import (
     read_card_facts,
 )
 from ggdr.scripts.terminal import say
+from ggdr.scripts.translating.options import from_option, to_option
 
 if TYPE_CHECKING:
     from ggdr.torch_utils.checkpoint import Snapshot
@@ -39,9 +40,13 @@ OF_FORMATS = {
     "truncation_cutoff": GRAPHS,
     "noise_mode": GRAPHS,
     "opset": ("onnx",),
+    "source": ("onnx", "torch-export", "state-dict"),
+    "target": ("onnx", "torch-export", "state-dict"),
     "with_discriminator": ("hub",),
     "device": ("hub",),
 } | {name: ("hub",) for name in card_parameters()}
+OF_STYLEGAN2 = ("truncation_psi", "truncation_cutoff", "noise_mode", "seeds")
+OF_TRANSLATORS = ("source", "target")
 INSTALL_ONNX = "pip install onnx onnxscript onnxruntime"
 
 
@@ -77,6 +82,8 @@ Examples:
     "--out", metavar="PATH", required=True, type=click.Path(path_type=Path), help="File, or folder of a hub, to write."
 )
 @click.option("--part", type=click.Choice(PARTS), default="generator", help="Which network, or part of the generator.")
+@from_option
+@to_option
 @cutoff_option
 @noise_option
 @click.option(
@@ -99,22 +106,24 @@ def main(ctx: click.Context, network: Path, file_format: str | None, out: Path, 
 
     Files of ONNX and torch.export take batches of any size, compute in float32, and are compared with PyTorch before
     they appear under their name. Weights are the averaged generator's. --run, --title, --license, --repo and --seeds
-    are for the card and the pictures of a hub.
+    are for the card and the pictures of a hub. Of image translation --from and --to say which networks are exported;
+    graphs take images of any size.
     """
     from ggdr.torch_utils.checkpoint import SnapshotError, load_snapshot
+    from ggdr.torch_utils.snapshot_kinds import holds_translator
 
     file_format = _format(out, file_format)
     _refuse_others(ctx, file_format)
     _spare(network, out, file_format)
-    if file_format == "hub":
-        _export_hub(network, out, options)
-        return
     try:
         snapshot = load_snapshot(network)
     except SnapshotError as error:
         raise bad_parameter(str(error), "--network") from error
-    if file_format == "state-dict":
-        _export_state_dict(snapshot, out, options["part"])
+    _refuse_of_other_kind(ctx, file_format, is_translator=holds_translator(snapshot.config))
+    if file_format == "hub":
+        _export_hub(network, out, options)
+    elif file_format == "state-dict":
+        _export_state_dict(snapshot, out, options)
     else:
         _export_graph(snapshot, out, file_format, options)
 
@@ -157,22 +166,42 @@ def _refuse_others(ctx: click.Context, file_format: str) -> None:
             raise bad_parameter(f"means nothing to --part {part}", option)
 
 
+def _refuse_of_other_kind(ctx: click.Context, file_format: str, *, is_translator: bool) -> None:
+    """BadParameter for an option that was given and means nothing to a translator, or to any but one."""
+    kind, meaningless = ("a translator", OF_STYLEGAN2) if is_translator else ("a StyleGAN2", OF_TRANSLATORS)
+    for param in ctx.command.params:
+        if param.name in meaningless and ctx.get_parameter_source(param.name) is not ParameterSource.DEFAULT:
+            raise bad_parameter(f"means nothing to {kind}, which {ctx.params['network']} holds", param.opts[0])
+    part = ctx.params["part"]
+    expected = ("generator",) if file_format in GRAPHS else ("generator", "discriminator")
+    if is_translator and part not in expected:
+        raise bad_parameter(
+            f"of a translator, as {file_format}: expected {' or '.join(expected)}, got {part}", "--part"
+        )
+
+
 def _export_graph(snapshot: Snapshot, out: Path, file_format: str, options: dict[str, Any]) -> None:
     """ONNX or torch.export."""
     from ggdr.scripts.exporting.parts import describe_part, open_part
+    from ggdr.scripts.exporting.translators import open_translator_part
     from ggdr.scripts.exporting.write import export_graph, missing_for_onnx
-    from ggdr.stylegan2.weights.export_formats import ExportError
+    from ggdr.torch_utils.export_formats import ExportError
+    from ggdr.torch_utils.snapshot_kinds import holds_translator
 
     missing = missing_for_onnx() if file_format == "onnx" else []
     if missing:
         raise CliError(f"--format: onnx needs {' and '.join(missing)}, not installed here; get them by {INSTALL_ONNX}")
     how = {name: options[name] for name in ("truncation_psi", "truncation_cutoff", "noise_mode")}
+    notes: list[str] = []
     with cli_errors():
-        part = open_part(snapshot, options["part"], **how)
+        if holds_translator(snapshot.config):
+            part, metadata, notes = open_translator_part(snapshot, options["source"], options["target"])
+        else:
+            part = open_part(snapshot, options["part"], **how)
+            metadata = describe_part(snapshot, part, **how)
         make_folder(out.parent, "--out")
         with busy_with(f"writing {out.name}, and comparing it with PyTorch"):
             try:
-                metadata = describe_part(snapshot, part, **how)
                 comparison = export_graph(part, out, file_format, metadata=metadata, opset=options["opset"])
             except ExportError as error:
                 raise CliError(f"--out: not written, as {error}") from error
@@ -180,22 +209,30 @@ def _export_graph(snapshot: Snapshot, out: Path, file_format: str, options: dict
     for name, meaning in part.inputs.items():
         say(f"  in   {name}: {meaning}")
     say(f"  out  {part.output}: {part.meaning}")
+    for note in notes:
+        say(f"note: {note}")
     if comparison is None:
         say(f"not compared with PyTorch: that needs onnxruntime ({INSTALL_ONNX})", err=True)
     else:
-        sizes, found = ", ".join(map(str, part.batches)), f"largest difference {comparison.difference:.2g}"
-        say(f"compared with PyTorch for batches of {sizes}, by {comparison.judge}: {found}")
+        found = f"largest difference {comparison.difference:.2g}"
+        say(f"compared with PyTorch for {part.compared}, by {comparison.judge}: {found}")
 
 
-def _export_state_dict(snapshot: Snapshot, out: Path, part: str) -> None:
+def _export_state_dict(snapshot: Snapshot, out: Path, options: dict[str, Any]) -> None:
     """One state dict, and its settings as JSON beside it."""
     from ggdr.scripts.exporting.parts import open_network
+    from ggdr.scripts.exporting.translators import open_translator_network
     from ggdr.scripts.exporting.write import export_state_dict
+    from ggdr.torch_utils.snapshot_kinds import holds_translator
 
+    part = options["part"]
     with cli_errors():
-        net = open_network(snapshot, part)
+        if holds_translator(snapshot.config):
+            name, net = open_translator_network(snapshot, part, options["source"], options["target"])
+        else:
+            name, net = part, open_network(snapshot, part)
         make_folder(out.parent, "--out")
-        num, settings = export_state_dict(net, part, snapshot, out)
+        num, settings = export_state_dict(net, name, snapshot, out)
     say(f"{num} tensors of the {part} written to {out}, read again and found equal; settings in {settings}")
 
 

@@ -14,6 +14,7 @@ from ggdr.stylegan2.discriminator import Discriminator
 from ggdr.stylegan2.generator import Generator
 from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError, load_snapshot
 from ggdr.torch_utils.restore import restore_network
+from ggdr.torch_utils.snapshot_kinds import refuse_translator
 from ggdr.torch_utils.untrusted.text import printable
 
 Config = TypeVar("Config", GeneratorConfig, DiscriminatorConfig)
@@ -21,6 +22,7 @@ Config = TypeVar("Config", GeneratorConfig, DiscriminatorConfig)
 
 def config_from_snapshot(snapshot: Snapshot, key: str, config_type: type[Config]) -> Config:
     """The settings stored under `key` ("G" or "D"); raises SnapshotError if they are missing or malformed."""
+    refuse_translator(snapshot)
     stored: Any = snapshot.config.get(key)
     try:
         return config_type(**stored)

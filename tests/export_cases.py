@@ -13,7 +13,8 @@ import torch
 from ggdr.stylegan2.config import DiscriminatorConfig, GeneratorConfig
 from ggdr.stylegan2.discriminator import Discriminator
 from ggdr.stylegan2.generator import Generator
-from ggdr.stylegan2.weights.export_formats import discriminator_part, generator_part, save_onnx
+from ggdr.stylegan2.weights.export_parts import discriminator_part, generator_part
+from ggdr.torch_utils.export_formats import save_onnx
 from tests.tiny import tiny_generator
 
 needs_onnx = pytest.mark.skipif(

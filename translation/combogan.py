@@ -89,8 +89,9 @@ class ComboGANTask(TranslationHost):
         shared = [] if frozen else [*G.shared_encoder.parameters(), *G.shared_decoder.parameters()]
         G_groups = [[*G.encoders[i].parameters(), *G.decoders[i].parameters()] for i in self.trained]
         D_groups = [[*D[i].parameters(), *self.regularizers[str(i)].parameters()] for i in self.trained]
-        optional = ("identity", "latent", "forward")
-        G_terms = ("G_gan", "cycle", *(name for name in optional if getattr(config, f"{name}_weight")))
+        optional = ("cycle", "identity", "latent", "forward")
+        G_terms = ("G_gan", *(name for name in optional if getattr(config, f"{name}_weight")))
+        cycle = Panel("cycle/distance", "cycle", "Cycle", "mean smooth L1", headline=True, axis="zero")
         self._start(
             [
                 self._phase("D", D_groups, self._D_losses, ("D_fake", "D_real"), self._draw),
@@ -98,7 +99,7 @@ class ComboGANTask(TranslationHost):
             ],
             [
                 *(Panel(f"score/{name}", name, "Discriminator scores", "mean logit") for name in ("real", "fake")),
-                Panel("cycle/distance", "cycle", "Cycle", "mean smooth L1", headline=True, axis="zero"),
+                *([cycle] if config.cycle_weight else []),
                 *self.regularizers[str(self.trained[0])].panels,
                 Panel("rate", "rate", "Learning rate", detail=True, axis="zero"),
             ],
@@ -179,12 +180,11 @@ class ComboGANTask(TranslationHost):
         G, config = self.G, self.config
         code = G.encode(img, source)
         fake = G.decode(code, target)
-        fake_code = G.encode(fake, target)
-        cycle = smooth_l1_distance(G.decode(fake_code, source), img)
-        losses = {
-            "G_gan": multiscale(self.D[target](fake), True, self._loss),
-            "cycle": cycle * config.cycle_weight,
-        }
+        losses, observed = {"G_gan": multiscale(self.D[target](fake), True, self._loss)}, {}
+        fake_code = G.encode(fake, target) if config.cycle_weight or config.latent_weight else None
+        if config.cycle_weight:
+            cycle = smooth_l1_distance(G.decode(fake_code, source), img)
+            losses["cycle"], observed["cycle/distance"] = cycle * config.cycle_weight, cycle.detach()
         if config.identity_weight:
             losses["identity"] = coarse_distance(G.decode(code, source), img) * config.identity_weight
         if config.latent_weight:
@@ -192,7 +192,7 @@ class ComboGANTask(TranslationHost):
             losses["latent"] = latent_distance(fake_code, code) * weight
         if config.forward_weight:
             losses["forward"] = coarse_distance(fake, img) * config.forward_weight
-        return PhaseOutput(losses, {"cycle/distance": cycle.detach()})
+        return PhaseOutput(losses, observed)
 
     def translate(self, img: Tensor, source: int, target: int) -> Tensor:
         """Images of one domain in another, [N, C, H, W] of any size -> the same shape, on the CPU; see Translator."""

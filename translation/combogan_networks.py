@@ -89,7 +89,7 @@ class SharedBlock(nn.Module):
         y = x
         for layer in self.conv_block:
             if isinstance(layer, nn.Conv2d):
-                planes = y.new_full([len(y), self.domains, *y.shape[2:]], -1)
+                planes = y.new_full([y.shape[0], self.domains, *y.shape[2:]], -1)
                 planes[:, domain] = 1
                 y = torch.cat([y, planes], dim=1)
             y = layer(y)

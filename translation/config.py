@@ -325,7 +325,7 @@ class CycleGANConfig(HostConfig):
 
 @dataclass(frozen=True)
 class ComboGANConfig(HostConfig):
-    """Losses and optimisers of ComboGAN; see HostConfig.
+    """Losses and optimisers of ComboGAN; see HostConfig. A term of weight 0 is not computed.
 
     Attributes:
         cycle_weight:    of the distance of an image from what comes back from the other domain,

@@ -12,12 +12,13 @@ class TranslationPreset:
     """What a run takes where nothing else is said.
 
     Attributes:
-        generator:  "unet" or "resnet".
+        generator:  "unet", "resnet", or "combogan", which has no other kind.
         crop:       side of the images in training, in pixels.
         channels:   feature maps of the first layers of G and D.
         norm:       of both.
         dropout:    whether G has noise.
         epochs:     with a constant learning rate, and with one that falls to 0; None where `kimg` says how long.
+        each:       whether `epochs` are for each domain: so many times as many for all together.
         kimg:       length, half of it with a constant rate; None where `epochs` says how long.
         tick_kimg:  between reports.
         snap_ticks: between snapshots.
@@ -32,6 +33,7 @@ class TranslationPreset:
     batch: int = 1
     lr: float = 2e-4
     epochs: tuple[int, int] | None = (100, 100)
+    each: bool = False
     kimg: float | None = None
     tick_kimg: float = 1.0
     snap_ticks: int = 20
@@ -51,5 +53,10 @@ PRESETS = {
         # Zhu et al. 2017, arXiv:1703.10593, Section 4 and Appendix 7.
         "paper": TranslationPreset("resnet", "instance", dropout=False),
         "cpu": TranslationPreset("resnet", dropout=False, lr=1e-3, kimg=12.0, snap_ticks=8, **_CPU),
+    },
+    "combogan": {
+        # Anoosheh et al. 2017, arXiv:1712.06909, Section 4.
+        "paper": TranslationPreset("combogan", "instance", dropout=False, epochs=(50, 50), each=True),
+        "cpu": TranslationPreset("combogan", dropout=False, lr=1e-3, kimg=12.0, snap_ticks=8, **_CPU),
     },
 }

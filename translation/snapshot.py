@@ -12,6 +12,7 @@ from torch import nn
 
 from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError, load_snapshot
 from ggdr.torch_utils.restore import restore_network
+from ggdr.torch_utils.snapshot_kinds import refuse_stylegan2
 from ggdr.torch_utils.untrusted.text import printable
 from ggdr.translation.config import (
     ComboGANGeneratorConfig,
@@ -48,25 +49,29 @@ def load_translator(path: str | os.PathLike, device: torch.device | str = "cpu")
     Raises:
         SnapshotError: the file is missing, damaged, or no snapshot of a translation between kinds of images.
     """
-    snapshot = load_snapshot(path)
+    return translator_of(load_snapshot(path), device)
+
+
+def translator_of(snapshot: Snapshot, device: torch.device | str = "cpu") -> Translator:
+    """The generators of a snapshot that has been read; raises as `load_translator`."""
 
     def restored(key: str, config: NetworkConfig) -> nn.Module:
         return restore_network(lambda: build_network(config), snapshot, key, device)
 
     if "G_A" in snapshot.config:
         configs = {key: _config(snapshot, key, GENERATORS) for key in ("G_A", "G_B")}
-        domains = _domains(snapshot, CYCLEGAN_DOMAINS)
+        domains = domain_names(snapshot, CYCLEGAN_DOMAINS)
         try:
             return CycleGANTranslator(*(restored(key, config) for key, config in configs.items()), domains)
         except ValueError as error:
             raise SnapshotError(f"{snapshot.path}: {error}") from error
     config = _config(snapshot, "G", (*GENERATORS, ComboGANGeneratorConfig))
     if isinstance(config, ComboGANGeneratorConfig):
-        return ComboGANTranslator(restored("G", config), _domains(snapshot, numbered(config.domains)))
+        return ComboGANTranslator(restored("G", config), domain_names(snapshot, numbered(config.domains)))
     return Pix2PixTranslator(restored("G", config), label_classes(snapshot, config))
 
 
-def _domains(snapshot: Snapshot, unnamed: Sequence[str]) -> tuple[str, ...]:
+def domain_names(snapshot: Snapshot, unnamed: Sequence[str]) -> tuple[str, ...]:
     """What a snapshot calls its domains, text that anyone can have written; `unnamed` where it says nothing.
 
     Raises:
@@ -100,11 +105,23 @@ def label_classes(snapshot: Snapshot, G: NetworkConfig) -> LabelClasses | None:
 def network_configs(
     snapshot: Snapshot, kinds: Mapping[str, tuple[type[NetworkConfig], ...]]
 ) -> dict[str, NetworkConfig]:
-    """The settings of networks, by name; raises SnapshotError if one is missing or of another kind than those given."""
+    """The settings of networks, to train them further, by name.
+
+    Raises:
+        SnapshotError: one is missing, or of another kind than those given.
+    """
+    refuse_stylegan2(snapshot)
+    missing = [key for key in kinds if key.startswith("D") and key not in snapshot.config]
+    if missing and snapshot.networks:
+        raise SnapshotError(
+            f"{snapshot.path}: holds {printable(', '.join(snapshot.networks))}, but no {', '.join(missing)}; training "
+            "goes on with all networks, so that it can only start from a snapshot that has its discriminators"
+        )
     return {key: _config(snapshot, key, allowed) for key, allowed in kinds.items()}
 
 
 def _config(snapshot: Snapshot, key: str, kinds: tuple[type[NetworkConfig], ...]) -> NetworkConfig:
+    refuse_stylegan2(snapshot)
     try:
         config = config_from_json(snapshot.config.get(key))
     except ValueError as error:

@@ -42,6 +42,10 @@ class Translator(ABC):
     def networks(self) -> Sequence[nn.Module]:
         """The generators."""
 
+    @abstractmethod
+    def generator(self, source: str) -> nn.Module:
+        """The one that takes images of a domain."""
+
     @property
     def sources(self) -> tuple[str, ...]:
         """The domains whose images it takes."""
@@ -115,6 +119,9 @@ class Pix2PixTranslator(Translator):
     def networks(self) -> Sequence[nn.Module]:
         return [self.G]
 
+    def generator(self, source: str) -> nn.Module:
+        return self.G
+
     @property
     def sources(self) -> tuple[str, ...]:
         return self.domains[:1]
@@ -159,6 +166,9 @@ class CycleGANTranslator(Translator):
     def networks(self) -> Sequence[nn.Module]:
         return list(self._generators.values())
 
+    def generator(self, source: str) -> nn.Module:
+        return self._generators[source]
+
     def targets(self, source: str) -> tuple[str, ...]:
         return tuple(name for name in self.domains if name != source)
 
@@ -186,6 +196,9 @@ class ComboGANTranslator(Translator):
     @property
     def networks(self) -> Sequence[nn.Module]:
         return [self.G]
+
+    def generator(self, source: str) -> nn.Module:
+        return self.G
 
     def targets(self, source: str) -> tuple[str, ...]:
         return self.domains

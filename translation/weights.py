@@ -51,9 +51,9 @@ class RecognizedNetwork:
     """A network in a file of others.
 
     Attributes:
-        config:  what it is.
+        config:  what it is. Weights do not tell whether a U-Net has dropout; here it has, as pix2pix is published.
         weights: in the names and shapes of ours, float32 (counts of batches int64).
-        notes:   what its weights do not tell, and what was left out.
+        notes:   what was left out.
     """
 
     config: NetworkConfig
@@ -81,17 +81,29 @@ def read_published(path: str | os.PathLike) -> RecognizedNetwork:
     return recognize(content)
 
 
-def recognize(content: Any) -> RecognizedNetwork:
+def is_translator(content: Any) -> bool:
+    """Whether this is a state dict with the names of a network of image translation."""
+    try:
+        _kind(tensors_of(content, "the file"))
+    except ForeignNetworkError:
+        return False
+    return True
+
+
+def recognize(content: Any, config: NetworkConfig | None = None) -> RecognizedNetwork:
     """The network of a state dict, also where DataParallel or torch.compile wrapped it.
 
     Args:
         content: tensors by name, as anyone can have written them.
+        config:  what it is, where that is known.
 
     Raises:
-        ForeignNetworkError: it is no state dict of a network of ours; says why.
+        ForeignNetworkError: it is no state dict of a network of ours, or not of this one; says why.
     """
     state = tensors_of(content, "the file")
-    notes = []
+    notes: list[str] = []
+    if config is not None:
+        return RecognizedNetwork(config, _fitted(state, config), notes)
     state, num_left_out = _without_instance_statistics(state)
     if num_left_out:
         notes.append(f"{num_left_out} running statistics of instance norms, which they do not use, are left out")
@@ -102,8 +114,6 @@ def recognize(content: Any) -> RecognizedNetwork:
         raise
     except ValueError as error:
         raise ForeignNetworkError(f"no network of ours: {error}") from error
-    if isinstance(config, UnetGeneratorConfig):
-        notes.append("weights do not tell whether a U-Net has dropout; it is taken to, as published ones do")
     return RecognizedNetwork(config, _fitted(state, config), notes)
 
 

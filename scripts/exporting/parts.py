@@ -8,8 +8,9 @@ from ggdr.scripts.options.parameters import bad_parameter
 from ggdr.scripts.options.pictures import check_cutoff
 from ggdr.stylegan2 import Discriminator, Generator
 from ggdr.stylegan2.snapshot import discriminator_of, generator_of
-from ggdr.stylegan2.weights.export_formats import Part, discriminator_part, generator_part
+from ggdr.stylegan2.weights.export_parts import discriminator_part, generator_part
 from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError
+from ggdr.torch_utils.export_formats import Part
 
 
 def open_network(snapshot: Snapshot, part: str) -> Generator | Discriminator:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from ggdr.scripts.exporting.staging import staged_files
 from ggdr.scripts.reports.card_facts import public
-from ggdr.stylegan2 import Discriminator, Generator
-from ggdr.stylegan2.weights import export_formats
-from ggdr.stylegan2.weights.export_formats import (
+from ggdr.torch_utils import export_formats
+from ggdr.torch_utils.checkpoint import Snapshot
+from ggdr.torch_utils.export_formats import (
     TOLERANCE,
     ExportError,
     Part,
@@ -25,7 +26,7 @@ from ggdr.stylegan2.weights.export_formats import (
     save_state_dict,
     save_torch_export,
 )
-from ggdr.torch_utils.checkpoint import Snapshot
+from ggdr.translation.config import NetworkConfig
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,12 @@ def _compare_onnx(part: Part, path: Path) -> Comparison | None:
     return Comparison(difference, f"onnxruntime {onnxruntime.__version__}")
 
 
-def export_state_dict(net: Generator | Discriminator, part: str, snapshot: Snapshot, out: Path) -> tuple[int, Path]:
+def export_state_dict(net: nn.Module, name: str, snapshot: Snapshot, out: Path) -> tuple[int, Path]:
     """Writes the state dict of a network or of a part of it, and its settings as JSON beside it.
 
     Args:
-        net: of `snapshot`, as `open_network` opens it for the part.
+        net:  of `snapshot`, as `open_network` or `open_translator_network` opens it.
+        name: of the part of a StyleGAN2; of a translator's network.
 
     Returns:
         The number of tensors, and the file of the settings.
@@ -94,8 +96,10 @@ def export_state_dict(net: Generator | Discriminator, part: str, snapshot: Snaps
     Raises:
         OSError: the folder cannot be written to.
     """
-    state = (net if part in ("generator", "discriminator") else getattr(net, part)).state_dict()
-    settings = {"network": part, "settings": vars(net.config), "snapshot": public(snapshot.config)}
+    is_translator = isinstance(net.config, NetworkConfig)
+    state = (net if is_translator or name in ("generator", "discriminator") else getattr(net, name)).state_dict()
+    stored = net.config.to_json() if is_translator else vars(net.config)
+    settings = {"network": name, "settings": stored, "snapshot": public(snapshot.config)}
     with staged_files(out) as path:
         save_state_dict(state, path)
         path.with_suffix(".json").write_text(json.dumps(settings, indent=2) + "\n")

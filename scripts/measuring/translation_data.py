@@ -62,13 +62,24 @@ def open_domains_judge(
     """Measures translators between each two domains, on their images that are held out; see `open_pairs_judge`.
 
     Args:
-        names: of the domains in the names of directions: with "AB" there are "AtoB" and "BtoA"; None: their numbers.
+        names: of the domains in the names of directions: with "AB" there are "AtoB" and "BtoA"; None: their numbers in
+               the order of the settings, if these name domains; then other domains of the data are left out.
 
     Raises:
-        DataError: there are not two domains, or as many as names, or they cannot be read.
+        DataError: there are not two domains, or as many as names, or those of the settings, or they cannot be read.
         MetricError: the settings are damaged.
     """
     dataset, split = open_held_out_domains(data, channels=_of_data(training, "channels", 3))
+    trained = _of_data(training, "domains", None)
+    if names is None and trained is not None:
+        if not isinstance(trained, (list, tuple)) or not all(isinstance(name, str) for name in trained):
+            raise MetricError(
+                f"settings of the snapshot's training are damaged: domains: {printable(repr(trained), 80)}"
+            )
+        try:
+            dataset = dataset.selected(trained)
+        except DataError as error:
+            raise _naming(error, split) from error
     num = len(dataset.domains)
     if names is not None and len(names) != num:
         raise DataError(f"{printable(data)}: expected {len(names)} domains, found {num}: {', '.join(dataset.names)}")

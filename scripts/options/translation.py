@@ -13,8 +13,9 @@ import click
 from ggdr.scripts.errors import OptionError, nearest
 from ggdr.scripts.options.numbers import FiniteFloat
 
-MODELS = ("pix2pix", "cyclegan")  # hosts that `ggdr translate train` trains; the first is the default
+MODELS = ("pix2pix", "cyclegan", "combogan")  # hosts that `ggdr translate train` trains; the first is the default
 GENERATORS = ("unet", "resnet")
+COMBOGAN_BLOCKS = ("encoder_blocks", "decoder_blocks", "shared_encoder_blocks", "shared_decoder_blocks")
 MAX_EPOCHS = 10**6
 WEIGHT = FiniteFloat(min=0, max=1e6)  # of a loss
 
@@ -32,9 +33,21 @@ MODEL_OPTIONS = {
     "classes": ModelOption(("pix2pix",), "says how many classes the label maps have"),
     "ignore_label": ModelOption(("pix2pix",), "says which values in label maps are no class"),
     "l1_weight": ModelOption(("pix2pix",), "weighs the distance from the target of a pair"),
-    "cycle_weight": ModelOption(("cyclegan",), "weighs the distance of an image from what comes back of it"),
-    "identity_weight": ModelOption(("cyclegan",), "weighs what a generator changes in images of its own target"),
-    "pool_size": ModelOption(("cyclegan",), "says how many older fakes D is shown"),
+    "generator": ModelOption(("pix2pix", "cyclegan"), "says which kind of network G is"),
+    "downs": ModelOption(("pix2pix", "cyclegan"), "says how often a U-Net halves the image"),
+    "blocks": ModelOption(("pix2pix", "cyclegan"), "says how many residual blocks a ResNet has"),
+    "norm": ModelOption(("pix2pix", "cyclegan"), "says which norms the networks have"),
+    "dropout": ModelOption(("pix2pix", "cyclegan"), "says whether G has noise"),
+    "gan_weight": ModelOption(("pix2pix", "cyclegan"), "weighs the adversarial losses of G"),
+    "cycle_weight": ModelOption(("cyclegan", "combogan"), "weighs the distance of an image from what comes back of it"),
+    "identity_weight": ModelOption(
+        ("cyclegan", "combogan"), "weighs what G changes in images that are its target's already"
+    ),
+    "pool_size": ModelOption(("cyclegan", "combogan"), "says how many older fakes D is shown"),
+    "latent_weight": ModelOption(("combogan",), "weighs the distance of a fake's code from the image's"),
+    "forward_weight": ModelOption(("combogan",), "weighs the coarse distance of a fake from the image"),
+    "add_domain": ModelOption(("combogan",), "names the domain that a trained network gets"),
+    **{name: ModelOption(("combogan",), "says how many residual blocks there are") for name in COMBOGAN_BLOCKS},
 }
 
 

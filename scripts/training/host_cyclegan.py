@@ -15,12 +15,12 @@ from ggdr.scripts.errors import OptionError
 from ggdr.scripts.measuring.translation_data import open_domains_judge, open_held_out_domains
 from ggdr.scripts.measuring.translation_judge import TranslationJudge
 from ggdr.scripts.training.host import Prepared
-from ggdr.scripts.training.host_translation import Networks, TranslationModel, channels_differ
+from ggdr.scripts.training.host_translation import Networks, TranslationModel, channels_differ, some_names
 from ggdr.scripts.training.regularizers import describe_regularizers
 from ggdr.scripts.training.resume import Origin
 from ggdr.scripts.training.settings import HALF_DTYPES
 from ggdr.scripts.training.settings_cyclegan import NAME, CycleGANSettings, resolve_settings
-from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError
+from ggdr.torch_utils.checkpoint import SnapshotError
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.regularizers import Attachment, Regularizers
 from ggdr.torch_utils.untrusted.text import printable
@@ -28,8 +28,6 @@ from ggdr.translation.cyclegan import SIDES, CycleGANTask, cyclegan_attachments
 from ggdr.translation.data.datasets import UnpairedImages
 from ggdr.translation.domain_samples import cycle_pictures
 from ggdr.translation.snapshot import DISCRIMINATORS, GENERATORS
-
-MOST_NAMED = 6  # domains in a message
 
 
 class CycleGANHost(TranslationModel):
@@ -46,10 +44,10 @@ class CycleGANHost(TranslationModel):
         data = UnpairedImages(command["data"], channels=int(command["img_channels"]))
         names = [printable(name, 100) for name in data.names]
         if len(names) != 2:
-            shown = ", ".join(names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
             raise OptionError(
                 "--data",
-                f"{printable(data.path)}: holds {len(names)} domains, {shown}; {NAME} translates between two",
+                f"{printable(data.path)}: holds {len(names)} domains, {some_names(data.names)}; {NAME} translates "
+                "between two",
             )
         if start is not None:
             _check_fits(start, data, origin)
@@ -96,13 +94,6 @@ class CycleGANHost(TranslationModel):
     def count_measured(self, command: Mapping[str, Any], data: Path) -> int:
         dataset, _ = open_held_out_domains(data, channels=int(command["img_channels"]))
         return min(len(domain.files) for domain in dataset.domains)
-
-    def load_weights(self, task: CycleGANTask, snapshot: Snapshot) -> list[str]:
-        notes, theirs = super().load_weights(task, snapshot), snapshot.config.get("domains")
-        if isinstance(theirs, list) and theirs != task.domains:
-            pairs = zip(map(printable, theirs), map(printable, task.domains), strict=False)
-            notes.append("; ".join(f"the networks of {old} go on with {new}" for old, new in pairs if old != new))
-        return notes
 
     def summary(self, settings: CycleGANSettings, data: UnpairedImages) -> str:
         s, kind = settings, settings.G_A.network.partition("_")[0]

@@ -15,7 +15,7 @@ from torch import nn
 from ggdr.scripts.errors import OptionError
 from ggdr.scripts.measuring.translation_judge import default_metrics
 from ggdr.scripts.options.training import NO_METRICS
-from ggdr.scripts.options.translation import refuse_other_models
+from ggdr.scripts.options.translation import COMBOGAN_BLOCKS, refuse_other_models
 from ggdr.scripts.training.regularizers import build_regularizers, load_networks
 from ggdr.scripts.training.resume import Origin, starting_point
 from ggdr.scripts.training.settings import precision_note, safer_precision
@@ -24,6 +24,7 @@ from ggdr.torch_utils.checkpoint import Snapshot
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.gan import Batch
 from ggdr.torch_utils.regularizers import Attachment, Regularizers
+from ggdr.torch_utils.untrusted.text import printable
 from ggdr.translation.config import NetworkConfig
 from ggdr.translation.data.datasets import TranslationDataset
 from ggdr.translation.data.loader import TranslationLoader
@@ -35,6 +36,8 @@ from ggdr.translation.snapshot import network_configs
 
 # Which networks that a run takes from a snapshot have no use for.
 NETWORK_OPTIONS = ("generator", "channels", "downs", "blocks", "norm", "dropout", "d_layers")
+NETWORK_OPTIONS += COMBOGAN_BLOCKS
+MOST_NAMED = 6  # domains in a message
 
 Networks = dict[str, NetworkConfig]  # by the names that snapshots have
 
@@ -43,7 +46,7 @@ class TranslationModel:
     """The part of `scripts.training.host.Host` that does not depend on the model; a subclass has the rest.
 
     Attributes:
-        networks: which kinds of networks it has, by the names that snapshots have.
+        networks: which kinds of networks it has, by the names that settings have.
         has_pairs: whether its data are pairs.
         fixed:    what the names of settings begin with that may not change when a run is resumed, beside networks.
     """
@@ -95,7 +98,7 @@ class TranslationModel:
         snapshot, start = starting_point(
             origin,
             self.name,
-            lambda snapshot: network_configs(snapshot, self.networks),
+            self.snapshot_networks,
             lambda: network_configs(Snapshot(origin.options_path, origin.stored, {}), self.networks),
         )
         for name in NETWORK_OPTIONS if start is not None else ():
@@ -103,6 +106,14 @@ class TranslationModel:
                 text = f"the networks are those of {origin.init_snapshot}; leave it out"
                 raise OptionError(f"--{name.replace('_', '-')}", text)
         return snapshot, start
+
+    def snapshot_networks(self, snapshot: Snapshot) -> Networks:
+        """The networks of a snapshot, by the names that settings have; raises SnapshotError."""
+        return network_configs(snapshot, self.networks)
+
+    def built_networks(self, settings: Any) -> Networks:
+        """The networks of a run, by the names that snapshots have."""
+        return settings.networks
 
     def notes(self, settings: TranslationSettings, start: Networks | None, group: ProcessGroup) -> list[str]:
         """What to tell of settings that may not be meant."""
@@ -124,7 +135,7 @@ class TranslationModel:
         rng = torch.Generator().manual_seed(settings.seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            networks = {name: build_network(config) for name, config in settings.networks.items()}
+            networks = {name: build_network(config) for name, config in self.built_networks(settings).items()}
             for net in networks.values():
                 init_weights(net, rng)
                 net.to(group.device)
@@ -155,7 +166,12 @@ class TranslationModel:
                 yield {name: to_input(x, classes[name]) if name in classes else x for name, x in batch.items()}
 
     def load_weights(self, task: TranslationHost, snapshot: Snapshot) -> list[str]:
-        return load_networks(task, snapshot.networks, task.regularizer_states(), snapshot.path)
+        notes = load_networks(task, snapshot.networks, task.regularizer_states(), snapshot.path)
+        theirs = snapshot.config.get("domains")
+        if isinstance(theirs, list) and theirs != task.domains:
+            pairs = zip(map(printable, theirs), map(printable, task.domains), strict=False)
+            notes.append("; ".join(f"the networks of {old} go on with {new}" for old, new in pairs if old != new))
+        return notes
 
     def is_fixed(self, name: str) -> bool:
         return name.partition(".")[0] in self.networks or name.startswith(self.fixed)
@@ -171,6 +187,11 @@ class TranslationModel:
         fewer = "a smaller --batch, " if settings.loop.batch_gpu > 1 else ""
         smaller = "--precision fp16 or bf16, " if settings.precision == "fp32" else ""
         return f"{smaller}{fewer}a smaller --crop; or a new run with fewer --channels"
+
+
+def some_names(names: Sequence[str]) -> str:
+    """The first of the names of domains, for messages."""
+    return ", ".join(printable(name, 100) for name in names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
 
 
 def channels_differ(got: Sequence[int], expected: Sequence[int], origin: Origin) -> OptionError:

@@ -8,21 +8,25 @@ from collections.abc import Mapping
 
 from ggdr.scripts.options.translation import MODELS
 from ggdr.scripts.training.host import Host
+from ggdr.scripts.training.host_combogan import ComboGANHost
 from ggdr.scripts.training.host_cyclegan import CycleGANHost
 from ggdr.scripts.training.host_pix2pix import Pix2PixHost
 from ggdr.scripts.training.host_stylegan2 import StyleGAN2Host
 from ggdr.torch_utils.checkpoint import Snapshot
+from ggdr.translation.config import ComboGANGeneratorConfig
 
-HOSTS: dict[str, Host] = {host.name: host for host in (StyleGAN2Host(), Pix2PixHost(), CycleGANHost())}
+HOSTS: dict[str, Host] = {host.name: host for host in (StyleGAN2Host(), Pix2PixHost(), CycleGANHost(), ComboGANHost())}
 
 
 def translator_host(snapshot: Snapshot) -> Host | None:
     """The host of a snapshot that translates images; None of a generator's, or of what is neither.
 
-    That of its run; without a run, pix2pix', whose G says which network it is.
+    That of its run; without a run, pix2pix' or ComboGAN's, whose G says which network it is.
     """
     training, G = (snapshot.config.get(key) for key in ("training", "G"))
     name = training.get("host") if isinstance(training, Mapping) else None
     if name in MODELS:
         return HOSTS[name]
-    return HOSTS["pix2pix"] if isinstance(G, Mapping) and "network" in G else None
+    if not isinstance(G, Mapping) or "network" not in G:
+        return None
+    return HOSTS["combogan" if G["network"] == ComboGANGeneratorConfig.network else "pix2pix"]

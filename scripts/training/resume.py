@@ -203,7 +203,9 @@ def load_resumed(
         snapshots = snapshots_in(state_path.parent)
         remedy = "leave out what asks for it"
         # A run that starts from a snapshot takes its networks as they are.
-        if snapshots and not any(name.partition(".")[0] in state["task"].get("networks", ()) for name in fixed):
+        # Several networks of the same settings, D_0 and so on, have them in one place, D.
+        own = {part for name in state["task"].get("networks", ()) for part in (name, name.partition("_")[0])}
+        if snapshots and not own & {name.partition(".")[0] for name in fixed}:
             remedy += f", or start another run from its weights: {start_from(snapshots[-1])}"
         raise CliError(f"--resume: a run cannot go on with another {_table(fixed)}; {remedy}")
     notes = [f"resuming {state_path} at {state['counters']['nimg'] / 1000:g} kimg"]

@@ -14,6 +14,7 @@ from ggdr.scripts.importing.provenance import imported_from, started_from
 from ggdr.stylegan2.config import DiscriminatorConfig, GeneratorConfig
 from ggdr.stylegan2.snapshot import config_from_snapshot
 from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError
+from ggdr.torch_utils.snapshot_kinds import refuse_translator
 from ggdr.torch_utils.untrusted.text import printable
 
 
@@ -42,6 +43,7 @@ def of_snapshot(snapshot: Snapshot) -> StartNetworks:
     Raises:
         SnapshotError: it lacks one, or settings.
     """
+    refuse_translator(snapshot)
     if "D" not in snapshot.networks:
         raise SnapshotError(
             f"{snapshot.path}: holds {', '.join(snapshot.networks)}, but no D; training goes on with both networks, so "

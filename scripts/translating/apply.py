@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""`ggdr translate apply`: translated images from a network snapshot."""
+"""`ggdr translate apply`: translated images and videos from a network snapshot."""
 
 from __future__ import annotations
 
@@ -8,64 +8,86 @@ from pathlib import Path
 
 import click
 
-from ggdr.scripts.errors import cli_errors, write_error_text
-from ggdr.scripts.options.network import make_folder, network_option, outdir_option
-from ggdr.scripts.options.parameters import bad_parameter, choose_device, device_option
+from ggdr.scripts.errors import CliError, cli_errors
+from ggdr.scripts.options.network import make_folder, outdir_option
 from ggdr.scripts.options.progress import progress_bars
-from ggdr.scripts.options.training import seed_option
 from ggdr.scripts.terminal import say
+from ggdr.scripts.translating.options import (
+    check_memory,
+    check_tiles,
+    from_option,
+    open_translator,
+    to_option,
+    translation_options,
+)
 
 EXAMPLES = """\b
 Examples:
   ggdr translate apply --network runs/facades plan.png --outdir out
-  ggdr translate apply --network runs/colour grey_photos --outdir colour --format jpg
+  ggdr translate apply --network runs/seasons --from summer --to winter photos film.mp4 --outdir winter --format jpg
 """
 
 
 @click.command("apply", no_args_is_help=True, epilog=EXAMPLES, context_settings={"show_default": True})
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
-@network_option
 @outdir_option
+@to_option
+@from_option
 @click.option(
     "--format",
     "file_format",
     type=click.Choice(["png", "jpg", "webp"]),
     default="png",
-    help="WebP is lossless; a JPEG has no transparency.",
+    help="Of images. WebP is lossless; a JPEG has no transparency.",
 )
-@seed_option
-@device_option
-def apply(images: tuple[Path, ...], network: Path, outdir: Path, file_format: str, seed: int, device: str) -> None:
-    """Translate images with a trained network.
+@translation_options
+def apply(
+    images: tuple[Path, ...],
+    network: Path,
+    outdir: Path,
+    source: str | None,
+    target: str | None,
+    file_format: str,
+    tile: int | None,
+    overlap: int | None,
+    batch_size: int,
+    seed: int,
+    device: str,
+) -> None:
+    """Translate images and videos with a trained network.
 
-    IMAGE is a file, or a folder or zip of images with all below it. Each translation has the size and the name of its
-    image. Transparency is kept; grey images serve as colour ones. A network that was trained on label maps takes such.
+    IMAGE is a file, or a folder or zip of images with all below it; a video is given by its name. Each translation
+    has the size and the name of its image. Transparency is kept; grey images serve as colour ones. A network that was
+    trained on label maps takes such. Videos become MP4 without sound; animated GIF and WebP stay what they are.
+
+    Of two domains --to alone is enough, and pix2pix needs neither. Of more, --from may be left out where images lie in
+    folders that are called by their domains.
     """
-    from ggdr.scripts.translating.image_files import plan_jobs, run_job
-    from ggdr.torch_utils.checkpoint import SnapshotError
-    from ggdr.torch_utils.pictures.images import save_image
-    from ggdr.translation.snapshot import load_translator
+    translator = open_translator(network, device)
+    tile, overlap = check_tiles(translator, tile, overlap)
 
-    try:
-        translator = load_translator(network, choose_device(device))
-    except (SnapshotError, OSError) as error:
-        raise bad_parameter(str(error), "--network") from error
-    taken, made = translator.channels(*translator.domains[:2])
-    if (translator.labels is None and taken not in (1, 3)) or made not in (1, 3):
-        raise bad_parameter(
-            f"{network} makes {made} channels of {taken}: expected 1 or 3, as images have",
-            "--network",
-        )
-    with cli_errors():
-        jobs = plan_jobs(images, outdir, file_format)
-    make_folder(outdir)
+    from ggdr.scripts.translating.directions import Placed, choose_directions
+    from ggdr.scripts.translating.image_files import Translation
+    from ggdr.scripts.translating.inputs import find_inputs
+    from ggdr.scripts.translating.jobs import num_of, plan_jobs, run_jobs
+    from ggdr.scripts.viewing.photographs import unread_files
+
     with cli_errors(), progress_bars() as bars:
-        for done, job in enumerate(jobs, 1):
-            pixels = run_job(job, translator, seed=seed)
-            try:
-                job.out.parent.mkdir(parents=True, exist_ok=True)
-                save_image(pixels, job.out)
-            except OSError as error:
-                raise bad_parameter(write_error_text(outdir, error), "--outdir") from error
-            bars("images", done, len(jobs))
-    say(f"{len(jobs)} images written to {outdir}")
+        inputs, notes = find_inputs(images, bars)
+        placed = [Placed(each.where, each.folder) for each in inputs]
+        directions = choose_directions(translator, network, source, target, placed)
+        jobs = plan_jobs(inputs, directions, outdir, file_format)
+        translation = Translation(translator, seed, tile, overlap, batch_size)
+        check_memory(translation, inputs, directions)
+    make_folder(outdir)
+    for note in [*unread_files(images), *notes]:
+        say(f"note: {note}", err=True)
+    with cli_errors(), progress_bars() as bars:
+        outcome = run_jobs(jobs, translation, outdir, bars)
+    for note in outcome.notes:
+        say(f"note: {note}", err=True)
+    if outcome.written:
+        say(f"{num_of(outcome.written)} written to {outdir}")
+    if outcome.errors:
+        of = f"{len(outcome.errors)} of {len(jobs)} files were not translated: " if len(jobs) > 1 else ""
+        raise CliError(of + "; ".join(outcome.errors))

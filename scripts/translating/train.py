@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""`ggdr translate train`: pix2pix or CycleGAN with GGDR, from images to snapshots."""
+"""`ggdr translate train`: pix2pix, CycleGAN or ComboGAN with GGDR, from images to snapshots."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from ggdr.scripts.options.numbers import FiniteFloat, WholeNumber
-from ggdr.scripts.options.parameters import KIMG, MAX_WORKERS, device_option, dist_timeout_option
+from ggdr.scripts.options.parameters import KIMG, MAX_WORKERS, bad_parameter, device_option, dist_timeout_option
 from ggdr.scripts.options.sections import SectionedCommand
 from ggdr.scripts.options.training import (
     batch_option,
@@ -26,6 +26,7 @@ from ggdr.scripts.options.training import (
     tick_option,
 )
 from ggdr.scripts.options.translation import (
+    COMBOGAN_BLOCKS,
     GENERATORS,
     MODELS,
     WEIGHT,
@@ -36,6 +37,7 @@ from ggdr.scripts.options.translation import (
 )
 from ggdr.scripts.training.launch import run_command
 from ggdr.scripts.training.regularizers import regularizer_options, regularizer_parameters
+from ggdr.scripts.training.snapshot_files import network_of_run
 from ggdr.translation.config import GAN_LOSSES, NORMS, NetworkConfig
 from ggdr.translation.data.crops import FITS, MAX_ENLARGE, MAX_SIZE
 from ggdr.translation.data.labels import MAX_CLASSES
@@ -48,17 +50,20 @@ Examples:
   ggdr translate train --data facades --outdir runs/facades --direction BtoA
   ggdr translate train --data grey_to_colour --outdir runs/colour --cfg cpu
   ggdr translate train --model cyclegan --data horse2zebra --outdir runs/zebras
+  ggdr translate train --model combogan --data seasons --outdir runs/seasons
+  ggdr translate train --add-domain fog --resume runs/seasons --data weather --outdir runs/fog
   ggdr translate train --outdir runs/facades --resume latest
 """
 
 SECTIONS = {
-    "Run": ("model", "outdir", "data", "cfg", "kimg", "epochs", "resume", "seed", "dry_run"),
+    "Run": ("model", "outdir", "data", "cfg", "kimg", "epochs", "resume", "add_domain", "seed", "dry_run"),
     "Data": ("crop", "fit", "enlarge", "mirror", "img_channels", "workers"),
     "Regularisers": regularizer_parameters(),
-    "Networks": ("generator", "channels", "downs", "blocks", "norm", "dropout", "d_layers"),
+    "Networks": ("generator", "channels", "downs", "blocks", "norm", "dropout", "d_layers", *COMBOGAN_BLOCKS),
     "Optimisation": ("batch", "lr", "gan_loss", "gan_weight"),
     "pix2pix": ("direction", "classes", "ignore_label", "l1_weight"),
-    "CycleGAN": ("cycle_weight", "identity_weight", "pool_size"),
+    "CycleGAN and ComboGAN": ("cycle_weight", "identity_weight", "pool_size"),
+    "ComboGAN": ("latent_weight", "forward_weight"),
     "Reports and snapshots": ("tick", "snap", "metrics", "metrics_data", "patience"),
     "Machine": ("device", "precision", "deterministic", "dist_timeout"),
 }
@@ -75,8 +80,8 @@ SECTIONS = {
     "--model",
     type=NamedChoice(MODELS),
     default=MODELS[0],
-    help="What is trained: pix2pix learns from pairs, cyclegan from two domains of images that are no pairs. A run or "
-    "snapshot to resume from says it.",
+    help="What is trained: pix2pix learns from pairs, cyclegan from two domains of images that are no pairs, "
+    "combogan from any number of domains. A run or snapshot to resume from says it.",
 )
 @run_folder_option
 @click.option(
@@ -84,7 +89,8 @@ SECTIONS = {
     metavar="PATH",
     type=click.Path(path_type=Path),
     help="Zip or folder. pix2pix: pairs of images, side by side in each file, or in two folders with equal names. "
-    "cyclegan: two folders, such as trainA and trainB. Required unless resuming.",
+    "cyclegan: two folders, such as trainA and trainB; combogan: a folder or class for each domain. Required unless "
+    "resuming.",
 )
 @click.option(
     "--direction",
@@ -102,8 +108,8 @@ SECTIONS = {
     "--kimg",
     type=KIMG,
     metavar="KIMG",
-    help="Length of training in thousands of pairs, or of images of each domain, half of it with a falling learning "
-    "rate.  [default: from --cfg]",
+    help="Length of training in thousands of pairs, or of images of each of two domains, half of it with a falling "
+    "learning rate.  [default: from --cfg]",
 )
 @click.option(
     "--epochs",
@@ -171,6 +177,30 @@ SECTIONS = {
     metavar="N",
     help="Residual blocks of a ResNet.  [default: 9 from 256 pixels up, else 6]",
 )
+@click.option(
+    "--encoder-blocks",
+    type=WholeNumber(*LIMITS["encoder_blocks"]),
+    metavar="N",
+    help="combogan: residual blocks of each encoder.  [default: 4 from 256 pixels up, else 3]",
+)
+@click.option(
+    "--decoder-blocks",
+    type=WholeNumber(*LIMITS["decoder_blocks"]),
+    metavar="N",
+    help="combogan: residual blocks of each decoder.  [default: 5 from 256 pixels up, else 3]",
+)
+@click.option(
+    "--shared-encoder-blocks",
+    type=WholeNumber(*LIMITS["shared_encoder_blocks"]),
+    metavar="N",
+    help="combogan: residual blocks behind the encoders that all domains share.  [default: 0]",
+)
+@click.option(
+    "--shared-decoder-blocks",
+    type=WholeNumber(*LIMITS["shared_decoder_blocks"]),
+    metavar="N",
+    help="combogan: residual blocks before the decoders that all domains share.  [default: 0]",
+)
 @click.option("--norm", type=click.Choice(NORMS), help="Norms of G and D.  [default: from --cfg]")
 @click.option(
     "--dropout/--no-dropout",
@@ -181,13 +211,13 @@ SECTIONS = {
     "--d-layers",
     type=WholeNumber(*LIMITS["layers"]),
     metavar="N",
-    help="How often D halves the image; 3: it judges patches of 70x70 pixels.  [default: 3]",
+    help="How often D halves the image; 3: it judges patches of 70x70 pixels.  [default: 3; 4 for combogan]",
 )
 @lr_option
 @click.option(
     "--gan-loss",
     type=NamedChoice(GAN_LOSSES),
-    help="Adversarial loss.  [default: cross_entropy for pix2pix, least_squares for cyclegan]",
+    help="Adversarial loss.  [default: cross_entropy for pix2pix, least_squares for the others]",
 )
 @click.option(
     "--gan-weight",
@@ -205,15 +235,28 @@ SECTIONS = {
     "--cycle-weight",
     type=CycleWeight(),
     metavar="FLOAT|FLOAT,FLOAT",
-    help="Weight of the L1 distance of an image from what comes back of it; of two, that of images of A is the first."
-    "  [default: 10]",
+    help="Weight of the distance of an image from what comes back of it; of two, that of images of A is the first; "
+    "combogan has one.  [default: 10]",
 )
 @click.option(
     "--identity-weight",
     type=WEIGHT,
     metavar="FLOAT",
-    help="Weight of the L1 distance of an image from what the generator that should make such images makes of it."
-    "  [default: 5]",
+    help="Weight of the distance of an image from what the generator that should make such images makes of it; "
+    "combogan: from what its own decoder makes of its code.  [default: 5 for cyclegan, 0 for combogan]",
+)
+@click.option(
+    "--latent-weight",
+    type=WEIGHT,
+    metavar="FLOAT",
+    help="Weight, at the end of training, of the distance of a fake's code from the image's; it grows from 0."
+    "  [default: 0]",
+)
+@click.option(
+    "--forward-weight",
+    type=WEIGHT,
+    metavar="FLOAT",
+    help="Weight of the coarse distance of a fake from the image.  [default: 0]",
 )
 @click.option(
     "--pool-size",
@@ -226,6 +269,12 @@ SECTIONS = {
     metavar="latest|PATH",
     help="latest: go on in --outdir, with its settings where none are given. A run folder or training-state.pt: go on "
     "from there in --outdir. A snapshot (.safetensors): transfer learning, with the networks as they are there.",
+)
+@click.option(
+    "--add-domain",
+    metavar="NAME",
+    help="combogan: give the network of --resume, a snapshot or run, this domain of --data, and train it alone, with "
+    "the others as they are.",
 )
 @device_option
 @precision_choice("the convolutions")
@@ -258,10 +307,31 @@ SECTIONS = {
 @dry_run_option
 @click.pass_context
 def train(ctx: click.Context, **command: Any) -> None:
-    """Train pix2pix on pairs of images, or CycleGAN on two domains, with GGDR.
+    """Train pix2pix on pairs of images, CycleGAN on two domains, or ComboGAN on several, with GGDR.
 
     Ctrl-C and SIGTERM save the state first (exit code 130). After any end, even kill -9, `--resume latest` goes on
     from the last saved state. Several GPUs: start with torchrun, with a --batch that they can share.
     """
+    if command["add_domain"] is not None:
+        command["resume"] = _snapshot_to_extend(command["resume"])
     is_given = ctx.get_parameter_source("model") is not ParameterSource.DEFAULT
     run_command(ctx, command, [command["model"]] if is_given else MODELS)
+
+
+def _snapshot_to_extend(resume: str | None) -> str | None:
+    """What --resume means beside --add-domain: of a run folder, the snapshot that is best, else the last one.
+
+    Raises:
+        BadParameter: there is none, or it is a state, which goes on with the domains that it has.
+    """
+    if resume in (None, "latest"):
+        return resume
+    path = Path(resume)
+    if path.suffix == ".pt":
+        raise bad_parameter(f"{path}: with --add-domain expected a snapshot or a run folder, got a state", "--resume")
+    if not path.is_dir():
+        return resume
+    found = network_of_run(path)
+    if found is None:
+        raise bad_parameter(f"{path}: a folder that holds no snapshot to add a domain to", "--resume")
+    return str(found)

@@ -90,6 +90,32 @@ def test_tables_of_the_study_are_those_of_the_values_that_are_kept(name):
     assert len(rows) == 8 and all(row in page for row in rows)
 
 
+@pytest.mark.parametrize(
+    ("name", "variants"), [("colouring-cpu-12kimg", "none,ggdr"), ("colouring-cpu-12kimg", "l1,none")]
+)
+def test_tables_of_translators_are_those_of_the_values_that_are_kept(name, variants):
+    page = (ROOT / "docs" / "translation-study.md").read_text()
+    output = output_of("-m", "benchmarks.study_values", STUDIES / f"{name}.jsonl", "--variants", variants)
+    rows = [line for line in output.partition("Mean over")[0].splitlines() if line.startswith("| `")]
+    assert len(rows) == 5 and all(row in page for row in rows)
+
+
+def test_baselines_of_colouring(tmp_path):
+    for split, low in (("train", 0), ("test", 100)):
+        for side in "AB":
+            folder = tmp_path / f"{split}{side}"
+            folder.mkdir()
+            rng = np.random.RandomState(low)
+            for i in range(4):
+                grey = rng.randint(low, low + 100, (16, 16, 1)).astype(np.uint8)
+                colours = grey + np.array([20, 0, 10], np.uint8) * (side == "B")
+                Image.fromarray(np.broadcast_to(colours, (16, 16, 3)).astype(np.uint8)).save(folder / f"{i}.png")
+    lines = output_of("-m", "benchmarks.colour_baselines", tmp_path, "--size", 16).splitlines()
+    grey, mean, real = ([cell.strip() for cell in line.split("|")[2:-1]] for line in lines[2:])
+    assert grey[2] == "0" and float(mean[0]) > float(grey[0]) > 20
+    assert float(mean[1]) == 1 and mean[2] == real[2] != "0"
+
+
 def test_the_table_of_small_networks_is_that_of_the_values_that_are_kept():
     page = (ROOT / "docs" / "study.md").read_text()
     output = output_of("-m", "benchmarks.small_networks", STUDIES / "small-networks-24kimg.json")

@@ -28,7 +28,9 @@ ALLOWED = {
 GROUPS = {
     "ggdr.__main__": {"ggdr.scripts.cli"},
     "ggdr.scripts.bench": {f"ggdr.scripts.benches.{name}" for name in ("converter", "loader", "train")},
-    "ggdr.scripts.translate": {f"ggdr.scripts.translating.{name}" for name in ("apply", "pairs", "train")},
+    "ggdr.scripts.translate": {
+        f"ggdr.scripts.translating.{name}" for name in ("apply", "pairs", "remove_domain", "sheet", "train")
+    },
 }
 PLUGIN_MAY_USE = {"torch", "numpy", "sklearn", "scipy", "PIL"}  # scikit-learn brings scipy
 

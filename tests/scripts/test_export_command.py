@@ -23,9 +23,10 @@ from ggdr.scripts.exporting.staging import staged_files
 from ggdr.stylegan2 import load_discriminator, load_generator
 from ggdr.stylegan2.config import GeneratorConfig
 from ggdr.stylegan2.generator import Generator
-from ggdr.stylegan2.weights import export_formats
-from ggdr.stylegan2.weights.export_formats import TOLERANCE, generator_part, onnx_runner, save_torch_export
+from ggdr.stylegan2.weights.export_parts import generator_part
+from ggdr.torch_utils import export_formats
 from ggdr.torch_utils.checkpoint import load_snapshot, save_snapshot
+from ggdr.torch_utils.export_formats import TOLERANCE, onnx_runner, save_torch_export
 from tests.conftest import ROOT
 from tests.export_cases import exported_parts, needs_onnx  # noqa: F401
 from tests.repository.test_docs import blocks

@@ -192,7 +192,7 @@ def test_a_run_starts_from_the_weights_of_a_snapshot_with_its_networks(whole, pa
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--model", "pix2pxi"], "'--model': expected pix2pix or cyclegan, got 'pix2pxi'; did you mean 'pix2pix'?"),
+        (["--model", "pix2pxi"], "expected pix2pix or cyclegan or combogan, got 'pix2pxi'; did you mean 'pix2pix'?"),
         (["--direction", "BtoC"], "expected AtoB or BtoA, got 'BtoC'; did you mean 'BtoA'?"),
         (["--epochs", "ten"], "such as 100+100 or 50, 1 to 1000000 in all; got 'ten'"),
         (["--epochs", "0+0"], "got '0+0'"),
@@ -250,7 +250,7 @@ def test_a_run_of_another_host_is_refused(whole, tmp_path):
     assert "the run is one of stylegan2, and this command trains pix2pix" in message
     message = plain(ggdr_train("--outdir", whole, "--resume", "latest", code=2))
     assert "the run is one of pix2pix, and this command trains stylegan2" in message
-    with pytest.raises(SnapshotError, match="settings of G describe no network of image translation"):
+    with pytest.raises(SnapshotError, match="holds a StyleGAN2, expected a translator"):
         load_translator(save_tiny(tmp_path / "network.safetensors", tiny_generator()))
 
 

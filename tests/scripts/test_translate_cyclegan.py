@@ -38,7 +38,8 @@ SMALL_POOL = ["--pool-size", 6]  # full after two iterations
 def make_domains(folder, num=NUM):
     """Smooth images of each domain, those of the first one bright."""
     rng = np.random.RandomState(0)
-    for low, (name, count) in zip((128, 0, 0), num.items(), strict=False):
+    for name, count in num.items():
+        low = 128 if name == next(iter(num)) else 0
         (folder / name).mkdir(parents=True)
         for i in range(count):
             pixels = rng.randint(low, low + 128, (4, 4, 3)).astype(np.uint8)
@@ -252,7 +253,7 @@ def test_snapshots_and_runs_of_other_models_are_refused_by_name(whole, domains, 
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--model", "cyclgan"], "expected pix2pix or cyclegan, got 'cyclgan'; did you mean 'cyclegan'?"),
+        (["--model", "cyclgan"], "expected pix2pix or cyclegan or combogan, got 'cyclgan'; did you mean 'cyclegan'?"),
         (["--direction", "BtoA"], "'--direction': has no meaning for cyclegan; in pix2pix it says which image"),
         (["--l1-weight", "1"], "'--l1-weight': has no meaning for cyclegan; in pix2pix it weighs the distance"),
         (["--cycle-weight", "1,2,3"], "expected one weight, or FORWARD,BACKWARD, from 0 to 1e+06; got '1,2,3'"),
@@ -302,7 +303,8 @@ def test_data_of_other_than_two_domains_are_named(tmp_path):
 def test_options_of_others_are_refused_for_pix2pix(option, tmp_path):
     pairs, word = make_pairs(tmp_path / "pairs", num=2), f"--{option.replace('_', '-')}"
     output = plain(translate("--data", pairs, "--outdir", tmp_path / "run", "--cfg", "cpu", word, 1, code=2))
-    assert f"'{word}': has no meaning for pix2pix; in cyclegan it " in output and not (tmp_path / "run").exists()
+    models = " and ".join(MODEL_OPTIONS[option].models)
+    assert f"'{word}': has no meaning for pix2pix; in {models} it " in output and not (tmp_path / "run").exists()
 
 
 def test_a_folder_without_a_run_is_named_before_data_are_asked_for(tmp_path):

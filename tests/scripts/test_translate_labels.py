@@ -100,6 +100,13 @@ def test_metrics_give_the_network_planes(whole, maps):
     assert found["results"]["mae"] == pytest.approx(float(expected), rel=1e-5)
 
 
+def test_a_sheet_shows_label_maps_in_the_colours_of_their_classes(whole, tmp_path):
+    (tmp_path / "map.png").write_bytes(indexed(np.full((SIZE, SIZE), 3, np.uint8)))
+    command("sheet", "--network", whole, tmp_path / "map.png", "--out", tmp_path / "sheet.png")
+    shown = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB")).reshape(-1, 3)
+    assert (shown == (200, 0, 0)).all(axis=1).sum() >= SIZE**2
+
+
 def test_its_pictures_show_label_maps_in_their_colours(whole):
     picture = np.asarray(Image.open(whole / "translations000000.032.png"))
     scale = picture.shape[1] // (12 * SIZE)  # four pairs in a row

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,9 @@ ANIMATIONS = (".mp4", ".gif", ".webp")
 MAX_LOOP_FPS = 50  # of WebP and GIF: browsers show what claims to be faster at 10
 
 
-def save_animation(frames: Iterable[np.ndarray], path: str | Path, *, fps: float) -> int:
+def save_animation(
+    frames: Iterable[np.ndarray], path: str | Path, *, fps: float, durations_ms: Sequence[int] | None = None
+) -> int:
     """Writes an animation that plays over and over; the file appears whole or not at all.
 
     Args:
@@ -25,6 +27,7 @@ def save_animation(frames: Iterable[np.ndarray], path: str | Path, *, fps: float
                 WebP and GIF collect them. MP4 repeats the last row or column where a side is odd.
         path:   ends in .mp4, .webp or .gif.
         fps:    frames a second, above 0; WebP and GIF show 50 at most, and a GIF counts in hundredths of a second.
+        durations_ms: how long each frame of a WebP or GIF stays, in milliseconds, in place of `fps`.
 
     Returns:
         The number of frames.
@@ -39,10 +42,13 @@ def save_animation(frames: Iterable[np.ndarray], path: str | Path, *, fps: float
         raise ValueError(f"cannot write {path}: expected a name ending in {', '.join(ANIMATIONS)}")
     if not fps > 0:
         raise ValueError(f"cannot write {path}: expected fps above 0, got {fps}")
-    write = _write_mp4 if kind == ".mp4" else _write_loop
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         temporary = Path(folder) / f"animation{kind}"
-        num = write(_checked(frames, path), temporary, fps)
+        checked = _checked(frames, path)
+        if kind == ".mp4":
+            num = _write_mp4(checked, temporary, fps)
+        else:
+            num = _write_loop(checked, temporary, durations_ms or round(1000 / min(fps, MAX_LOOP_FPS)))
         if num == 0:
             raise ValueError(f"cannot write {path}: got no frames")
         os.replace(temporary, path)
@@ -64,7 +70,7 @@ def _write_mp4(frames: Iterator[np.ndarray], path: Path, fps: float) -> int:
     return num
 
 
-def _write_loop(frames: Iterator[np.ndarray], path: Path, fps: float) -> int:
+def _write_loop(frames: Iterator[np.ndarray], path: Path, duration: int | Sequence[int]) -> int:
     """Returns the number of frames, of a WebP or GIF."""
     import numpy as np
     from PIL import Image
@@ -73,7 +79,6 @@ def _write_loop(frames: Iterator[np.ndarray], path: Path, fps: float) -> int:
     options = {"quality": 90} if path.suffix == ".webp" else {}
     if pictures:
         first, *rest = pictures
-        duration = round(1000 / min(fps, MAX_LOOP_FPS))
         first.save(path, save_all=True, append_images=rest, duration=duration, loop=0, **options)
     return len(pictures)
 

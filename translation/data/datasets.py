@@ -215,6 +215,25 @@ class UnpairedImages:
             for i in evenly_spread(len(domain.files), max(_NUM_CHECKED // len(self.domains), 1)):
                 self.container.header(domain.files[i])
 
+    def selected(self, names: Sequence[str], *, always: int | None = None) -> UnpairedImages:
+        """These domains of it, in this order.
+
+        Args:
+            always: as for the dataset, by its number in `names`.
+
+        Raises:
+            DataError: it has no such domain.
+        """
+        by_name = {domain.name: domain for domain in self.domains}
+        missing = [name for name in names if name not in by_name]
+        if missing:
+            lacking, found = (", ".join(printable(name, 100) for name in x) for x in (missing, self.names))
+            raise DataError(f"{printable(self.path)}: holds no domain {lacking}; it has {found}")
+        chosen = copy(self)
+        chosen.domains, chosen.always = [by_name[name] for name in names], always
+        chosen.num_images = max(len(domain.files) for domain in chosen.domains)
+        return chosen
+
     @property
     def names(self) -> list[str]:
         """What the domains are called."""

@@ -13,11 +13,10 @@ import torch
 
 from ggdr.stylegan2.config import GeneratorConfig
 from ggdr.stylegan2.generator import Generator
-from ggdr.stylegan2.weights import export_formats
-from ggdr.stylegan2.weights.export_formats import (
+from ggdr.stylegan2.weights.export_parts import discriminator_part, generator_part
+from ggdr.torch_utils import export_formats
+from ggdr.torch_utils.export_formats import (
     TOLERANCE,
-    discriminator_part,
-    generator_part,
     largest_difference,
     onnx_runner,
     save_onnx,
@@ -149,7 +148,7 @@ def test_difference_counts_what_is_not_finite_and_is_relative_to_large_values():
     part = generator_part(tiny_generator(), "mapping")
     part = replace(part, module=Scaled(part.module, 1000.0))
     with torch.no_grad():
-        top = [part.module(**part.example(n, rng)).abs().max() for rng in [seeded()] for n in part.batches]
+        top = [part.module(**part.example(n, rng)).abs().max() for rng in [seeded()] for n in part.cases]
         off = largest_difference(part, lambda inputs: part.module(**inputs) + 1)
     assert off == pytest.approx(float(max(1 / x for x in top)), rel=1e-3) and min(top) > 10
     assert largest_difference(part, lambda inputs: part.module(**inputs) * float("nan")) == float("inf")

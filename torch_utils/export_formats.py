@@ -13,25 +13,22 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.fx.experimental._config as shape_config
 from torch import Tensor, nn
 
-from ggdr.stylegan2.discriminator import Discriminator
-from ggdr.stylegan2.generator import Generator
 from ggdr.torch_utils.ops import set_ops
 
-PARTS = ("generator", "mapping", "synthesis", "discriminator")
-NOISE_MODES = ("const", "none")
 TRACED_BATCH = 2  # 0 and 1 would be taken for constants
 TOLERANCE = 1e-4  # of the largest value of the output, or of 1 if that is larger
 MAX_ONNX_BYTES = 2**31 - 2**24  # of weights in one file: protobuf's limit, less what the graph may take
 PSI = "truncation_psi"
-MAX_BATCH = 2**31 - 1  # torch 2.6 wants to be told of some
+MAX_SIZES = {"N": 2**31 - 1, "H": 2**20, "W": 2**20}  # torch 2.6 wants to be told of some
 
 Inputs = Mapping[str, Tensor]
 Run = Callable[[Inputs], Tensor]
@@ -46,13 +43,15 @@ class Part:
     """What is exported of a network: a function of named tensors.
 
     Attributes:
-        name:    one of PARTS.
+        name:    of the part, as "generator".
         module:  takes the inputs under their names, in this order.
-        inputs:  what each one is, for people; all but "truncation_psi" have the batch N in front.
-        output:  its name: "img", "ws" or "logits".
-        meaning: what it is.
-        example: inputs for a batch of N images, drawn from a generator; float32 on the CPU.
-        batches: sizes that a file is compared at.
+        inputs:  what each one is, for people; all but "truncation_psi" have `axes`.
+        output:  its name, as "img", "ws" or "logits".
+        meaning: what it is; it has `axes` too.
+        example: inputs for a case, drawn from a generator; float32 on the CPU.
+        cases:   that a file is compared at: numbers of images N, or sizes (N, H, W).
+        traced:  the case that the graph is made with.
+        axes:    sizes that may differ from call to call, by dimension.
     """
 
     name: str
@@ -60,108 +59,25 @@ class Part:
     inputs: dict[str, str]
     output: str
     meaning: str
-    example: Callable[[int, torch.Generator], dict[str, Tensor]]
-    batches: tuple[int, ...]
+    example: Callable[[Any, torch.Generator], dict[str, Tensor]]
+    cases: tuple[Any, ...]
+    traced: Any = TRACED_BATCH
+    axes: Mapping[int, str] = field(default_factory=lambda: {0: "N"})
+
+    @property
+    def compared(self) -> str:
+        """What a file is compared at, for people."""
+        if isinstance(self.cases[0], int):
+            return f"batches of {', '.join(map(str, self.cases))}"
+        return f"images of {', '.join(map(_describe_case, self.cases))}"
 
 
-class _Generate(nn.Module):
-    """z, c and perhaps truncation_psi to img, or to ws if `mapping_only`."""
-
-    def __init__(self, G: Generator, psi: float, cutoff: int | None, noise_mode: str, *, mapping_only: bool) -> None:
-        super().__init__()
-        self.mapping, self.synthesis = G.mapping, None if mapping_only else G.synthesis
-        self.psi, self.cutoff, self.noise_mode = psi, cutoff, noise_mode
-
-    def forward(self, z: Tensor, c: Tensor | None = None, truncation_psi: Tensor | None = None) -> Tensor:
-        psi = self.psi if truncation_psi is None else truncation_psi
-        ws = self.mapping(z, c, truncation_psi=psi, truncation_cutoff=self.cutoff)
-        return ws if self.synthesis is None else self.synthesis(ws, noise_mode=self.noise_mode)
-
-
-class _Synthesize(nn.Module):
-    """ws to img."""
-
-    def __init__(self, G: Generator, noise_mode: str) -> None:
-        super().__init__()
-        self.synthesis, self.noise_mode = G.synthesis, noise_mode
-
-    def forward(self, ws: Tensor) -> Tensor:
-        return self.synthesis(ws, noise_mode=self.noise_mode)
-
-
-def generator_part(
-    G: Generator,
-    name: str = "generator",
-    *,
-    truncation_psi: float | None = 1.0,
-    truncation_cutoff: int | None = None,
-    noise_mode: str = "const",
-) -> Part:
-    """A generator, or its mapping or synthesis network, to be exported.
-
-    Args:
-        G:                 float32, on the CPU, in evaluation mode.
-        name:              "generator", "mapping" or "synthesis".
-        truncation_psi:    fixed in the file; None makes it an input. Of no meaning to "synthesis".
-        truncation_cutoff: how many of the ws are truncated; None: all.
-        noise_mode:        "const" or "none". Random noise would be the runtime's own, which no seed controls.
-
-    Raises:
-        ValueError: another name or noise mode.
-    """
-    if name not in PARTS[:3] or noise_mode not in NOISE_MODES:
-        raise ValueError(f"expected one of {PARTS[:3]} and of {NOISE_MODES}, got {name!r} and {noise_mode!r}")
-    shape = f"[N, {G.img_channels}, {G.img_resolution}, {G.img_resolution}]"
-    img = f"{shape} float32, images, about -1 to 1; clamp them"
-    ws = f"[N, {G.num_ws}, {G.w_dim}] float32, intermediate latents, one for each layer"
-    inputs = {"z": f"[N, {G.z_dim}] float32, latents, standard normal"}
-    if G.c_dim:
-        inputs["c"] = f"[N, {G.c_dim}] float32, one-hot labels"
-    if truncation_psi is None:
-        inputs[PSI] = "[] float32, 1: no truncation, 0: the mean image"
-
-    def latents(n: int, rng: torch.Generator) -> dict[str, Tensor]:
-        drawn = {"z": torch.randn([n, G.z_dim], generator=rng), "c": _labels(n, G.c_dim, rng), PSI: torch.tensor(0.7)}
-        return {key: drawn[key] for key in inputs}
-
-    def mapped(n: int, rng: torch.Generator) -> dict[str, Tensor]:
-        with torch.no_grad():
-            return {"ws": G.mapping(torch.randn([n, G.z_dim], generator=rng), _labels(n, G.c_dim, rng))}
-
-    batches = (1, 3, 5)
-    if name == "synthesis":
-        return Part(name, _Synthesize(G, noise_mode).eval(), {"ws": ws}, "img", img, mapped, batches)
-    psi = 1.0 if truncation_psi is None else truncation_psi
-    module = _Generate(G, psi, truncation_cutoff, noise_mode, mapping_only=name == "mapping").eval()
-    output, meaning = ("ws", ws) if name == "mapping" else ("img", img)
-    return Part(name, module, inputs, output, meaning, latents, batches)
-
-
-def discriminator_part(D: Discriminator) -> Part:
-    """A discriminator to be exported; float32, on the CPU, in evaluation mode.
-
-    Where PyTorch's takes a batch, of up to the group size of its minibatch standard deviation or a multiple of it,
-    the file computes the same; it takes other batches too, in groups that differ in size by one.
-    """
-    config = D.config
-    size = [config.img_channels, config.img_resolution, config.img_resolution]
-    inputs = {"img": f"[N, {', '.join(map(str, size))}] float32, images, -1 to 1"}
-    if config.c_dim:
-        inputs["c"] = f"[N, {config.c_dim}] float32, one-hot labels"
-
-    def example(n: int, rng: torch.Generator) -> dict[str, Tensor]:
-        drawn = {"img": torch.rand([n, *size], generator=rng) * 2 - 1, "c": _labels(n, config.c_dim, rng)}
-        return {key: drawn[key] for key in inputs}
-
-    group = config.mbstd_group_size
-    batches = (1, 3, 5) if group is None or not config.mbstd_num_channels else (1, min(group, 3), 2 * group)
-    meaning = "[N, 1] float32, above 0: rather real"
-    return Part("discriminator", D, inputs, "logits", meaning, example, tuple(sorted(set(batches))))
-
-
-def _labels(n: int, c_dim: int, rng: torch.Generator) -> Tensor:
-    """One-hot [n, c_dim] float32 of random classes."""
-    return torch.eye(c_dim)[torch.randint(max(c_dim, 1), [n], generator=rng)] if c_dim else torch.zeros([n, 0])
+def _describe_case(case: Any) -> str:
+    """A number of images, or one and their size."""
+    if isinstance(case, int):
+        return f"{case} images"
+    n, height, width = case
+    return f"{width}x{height}" if n == 1 else f"{width}x{height} ({n} at once)"
 
 
 # PyTorch.
@@ -169,15 +85,22 @@ def _labels(n: int, c_dim: int, rng: torch.Generator) -> Tensor:
 
 def trace(part: Part) -> torch.export.ExportedProgram:
     """The graph of a part: a batch of any size, plain operations, and nothing that tells where it was made."""
-    inputs = part.example(TRACED_BATCH, torch.Generator().manual_seed(0))
+    inputs = part.example(part.traced, torch.Generator().manual_seed(0))
     args, kwargs = call_arguments(part, inputs)
-    N = torch.export.Dim("N", max=MAX_BATCH)
-    shapes = {name: {0: N} if x.ndim else None for name, x in inputs.items()}
-    with _reference_ops(), torch.no_grad():
+    shapes = _dynamic_shapes(part)
+    # Else a map of 1x1, which a U-Net may have inside, would be another case than all larger ones.
+    oblivious = shape_config.patch(backed_size_oblivious=True) if len(part.axes) > 1 else nullcontext()
+    with _reference_ops(), torch.no_grad(), oblivious:
         program = torch.export.export(part.module, args, kwargs, dynamic_shapes=shapes, strict=False)
     for node in program.graph.nodes:  # source lines, with the paths of this machine
         node.meta.pop("stack_trace", None)
     return program
+
+
+def _dynamic_shapes(part: Part) -> dict[str, dict[int, torch.export.Dim] | None]:
+    """The sizes of each input that may differ from call to call."""
+    axes = {dim: torch.export.Dim(name, max=MAX_SIZES[name]) for dim, name in part.axes.items()}
+    return {name: None if name == PSI else axes for name in part.inputs}
 
 
 def save_torch_export(part: Part, path: Path, *, metadata: Mapping[str, str] | None = None) -> float:
@@ -204,18 +127,20 @@ def call_arguments(part: Part, inputs: Inputs) -> tuple[tuple[Tensor, ...], dict
 
 
 def largest_difference(part: Part, run: Run) -> float:
-    """Largest difference of a file's output from the part's own, for batches of several sizes.
+    """Largest difference of a file's output from the part's own, at the part's cases.
 
     In units of the largest value of the output, or of 1 if that is larger; infinite if any is not finite.
     """
     worst, rng = 0.0, torch.Generator().manual_seed(1)
-    for n in part.batches:
-        inputs = part.example(n, rng)
+    for case in part.cases:
+        inputs = part.example(case, rng)
         with _reference_ops(), torch.no_grad():
             expected = part.module(**inputs)
             actual = run(inputs)
         if actual.shape != expected.shape:
-            raise ExportError(f"for {n} images the file gives {list(actual.shape)}, PyTorch {list(expected.shape)}")
+            raise ExportError(
+                f"for {_describe_case(case)} the file gives {list(actual.shape)}, PyTorch {list(expected.shape)}"
+            )
         difference = ((actual - expected).abs().max() / expected.abs().max().clamp(min=1)).item()
         worst = max(worst, difference if math.isfinite(difference) else math.inf)
     return worst
@@ -260,7 +185,7 @@ def save_onnx(
     from onnxscript import optimizer
 
     program = trace(part)
-    inputs, N = list(part.inputs), torch.export.Dim("N", max=MAX_BATCH)
+    inputs = list(part.inputs)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about its own internals
         # optimize=True would also drop sums with numbers up to 1e-8, as every eps here.
@@ -272,7 +197,7 @@ def save_onnx(
             input_names=inputs,
             output_names=[part.output],
             opset_version=opset,
-            dynamic_shapes={name: None if name == PSI else {0: N} for name in inputs},
+            dynamic_shapes=_dynamic_shapes(part),
         )
         model = written.model
         optimizer.fold_constants(model)
@@ -299,8 +224,9 @@ def _describe(model: Any, part: Part, metadata: Mapping[str, str]) -> None:
     graph.metadata_props.clear()
     for value, meaning in zip([*graph.inputs, *graph.outputs], [*part.inputs.values(), part.meaning], strict=True):
         value.doc_string = meaning
-        if value.shape.rank() and value.shape.is_dynamic(0):
-            value.shape[0] = "N"  # torch 2.6 names it after the traced size
+        for dim, size in part.axes.items():
+            if value.shape.rank() and value.shape.is_dynamic(dim):
+                value.shape[dim] = size  # torch 2.6 names it after the traced size
     for node in graph:
         node.metadata_props.clear()
         node.doc_string = None
