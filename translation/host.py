@@ -18,7 +18,7 @@ from ggdr.torch_utils.moments import load_moments
 from ggdr.torch_utils.regularizers import Regularizers
 from ggdr.translation.config import HostConfig
 from ggdr.translation.image_pool import ImagePool
-from ggdr.translation.layers import batch_statistics
+from ggdr.translation.layers import batch_statistics, has_batch_norms
 from ggdr.translation.losses import cross_entropy, least_squares
 
 LOGIT_LOSSES = {"cross_entropy": cross_entropy, "least_squares": least_squares}
@@ -212,7 +212,7 @@ def judge_both(
         What D returned for the fakes, which are those from the pool if there is one; for the reals; and the
         regularisers' terms for the new fakes.
     """
-    is_joint = not any(isinstance(layer, nn.BatchNorm2d) for layer in D.modules())
+    is_joint = not has_batch_norms(D)
     is_new = pool is None or not draws["swap"].any()
     with regularizers.watch() as feats:
         with torch.no_grad():

@@ -121,6 +121,11 @@ def conv_up(cin: int, cout: int, kernel: int, *, norm: str = "instance") -> nn.C
     return nn.ConvTranspose2d(cin, cout, kernel, stride=2, padding=1, output_padding=kernel % 2, bias=bias)
 
 
+def has_batch_norms(net: nn.Module) -> bool:
+    """Whether what a network makes of an image depends on the others in its batch."""
+    return any(isinstance(layer, nn.BatchNorm2d) for layer in net.modules())
+
+
 @contextmanager
 def batch_statistics(net: nn.Module) -> Iterator[None]:
     """Batch norms use the statistics of their batch inside, and leave their running ones as they are."""

@@ -72,6 +72,16 @@ def test_attach_benchmark_tabulates_layers_distances_and_costs(dataset_zip, tmp_
     assert Image.open(picture).size[0] > 400
 
 
+def test_cyclegan_benchmark_compares_with_a_plain_loop():
+    small = ("--resolution", 32, "--channels", 4, "--blocks", 1, "--iterations", 1)
+    for options, rows in (((), ["separate passes", "channels_last", "bf16", "GGDR"]), (("--no-rows", "--ggdr"), [])):
+        lines = output_of("-m", "benchmarks.cyclegan_step", *small, *options).splitlines()
+        table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
+        assert [cells[0] for cells in table[2:]] == ["plain loop", "this project", *rows]
+        assert table[2][2] == "1.00"
+        assert all(float(cells[2]) > 0 and float(cells[3]) > 0 for cells in table[2:])
+
+
 @pytest.mark.parametrize("name", ["cifar10-cpu-60kimg", "digits-demo-28kimg", "cifar10-2000-cpu-40kimg"])
 def test_tables_of_the_study_are_those_of_the_values_that_are_kept(name):
     page = (ROOT / "docs" / "study.md").read_text()

@@ -10,6 +10,7 @@ import torch
 from ggdr.scripts.training.regularizer_ggdr import GGDRSettings
 from ggdr.scripts.training.regularizers import build_regularizers
 from ggdr.torch_utils.regularizers import Regularizers
+from ggdr.translation import cyclegan, host
 from ggdr.translation.config import CycleGANConfig, PatchDiscriminatorConfig, ResnetGeneratorConfig
 from ggdr.translation.cyclegan import CycleGANTask, cyclegan_attachments
 from ggdr.translation.layers import init_weights
@@ -170,6 +171,37 @@ def test_d_runs_on_new_fakes_once_more_only_for_a_regulariser_and_only_beside_ol
             task._D_losses("A", pairs(), draws)
     counts = [calls.count((weight, swapped)) for weight in (None, 10.0) for swapped in (False, True)]
     assert counts == expected
+
+
+def test_one_pass_over_images_of_both_kinds_gives_what_two_give(monkeypatch):
+    joint, separate = make_task(NOISY), make_task(NOISY)
+    calls = []
+    for task in (joint, separate):
+        for name in ("G_A", "D_A"):
+            hook = lambda module, args, out, key=(task, name): calls.append(key)  # noqa: E731
+            task.networks[name].register_forward_hook(hook)
+    for phase in ("D_A", "G"):
+        a, of_joint = run_phase(joint, phase)
+        with monkeypatch.context() as patch:
+            for module in (cyclegan, host):
+                patch.setattr(module, "has_batch_norms", lambda net: True)
+            b, of_separate = run_phase(separate, phase)
+        for net in a:
+            if any(grad is not None for grad in a[net]):
+                assert_gradients_agree(a[net], b[net])
+        assert of_joint == pytest.approx(of_separate, rel=1e-4)
+    # A fake and D's step; the fake with the identity, and the way back of the other side.
+    assert [calls.count((joint, name)) for name in ("G_A", "D_A")] == [3, 2]
+    assert [calls.count((separate, name)) for name in ("G_A", "D_A")] == [4, 3]
+
+
+def test_batch_norms_see_the_images_of_one_kind_alone():
+    task, seen = make_task(ResnetGeneratorConfig(3, 3, 4, 1, "batch"), norm="batch"), []
+    for name in ("G_A", "D_A"):
+        task.networks[name].register_forward_hook(lambda module, args, out: seen.append(len(args[0])))
+    for name in ("D_A", "G"):
+        run_phase(task, name)
+    assert seen == [BATCH] * 7
 
 
 @pytest.mark.parametrize("norm", ["instance", "batch"])

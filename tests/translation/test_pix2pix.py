@@ -12,6 +12,7 @@ from torch import nn
 
 from ggdr.scripts.training.regularizer_ggdr import GGDRSettings
 from ggdr.scripts.training.regularizers import build_regularizers
+from ggdr.translation import host
 from ggdr.translation.attachment import guide_layers
 from ggdr.translation.config import (
     PatchDiscriminatorConfig,
@@ -111,6 +112,17 @@ def test_the_losses_are_those_of_the_paper():
     squares = make_task(weight=None, config=Pix2PixConfig(0, 0, gan_loss="least_squares"))
     out = squares._D_losses(batch, {"seeds": seeds})
     torch.testing.assert_close(out.losses["D_fake"], fake_logits.square().mean(dim=[1, 2, 3]) / 2)
+
+
+@pytest.mark.parametrize(("norm", "sizes"), [("instance", [2 * BATCH]), ("batch", [BATCH, BATCH])])
+def test_d_sees_fakes_and_reals_in_one_pass_unless_it_has_batch_norms(norm, sizes, monkeypatch):
+    task, other, seen = make_task(norm=norm), make_task(norm=norm), []
+    task.D.register_forward_hook(lambda module, args, out: seen.append(len(args[0])))
+    got, of_one = run_phase(task, "D")
+    monkeypatch.setattr(host, "has_batch_norms", lambda net: True)
+    expected, of_two = run_phase(other, "D")
+    assert seen == sizes and of_one == pytest.approx(of_two, rel=1e-4)
+    assert_gradients_agree(got["D"], expected["D"])
 
 
 def test_with_weight_0_ggdr_measures_and_changes_nothing_in_d():
