@@ -29,6 +29,7 @@ from tests.scripts.test_dataset_command import cifar_members
 TINY = ("--cfg", "demo", "--channel-max", "4", "--batch", "8", "--device", "cpu", "--kimg", "0.016", "--tick", "0.008")
 SHORT = {
     "train": (*TINY, "--snap", "1", "--channel-base", "256"),
+    "translate train": ("--channels", "4", *TINY[-8:], "--cfg", "cpu"),
     "compare": (*TINY, "--channel-base", "64"),
     "project": ("--steps", "2"),
     "interpolate": ("--frames", "2"),
@@ -88,7 +89,8 @@ def test_the_commands_of_the_readme_run_in_their_order(home):
         for word in words:  # a snapshot that takes a longer run than this one
             if re.fullmatch(r"runs/\w+/network-snapshot-\d+\.safetensors", word) and not Path(word).exists():
                 shutil.copy(max(Path(word).parent.glob("network-snapshot-*")), word)
-        result = CliRunner().invoke(main, [*words, *SHORT.get(words[0], ())], catch_exceptions=False)
+        name = " ".join(words[:2]) if words[0] == "translate" else words[0]
+        result = CliRunner().invoke(main, [*words, *SHORT.get(name, ())], catch_exceptions=False)
         names = [name for word in words for name in word.split(",")]
         fault = next((REFUSED[name] for name in names if name in REFUSED), None)
         shown = shlex.join(words)
@@ -98,5 +100,5 @@ def test_the_commands_of_the_readme_run_in_their_order(home):
             assert result.exit_code == 0, f"{shown}: {result.output}"
         ran.append(words[0])
     assert {"dataset", "train", "curves", "report", "generate", "clusters", "metrics", "compare", "export"} <= set(ran)
-    for made in ("curves.png", "runs/cifar/report.html", "out", "clusters", "walk.mp4", "projected", "generator.onnx"):
+    for made in ("curves.png", "runs/cifar/report.html", "out", "clusters", "walk.mp4", "projected", "generator.onnx", "coloured"):
         assert (home / made).exists(), made
