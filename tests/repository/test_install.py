@@ -193,7 +193,8 @@ def test_without_the_app_networks_work_and_the_rest_says_what_to_install(bare, f
     (foreign / "click.py").unlink()
     lines = bare.output("python", "-c", USE_LIBRARY.format(absent=ABSENT), cwd=foreign).splitlines()
     assert lines == [
-        "autograd.cpp bias_act.cpp conv3x3.cpp modulation.cpp upfirdn2d.cpp bias_act.cu modulation.cu upfirdn2d.cu",
+        "autograd.cpp bias_act.cpp conv3x3.cpp modulation.cpp upfirdn2d.cpp "
+        "bias_act.cu demodulation.cu modulation.cu upfirdn2d.cu",
         "4 1",
         "ggdr.clusters needs scikit-learn: pip install scikit-learn",
         "ggdr.label_images needs Pillow: pip install pillow",

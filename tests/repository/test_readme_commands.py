@@ -100,5 +100,14 @@ def test_the_commands_of_the_readme_run_in_their_order(home):
             assert result.exit_code == 0, f"{shown}: {result.output}"
         ran.append(words[0])
     assert {"dataset", "train", "curves", "report", "generate", "clusters", "metrics", "compare", "export"} <= set(ran)
-    for made in ("curves.png", "runs/cifar/report.html", "out", "clusters", "walk.mp4", "projected", "generator.onnx", "coloured"):
+    for made in (
+        "curves.png",
+        "runs/cifar/report.html",
+        "out",
+        "clusters",
+        "walk.mp4",
+        "projected",
+        "generator.onnx",
+        "coloured",
+    ):
         assert (home / made).exists(), made

@@ -12,6 +12,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import conv_flop_count, flop_registry
 
+# Operations with a product of styles and squared weights in them, and where their weights and styles stand.
+DEMODULATIONS = {
+    "ggdr::demodulation": (0, 1),
+    "ggdr::demodulation_styles_grad": (3, 4),
+    "ggdr::demodulation_weight_grad": (2, 3),
+}
+
 
 def count_flops(run: Callable[[], object]) -> int:
     """FLOPs of the convolutions and matrix products in `run()`, forward and backward, two a multiply-add.
@@ -49,6 +56,9 @@ class _Counter(TorchDispatchMode):
             self.total += _products(x if transpose else out, w)
         elif func.name() in ("ggdr::modulated_product", "ggdr::modulated_product_grad"):
             self.total += _products(args[0], args[1 if func.name() == "ggdr::modulated_product" else 2])
+        elif func.name() in DEMODULATIONS:
+            w, s = (args[i] for i in DEMODULATIONS[func.name()])
+            self.total += 2 * s.shape[0] * w.shape[0] * w.shape[1]
         elif func.name() == "ggdr::conv3x3_weight_grad":
             self.total += _products(args[1], out)
         return out
