@@ -88,16 +88,16 @@ def _domains(snapshot: Snapshot, unnamed: Sequence[str]) -> tuple[str, ...]:
 def network_configs(snapshot: Snapshot) -> tuple[GeneratorConfig, PatchDiscriminatorConfig]:
     """The settings of G and D, to train them further; raises SnapshotError if they are none of pix2pix."""
     G = _config(snapshot, "G", GENERATORS)
-    if "D" not in snapshot.config:
-        raise SnapshotError(
-            f"{snapshot.path}: holds {printable(', '.join(snapshot.networks))}, but no D; training goes on with both "
-            "networks, so that it can only start from a snapshot that has a discriminator"
-        )
     return G, _config(snapshot, "D", (PatchDiscriminatorConfig,))
 
 
 def _config(snapshot: Snapshot, key: str, kinds: tuple[type[NetworkConfig], ...]) -> NetworkConfig:
     refuse_stylegan2(snapshot)
+    if key not in snapshot.config:
+        raise SnapshotError(
+            f"{snapshot.path}: holds {printable(', '.join(snapshot.networks))}, but no {key}; to translate takes the "
+            "generators of a model, to train it further all its networks"
+        )
     try:
         config = config_from_json(snapshot.config.get(key))
     except ValueError as error:
