@@ -110,18 +110,16 @@ def network_configs(
     Raises:
         SnapshotError: one is missing, or of another kind than those given.
     """
-    refuse_stylegan2(snapshot)
-    missing = [key for key in kinds if key.startswith("D") and key not in snapshot.config]
-    if missing and snapshot.networks:
-        raise SnapshotError(
-            f"{snapshot.path}: holds {printable(', '.join(snapshot.networks))}, but no {', '.join(missing)}; training "
-            "goes on with all networks, so that it can only start from a snapshot that has its discriminators"
-        )
     return {key: _config(snapshot, key, allowed) for key, allowed in kinds.items()}
 
 
 def _config(snapshot: Snapshot, key: str, kinds: tuple[type[NetworkConfig], ...]) -> NetworkConfig:
     refuse_stylegan2(snapshot)
+    if key not in snapshot.config:
+        raise SnapshotError(
+            f"{snapshot.path}: holds {printable(', '.join(snapshot.networks)) or 'no networks'}, but no {key}; to translate takes the "
+            "generators of a model, to train it further all its networks"
+        )
     try:
         config = config_from_json(snapshot.config.get(key))
     except ValueError as error:

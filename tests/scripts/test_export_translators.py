@@ -59,7 +59,7 @@ def test_the_command_writes_onnx_of_a_direction_compares_and_describes_it(cycleg
     output = ggdr("export", "--network", cyclegan, "--to", "horse", "--out", tmp_path / "x.onnx")
     assert "in img: [N, 1, H, W] float32, images of zebra" in output
     assert "out out: [N, 3, H, W] float32, images of horse" in output
-    assert "compared with PyTorch for images of 4x8, 11x5 (2 at once), 1x3 (3 at once), by onnxruntime" in output
+    assert "compared with PyTorch for images of 64x128, 131x65 (2 at once), 3x63 (3 at once), by onnxruntime" in output
     assert "dropout" not in output
     about = {prop.key: prop.value for prop in onnx.load(tmp_path / "x.onnx").metadata_props}
     assert about == {

@@ -92,7 +92,7 @@ def test_a_generator_alone_translates_as_it_did(tmp_path, config):
         expected = G(image(), torch.tensor([7]))
     assert torch.equal(load_translator(net)(image(), seed=7), expected)
     assert config_from_json(load_snapshot(net).config["G"]) == config
-    with pytest.raises(SnapshotError, match="holds G, but no D; training goes on with all networks"):
+    with pytest.raises(SnapshotError, match="holds G, but no D; to translate takes the generators"):
         network_configs(load_snapshot(net), KINDS)
 
 

@@ -118,3 +118,10 @@ def test_a_file_of_neither_is_not_called_one(files):
         load_translator("net.safetensors")
     assert "settings of G do not describe a StyleGAN2" in run("generate", "net.safetensors")
     assert load_snapshot("net.safetensors").networks.keys() == {"G"}
+
+
+def test_a_model_of_other_networks_is_told_by_them(files):
+    message = run("translate train", save_translator(files / "net.safetensors", TRANSLATORS["CycleGAN"]))
+    assert (
+        "net.safetensors: holds D_A, D_B, G_A, G_B, but no G; to translate takes the generators of a model" in message
+    )
