@@ -116,9 +116,10 @@ def network_configs(
 def _config(snapshot: Snapshot, key: str, kinds: tuple[type[NetworkConfig], ...]) -> NetworkConfig:
     refuse_stylegan2(snapshot)
     if key not in snapshot.config:
+        held = printable(", ".join(snapshot.networks)) or "no networks"
         raise SnapshotError(
-            f"{snapshot.path}: holds {printable(', '.join(snapshot.networks)) or 'no networks'}, but no {key}; to translate takes the "
-            "generators of a model, to train it further all its networks"
+            f"{snapshot.path}: holds {held}, but no {key}; to translate takes the generators of a model, to train it "
+            "further all its networks"
         )
     try:
         config = config_from_json(snapshot.config.get(key))

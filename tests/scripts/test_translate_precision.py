@@ -21,7 +21,7 @@ from ggdr.torch_utils.runlog import read_stats
 from tests.scripts.test_train import assert_same_weights
 from tests.scripts.test_translate import TINY, make_pairs, plain, translate
 
-MODELS = ("pix2pix", "cyclegan")
+MODELS = ("pix2pix", "cyclegan", "combogan")
 
 
 @pytest.fixture(scope="module")
