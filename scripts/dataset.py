@@ -11,9 +11,16 @@ from pathlib import Path
 import click
 
 from ggdr.scripts.errors import CliError, write_error_text
-from ggdr.scripts.options.destination import check_destination, sigterm_unwinds, size_of
+from ggdr.scripts.options.destination import (
+    check_destination,
+    convert_workers_option,
+    max_images_option,
+    overwrite_option,
+    sigterm_unwinds,
+    size_of,
+)
 from ggdr.scripts.options.numbers import WholeNumber
-from ggdr.scripts.options.parameters import MAX_WORKERS, bad_parameter
+from ggdr.scripts.options.parameters import bad_parameter
 from ggdr.scripts.options.progress import progress_bars
 from ggdr.scripts.terminal import say
 from ggdr.torch_utils.data.convert import FILTERS, SMALL_POLICIES, TRANSFORMS
@@ -77,12 +84,7 @@ Examples:
     metavar="1|3|4",
     help="Grey, RGB or RGBA. Transparency is laid over white for 1 and 3.",
 )
-@click.option(
-    "--max-images",
-    type=WholeNumber(min=1),
-    metavar="N",
-    help="Take N images, spread evenly over the source.  [default: all]",
-)
+@max_images_option
 @click.option(
     "--skip-broken",
     is_flag=True,
@@ -95,13 +97,8 @@ Examples:
     metavar="0..9",
     help="zlib level of the PNGs: 0 is largest and fastest.  [default: 0 up to 64x64 pixels, else 1]",
 )
-@click.option(
-    "--workers",
-    type=WholeNumber(1, MAX_WORKERS),
-    metavar="N",
-    help="Processes that convert. The result does not depend on it.  [default: number of CPUs]",
-)
-@click.option("--overwrite", is_flag=True, help="Replace DEST if it exists.")
+@convert_workers_option
+@overwrite_option
 def main(
     source: str,
     dest: Path,

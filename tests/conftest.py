@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
@@ -25,6 +26,16 @@ ROOT = Path(__file__).parents[1]
 # A network small enough that a training iteration takes milliseconds.
 TINY_RUN = ["--cfg", "demo", "--channel-base", "64", "--channel-max", "8", "--batch", "8", "--device", "cpu"]
 needs_cxx = pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="needs a C++ compiler")
+
+
+def ggdr(*args: object, code: int = 0) -> str:
+    """Runs a command in this process; returns what it printed, in one line."""
+    from ggdr.scripts.cli import main
+
+    result = CliRunner().invoke(main, [str(arg) for arg in args])
+    assert result.exit_code == code, result.output
+    assert code == 0 or isinstance(result.exception, SystemExit)
+    return " ".join(result.output.split())
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""DEST of the commands that make a set of images, a zip or a folder."""
+"""Options and DEST of the commands that make a set of images, a zip or a folder."""
 
 from __future__ import annotations
 
@@ -13,8 +13,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from ggdr.scripts.options.parameters import bad_parameter
+import click
+
+from ggdr.scripts.options.numbers import WholeNumber
+from ggdr.scripts.options.parameters import MAX_WORKERS, bad_parameter
 from ggdr.torch_utils.data.image_files import IMAGE_SUFFIXES
+
+max_images_option = click.option(
+    "--max-images",
+    type=WholeNumber(min=1),
+    metavar="N",
+    help="Take N images, spread evenly over the source.  [default: all]",
+)
+convert_workers_option = click.option(
+    "--workers",
+    type=WholeNumber(1, MAX_WORKERS),
+    metavar="N",
+    help="Processes that convert. The result does not depend on it.  [default: number of CPUs]",
+)
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace DEST if it exists.")
 
 
 def check_destination(source: str, dest: Path, *, overwrite: bool, ours: str, kind: str) -> None:

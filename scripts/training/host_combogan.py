@@ -83,8 +83,7 @@ class ComboGANHost(TranslationModel):
         decoder = data.decoder(settings.crop)
         for i in range(len(data.domains)):
             decoder(data.middles((i, i), [0]))  # an image that is too small is an error now
-        notes += [f"{printable(data.path)}: {data.left_out}"] if data.left_out else []
-        return Prepared(settings, data, snapshot, notes + self.notes(settings, start, group))
+        return Prepared(settings, data, snapshot, notes + self.notes(settings, data, start, group))
 
     def snapshot_networks(self, snapshot: Snapshot) -> Networks:
         G, D = combogan_configs(snapshot)

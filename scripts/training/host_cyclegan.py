@@ -62,8 +62,7 @@ class CycleGANHost(TranslationModel):
         )
         data.decoder(settings.crop)(data.middles((0, 1), [0]))  # an image that is too small is an error now
         notes = [f"A is {names[0]}, B is {names[1]}"]
-        notes += [f"{printable(data.path)}: {data.left_out}"] if data.left_out else []
-        return Prepared(settings, data, snapshot, notes + self.notes(settings, start, group))
+        return Prepared(settings, data, snapshot, notes + self.notes(settings, data, start, group))
 
     def attachments(self, networks: Mapping[str, nn.Module], resolution: int) -> dict[str, Attachment]:
         return cyclegan_attachments(*(networks[name] for name in self.networks), resolution)

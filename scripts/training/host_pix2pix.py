@@ -59,8 +59,7 @@ class Pix2PixHost(TranslationModel):
         data.decoder(settings.crop)(data.middles([0]))  # an image that is too small is an error now
         notes = [f"of the first pair the input is {first[0]}, the target {first[1]}"]
         notes += label_notes
-        notes += [f"{printable(data.path)}: {data.left_out}"] if data.left_out else []
-        return Prepared(settings, data, snapshot, notes + self.notes(settings, start, group))
+        return Prepared(settings, data, snapshot, notes + self.notes(settings, data, start, group))
 
     def attachments(self, networks: Mapping[str, nn.Module], resolution: int) -> dict[str, Attachment]:
         return {"": pix2pix_attachment(networks["G"], networks["D"], resolution)}

@@ -115,9 +115,9 @@ class TranslationModel:
         """The networks of a run, by the names that snapshots have."""
         return settings.networks
 
-    def notes(self, settings: TranslationSettings, start: Networks | None, group: ProcessGroup) -> list[str]:
-        """What to tell of settings that may not be meant."""
-        notes = []
+    def notes(self, settings: TranslationSettings, data: Any, start: Networks | None, group: ProcessGroup) -> list[str]:
+        """What to tell of files that are left out, and of settings that may not be meant."""
+        notes = [f"{printable(data.path)}: {data.left_out}"] if data.left_out else []
         if settings.cfg == "paper" and start is None and group.device.type == "cpu":
             notes.append(
                 "preset paper is for GPUs, and slow on a CPU; --cfg cpu trains a small network on 32x32 pixels"

@@ -12,6 +12,7 @@ from ggdr.scripts.training.host_combogan import ComboGANHost
 from ggdr.scripts.training.host_cyclegan import CycleGANHost
 from ggdr.scripts.training.host_pix2pix import Pix2PixHost
 from ggdr.scripts.training.host_stylegan2 import StyleGAN2Host
+from ggdr.scripts.training.resume import host_of_snapshot
 from ggdr.torch_utils.checkpoint import Snapshot
 from ggdr.translation.config import ComboGANGeneratorConfig
 
@@ -23,8 +24,7 @@ def translator_host(snapshot: Snapshot) -> Host | None:
 
     That of its run; without a run, pix2pix' or ComboGAN's, whose G says which network it is.
     """
-    training, G = (snapshot.config.get(key) for key in ("training", "G"))
-    name = training.get("host") if isinstance(training, Mapping) else None
+    name, G = host_of_snapshot(snapshot), snapshot.config.get("G")
     if name in MODELS:
         return HOSTS[name]
     if not isinstance(G, Mapping) or "network" not in G:

@@ -15,9 +15,9 @@ from ggdr.scripts.training.settings_translation import (
     LARGE,
     DomainSettings,
     TranslationSettings,
+    domain_settings,
     resolve_crop,
     resolve_optim,
-    resolve_workers,
     run_fields,
 )
 from ggdr.translation.config import (
@@ -89,14 +89,7 @@ def resolve_settings(
             num_processes=num_processes,
             init_snapshot=init_snapshot,
         ),
-        data=DomainSettings(
-            str(command["data"]),
-            data.sides[0].channels,
-            tuple(data.names),
-            tuple(len(domain.files) for domain in data.domains),
-            data.fingerprint()[:16],
-            resolve_workers(command, p),
-        ),
+        data=domain_settings(command, p, data),
         frozen=() if data.always is None else tuple(name for name in data.names if name != data.names[data.always]),
         crop=crop,
         **networks,

@@ -16,11 +16,11 @@ from ggdr.scripts.training.settings_translation import (
     TranslationSettings,
     check_crop,
     discriminator_config,
+    domain_settings,
     generator_config,
     guide_sizes,
     resolve_crop,
     resolve_optim,
-    resolve_workers,
     run_fields,
 )
 from ggdr.translation.config import CycleGANConfig, NetworkConfig, PatchDiscriminatorConfig
@@ -89,14 +89,7 @@ def resolve_settings(
             device_type=device_type,
             init_snapshot=init_snapshot,
         ),
-        data=DomainSettings(
-            str(command["data"]),
-            channels,
-            tuple(data.names),
-            tuple(len(domain.files) for domain in data.domains),
-            data.fingerprint()[:16],
-            resolve_workers(command, p),
-        ),
+        data=domain_settings(command, p, data),
         crop=crop,
         **networks,
         optim=optim,

@@ -30,6 +30,7 @@ from ggdr.translation.config import (
     UnetGeneratorConfig,
 )
 from ggdr.translation.data.crops import CropConfig
+from ggdr.translation.data.datasets import UnpairedImages
 from ggdr.translation.networks import build_network
 from ggdr.translation.presets import TranslationPreset
 
@@ -77,6 +78,18 @@ class DomainSettings:
     num_images: tuple[int, ...]
     fingerprint: str
     workers: int | None
+
+
+def domain_settings(command: Mapping[str, Any], p: TranslationPreset, data: UnpairedImages) -> DomainSettings:
+    """Those of data that are open."""
+    return DomainSettings(
+        str(command["data"]),
+        data.sides[0].channels,
+        tuple(data.names),
+        tuple(len(domain.files) for domain in data.domains),
+        data.fingerprint()[:16],
+        resolve_workers(command, p),
+    )
 
 
 def resolve_workers(command: Mapping[str, Any], p: TranslationPreset) -> int | None:

@@ -13,9 +13,16 @@ import click
 from click.core import ParameterSource
 
 from ggdr.scripts.errors import CliError, write_error_text
-from ggdr.scripts.options.destination import check_destination, sigterm_unwinds, size_of
+from ggdr.scripts.options.destination import (
+    check_destination,
+    convert_workers_option,
+    max_images_option,
+    overwrite_option,
+    sigterm_unwinds,
+    size_of,
+)
 from ggdr.scripts.options.numbers import FiniteFloat, WholeNumber
-from ggdr.scripts.options.parameters import MAX_WORKERS, bad_parameter
+from ggdr.scripts.options.parameters import bad_parameter
 from ggdr.scripts.options.progress import progress_bars
 from ggdr.scripts.options.training import seed_option
 from ggdr.scripts.options.translation import NamedChoice
@@ -54,12 +61,7 @@ Examples:
     metavar="PIXELS",
     help="Side of the squares written, cut out of the middle and shrunk.  [default: images as they are]",
 )
-@click.option(
-    "--max-images",
-    type=WholeNumber(min=1),
-    metavar="N",
-    help="Take N images, spread evenly over the source.  [default: all]",
-)
+@max_images_option
 @click.option(
     "--test",
     type=FiniteFloat(min=0, max=1, max_open=True),
@@ -86,13 +88,8 @@ Examples:
 )
 @seed_option
 @click.option("--skip-broken", is_flag=True, help="Leave out, and name, files that cannot be read as images.")
-@click.option(
-    "--workers",
-    type=WholeNumber(1, MAX_WORKERS),
-    metavar="N",
-    help="Processes that convert. The result does not depend on it.  [default: number of CPUs]",
-)
-@click.option("--overwrite", is_flag=True, help="Replace DEST if it exists.")
+@convert_workers_option
+@overwrite_option
 @click.pass_context
 def pairs(ctx: click.Context, source: str, dest: Path, overwrite: bool, **options: Any) -> None:
     """Make pairs for `ggdr translate train` of ordinary images.

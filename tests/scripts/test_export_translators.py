@@ -8,10 +8,8 @@ import json
 
 import pytest
 import torch
-from click.testing import CliRunner
 
-from ggdr.scripts.cli import main
-from ggdr.torch_utils.checkpoint import load_snapshot, save_snapshot
+from ggdr.torch_utils.checkpoint import load_snapshot
 from ggdr.torch_utils.export_formats import TOLERANCE, onnx_runner
 from ggdr.translation.config import (
     ComboGANGeneratorConfig,
@@ -20,10 +18,11 @@ from ggdr.translation.config import (
     UnetGeneratorConfig,
     config_from_json,
 )
-from ggdr.translation.networks import build_network
 from ggdr.translation.snapshot import load_translator
+from tests.conftest import ggdr
 from tests.export_cases import needs_onnx
 from tests.tiny import save_tiny, tiny_generator
+from tests.translator_files import save_translator
 
 CYCLEGAN = {
     "G_A": ResnetGeneratorConfig(3, 1, 3, 0),
@@ -34,22 +33,9 @@ PIX2PIX = {"G": UnetGeneratorConfig(3, 3, 2, 5)}
 COMBOGAN = {"G": ComboGANGeneratorConfig(3, 2, 0, 0, domains=3)}
 
 
-def ggdr(*args: object, code: int = 0) -> str:
-    result = CliRunner().invoke(main, [str(arg) for arg in args])
-    assert result.exit_code == code, result.output
-    return " ".join(result.output.split())
-
-
-def save(path, configs, **settings):
-    torch.manual_seed(0)
-    states = {name: build_network(config).state_dict() for name, config in configs.items()}
-    save_snapshot(path, states, {**{name: config.to_json() for name, config in configs.items()}, **settings})
-    return path
-
-
 @pytest.fixture
 def cyclegan(tmp_path):
-    return save(tmp_path / "net.safetensors", CYCLEGAN, domains=["horse", "zebra"], nimg=2000)
+    return save_translator(tmp_path / "net.safetensors", CYCLEGAN, domains=["horse", "zebra"], nimg=2000)
 
 
 @needs_onnx
@@ -76,7 +62,7 @@ def test_the_command_writes_onnx_of_a_direction_compares_and_describes_it(cycleg
 
 
 def test_that_dropout_is_off_is_said(tmp_path):
-    net = save(tmp_path / "net.safetensors", PIX2PIX)
+    net = save_translator(tmp_path / "net.safetensors", PIX2PIX)
     output = ggdr("export", "--network", net, "--out", tmp_path / "x.pt2")
     assert "dropout is off in the file, and on in `ggdr translate apply`" in output
     extra = {"metadata.json": ""}
@@ -107,7 +93,7 @@ def test_state_dicts_come_back_with_their_settings(cyclegan, tmp_path, options, 
     "configs", [COMBOGAN, {"G": UnetGeneratorConfig(3, 3, 2, 5, dropout=False)}], ids=["combo", "unet"]
 )
 def test_settings_that_weights_do_not_tell_come_back(tmp_path, configs):
-    net = save(tmp_path / "net.safetensors", configs)
+    net = save_translator(tmp_path / "net.safetensors", configs)
     direction = ["--from", "0", "--to", "2"] if configs is COMBOGAN else []
     ggdr("export", "--network", net, *direction, "--out", tmp_path / "x.pt")
     ggdr("import-weights", tmp_path / "x.pt", tmp_path / "back.safetensors")
@@ -143,7 +129,7 @@ def test_settings_that_weights_do_not_tell_come_back(tmp_path, configs):
 )
 def test_what_a_translator_cannot_is_named(tmp_path, monkeypatch, configs, options, message):
     monkeypatch.chdir(tmp_path)
-    save(tmp_path / "net.safetensors", configs)
+    save_translator(tmp_path / "net.safetensors", configs)
     assert message in ggdr("export", "--network", "net.safetensors", *options, code=2)
     assert len(list(tmp_path.iterdir())) == 1
 

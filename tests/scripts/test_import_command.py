@@ -14,11 +14,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
 from PIL import Image
 
 from ggdr.decoder import FeatureDecoder
-from ggdr.scripts.cli import main
 from ggdr.scripts.errors import CliError
 from ggdr.scripts.importing import published as published_networks
 from ggdr.scripts.importing import read_foreign as foreign_networks
@@ -26,19 +24,11 @@ from ggdr.scripts.importing.published import NETWORKS, snapshot_of, weights_file
 from ggdr.stylegan2 import load_discriminator, load_generator
 from ggdr.torch_utils import downloads
 from ggdr.torch_utils.checkpoint import load_snapshot, save_state
-from tests.conftest import ROOT, write_dataset
+from tests.conftest import ROOT, ggdr, write_dataset
 from tests.download_server import cache, send, server  # noqa: F401
 from tests.published_files import augment_pipe, pickled, small_networks, with_decoder, write_pickle
 from tests.rosinality_networks import Generator as TheirGenerator
 from tests.tiny import save_tiny, tiny_generator
-
-
-def ggdr(*args: object, code: int = 0) -> str:
-    """Runs a command in this process; returns what it printed, in one line."""
-    result: Result = CliRunner().invoke(main, [str(arg) for arg in args])
-    assert result.exit_code == code, result.output
-    assert code == 0 or isinstance(result.exception, SystemExit)
-    return " ".join(result.output.split())
 
 
 def published_file(path: Path) -> Path:

@@ -11,9 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner
 
-from ggdr.scripts.cli import main
 from ggdr.torch_utils.checkpoint import SnapshotError, load_snapshot
 from ggdr.translation.combogan import ComboGANTask
 from ggdr.translation.config import (
@@ -35,6 +33,7 @@ from ggdr.translation.layers import image_statistics
 from ggdr.translation.networks import build_network
 from ggdr.translation.pix2pix import Pix2PixTask
 from ggdr.translation.snapshot import DISCRIMINATORS, GENERATORS, load_translator, network_configs
+from tests.conftest import ggdr
 
 RESNET, UNET = ResnetGeneratorConfig(3, 3, 3, 1), UnetGeneratorConfig(3, 3, 2, 5)
 PATCH = PatchDiscriminatorConfig(3, 3, 2)
@@ -51,14 +50,6 @@ COMBOGAN = {f"G{i}": config for i, config in enumerate([ENCODER] * 3 + [SHARED] 
 }
 
 KINDS = {"G": GENERATORS, "D": DISCRIMINATORS}  # of pix2pix
-
-
-def ggdr(*args: object, code: int = 0) -> str:
-    """Runs a command in this process; returns what it printed, in one line."""
-    result = CliRunner().invoke(main, [str(arg) for arg in args])
-    assert result.exit_code == code, result.output
-    assert code == 0 or isinstance(result.exception, SystemExit)
-    return " ".join(result.output.split())
 
 
 def publish(folder, configs, epoch="latest", seed=0):

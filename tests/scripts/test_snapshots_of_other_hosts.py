@@ -19,10 +19,10 @@ from ggdr.translation.config import (
     ResnetGeneratorConfig,
     UnetGeneratorConfig,
 )
-from ggdr.translation.networks import build_network
 from ggdr.translation.snapshot import load_translator
 from tests.conftest import write_dataset
 from tests.tiny import save_tiny, tiny_generator
+from tests.translator_files import save_translator
 
 RESNET, PATCH = ResnetGeneratorConfig(3, 3, 2, 0), PatchDiscriminatorConfig(3, 2, 2)
 TRANSLATORS = {
@@ -67,12 +67,6 @@ def commands():
             if option in options:
                 found[" ".join(path)] = option
     return found
-
-
-def save_translator(path, configs):
-    nets = {name: build_network(config).state_dict() for name, config in configs.items()}
-    save_snapshot(path, nets, {name: config.to_json() for name, config in configs.items()})
-    return path
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from ggdr.translation.data.datasets import UnpairedImages, domain_pairs
 from ggdr.translation.snapshot import load_translator
 from tests.conftest import python, torchrun
 from tests.scripts.test_train import assert_same_weights
-from tests.scripts.test_translate import SIZE, plain, translate
-from tests.scripts.test_translate_cyclegan import make_domains, settings_of, timeless
+from tests.scripts.test_translate import SIZE, plain, timeless, translate
+from tests.scripts.test_translate_cyclegan import make_domains, settings_of
 from tests.scripts.test_translate_metrics import results
 
 NUM = {"autumn": 8, "spring": 9, "winter": 12}

@@ -26,7 +26,7 @@ from ggdr.translation.presets import PRESETS
 from ggdr.translation.snapshot import load_translator
 from tests.conftest import python, torchrun
 from tests.scripts.test_train import assert_same_weights, ggdr_train
-from tests.scripts.test_translate import SIZE, make_pairs, plain, translate
+from tests.scripts.test_translate import SIZE, make_pairs, plain, timeless, translate
 from tests.scripts.test_translate_metrics import metrics, results
 
 NUM = {"horse": 9, "zebra": 14}
@@ -64,10 +64,6 @@ def whole(tmp_path_factory, domains):
 def settings_of(*args):
     output = translate(*args, "--dry-run")
     return json.loads(output[output.index("{") : output.rindex("}") + 1])
-
-
-def timeless(run):
-    return [{k: v for k, v in line.items() if not re.match("sec|time|.*mem", k)} for line in read_stats(run)]
 
 
 def test_a_run_folder_holds_settings_pictures_and_snapshots(whole, domains):

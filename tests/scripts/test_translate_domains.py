@@ -14,9 +14,9 @@ from click.testing import CliRunner
 from ggdr.torch_utils.checkpoint import load_snapshot
 from ggdr.translation.snapshot import load_translator
 from tests.scripts.test_train import assert_same_weights
-from tests.scripts.test_translate import SIZE, plain, translate
+from tests.scripts.test_translate import SIZE, plain, timeless, translate
 from tests.scripts.test_translate_combogan import METRIC, MODEL, TINY, last_of, stopped_at
-from tests.scripts.test_translate_cyclegan import make_domains, settings_of, timeless
+from tests.scripts.test_translate_cyclegan import make_domains, settings_of
 from tests.scripts.test_translate_metrics import metrics, results
 
 OLD, NEW = ["autumn", "spring", "winter"], "fog"  # the new one is not the last by name

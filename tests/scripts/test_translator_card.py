@@ -11,19 +11,18 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from click.testing import CliRunner
 from PIL import Image
 
-from ggdr.scripts.cli import main
-from ggdr.torch_utils.checkpoint import load_snapshot, save_snapshot
+from ggdr.torch_utils.checkpoint import load_snapshot
 from ggdr.translation.config import (
     ComboGANGeneratorConfig,
     PatchDiscriminatorConfig,
     ResnetGeneratorConfig,
     UnetGeneratorConfig,
 )
-from ggdr.translation.networks import build_network
 from ggdr.translation.snapshot import load_translator
+from tests.conftest import ggdr
+from tests.translator_files import save_translator
 
 PIX2PIX = {"G": UnetGeneratorConfig(1, 3, 2, 5), "D": PatchDiscriminatorConfig(4, 2, 2)}
 RESNET, PATCH = ResnetGeneratorConfig(3, 3, 2, 0), PatchDiscriminatorConfig(3, 2, 2)
@@ -40,25 +39,12 @@ TRAINING = {
 }
 
 
-def ggdr(*args: object, code: int = 0) -> str:
-    result = CliRunner().invoke(main, [str(arg) for arg in args])
-    assert result.exit_code == code, result.output
-    return " ".join(result.output.split())
-
-
-def save(path, configs, **settings):
-    torch.manual_seed(0)
-    states = {name: build_network(config).state_dict() for name, config in configs.items()}
-    save_snapshot(path, states, {**{name: config.to_json() for name, config in configs.items()}, **settings})
-    return path
-
-
 @pytest.fixture
 def snapshot(tmp_path):
     """A run of pix2pix with its last snapshot but one, and the pictures of both."""
     folder = tmp_path / "facades"
     folder.mkdir()
-    path = save(folder / "network-snapshot-000002.safetensors", PIX2PIX, nimg=2000, training=TRAINING)
+    path = save_translator(folder / "network-snapshot-000002.safetensors", PIX2PIX, nimg=2000, training=TRAINING)
     lines = [{"nimg": n, "kimg": n / 1000, "time/sec_per_kimg": 2.0, "l1": 0.25} for n in (2000, 4000)]
     (folder / "stats.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     pictures = [{"name": "translations", "title": "Input, output, target", "once": False}]
@@ -100,7 +86,7 @@ def test_a_card_tells_what_a_translator_is_and_how_it_came_about(snapshot, tmp_p
 
 
 def test_cards_of_several_domains_name_them(tmp_path):
-    net = save(tmp_path / "net.safetensors", CYCLEGAN, domains=["a | b", "zebra"])
+    net = save_translator(tmp_path / "net.safetensors", CYCLEGAN, domains=["a | b", "zebra"])
     output = ggdr("card", "--network", net, "--out", tmp_path / "c.md", "--device", "cpu")
     assert "the card shows no picture" in output
     card = (tmp_path / "c.md").read_text()
@@ -112,7 +98,7 @@ def test_cards_of_several_domains_name_them(tmp_path):
 def test_the_code_of_a_card_runs(tmp_path, monkeypatch):
     from types import ModuleType
 
-    net = save(tmp_path / "net.safetensors", {"G": ComboGANGeneratorConfig(3, 2, 0, 0, domains=3)})
+    net = save_translator(tmp_path / "net.safetensors", {"G": ComboGANGeneratorConfig(3, 2, 0, 0, domains=3)})
     ggdr("card", "--network", net, "--out", tmp_path / "c.md", "--device", "cpu")
     code = re.search(r"```python\n(.*?)```", (tmp_path / "c.md").read_text(), flags=re.DOTALL)[1]
     hub = ModuleType("huggingface_hub")
@@ -124,7 +110,7 @@ def test_the_code_of_a_card_runs(tmp_path, monkeypatch):
 
 
 def test_options_of_generators_are_refused(tmp_path):
-    net = save(tmp_path / "net.safetensors", CYCLEGAN)
+    net = save_translator(tmp_path / "net.safetensors", CYCLEGAN)
     for option in (["--seeds", "0-3"], ["--trunc", "0.5"]):
         message = ggdr("card", "--network", net, "--out", tmp_path / "c.md", *option, code=2)
         assert f"'{option[0]}': means nothing to a translator" in message
@@ -146,7 +132,7 @@ def test_a_folder_for_a_hub_holds_the_generators_or_all(snapshot, tmp_path, has_
 
 
 def test_a_folder_without_a_picture_says_which_files_it_has(tmp_path):
-    net = save(tmp_path / "net.safetensors", {"G": RESNET})
+    net = save_translator(tmp_path / "net.safetensors", {"G": RESNET})
     args = ["export", "--network", net, "--format", "hub", "--out", tmp_path / "hub", "--device", "cpu"]
     assert "model.safetensors, config.json and README.md written" in ggdr(*args)
     assert "holds G, but no D" in ggdr(*args, "--with-discriminator", code=2)
