@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -166,8 +166,8 @@ def last_metric(run: Path, metric: str) -> float | None:
     return float(next(iter(lines[-1]["results"].values()))) if lines else None
 
 
-def look_at(run: Path, judge: ClassJudge, train_u8: Tensor, test_u8: Tensor) -> dict[str, Any]:
-    """One row."""
+def look_at(run: Path, judge: ClassJudge | None, train_u8: Tensor, test_u8: Tensor) -> dict[str, Any]:
+    """One row; without a judge, nothing of classes."""
     path = snapshots_in(run)[-1]
     nets = Networks(path)
     rng = torch.Generator().manual_seed(0)
@@ -185,9 +185,14 @@ def look_at(run: Path, judge: ClassJudge, train_u8: Tensor, test_u8: Tensor) -> 
         **accuracies(nets.D, fake, train_u8[:NUM_IMAGES], test_u8[:NUM_IMAGES]),
         "fd_lite": last_metric(run, "fd_lite"),
         "mind_lite": last_metric(run, "mind_lite"),
-        **judge(fakes_u8),
+        **(judge(fakes_u8) if judge else {}),
     }
     return {name: value for name, value in row.items() if value is not None}
+
+
+def place(row: Mapping[str, Any]) -> tuple[int, str, int]:
+    """What tells rows apart, and their order."""
+    return int(row["base"].split("/")[0]), row["variant"], row["seed"]
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
@@ -238,12 +243,12 @@ def spread(values: Sequence[float], form: str) -> str:
 @click.option("--study", metavar="DIR", type=click.Path(path_type=Path, exists=True), multiple=True)
 @click.option("--train", metavar="ZIP", help="CIFAR-10's training images, as `ggdr dataset` makes it.")
 @click.option("--test", metavar="ZIP", help="Its test images.")
-@click.option("--classifier", metavar="FILE", help="Of benchmarks.cifar_classifier.")
+@click.option("--classifier", metavar="FILE", help="Of benchmarks.cifar_classifier; without it, its columns are empty.")
 @click.argument("values", metavar="FILE.json", type=click.Path(path_type=Path))
-def main(study: Sequence[Path], train: str, test: str, classifier: str, values: Path) -> None:
-    """Looks at the last snapshot of every run of studies, writes what it found to a file, and prints tables.
+def main(study: Sequence[Path], train: str, test: str, classifier: str | None, values: Path) -> None:
+    """Looks at the last snapshot of every run of studies, adds what it found to a file, and prints tables.
 
-    Without --study it prints those of the file.
+    Rows of the same networks, variant and seed are replaced. Without --study it prints the tables of the file.
 
     \b
     Example:
@@ -255,13 +260,14 @@ def main(study: Sequence[Path], train: str, test: str, classifier: str, values: 
         real, held_out = ImageDataset(train, max_images=NUM_REALS), ImageDataset(test, max_images=NUM_IMAGES)
         train_u8 = torch.from_numpy(real.images_u8(range(len(real))))
         test_u8 = torch.from_numpy(held_out.images_u8(range(len(held_out))))
-        judge = ClassJudge(load_classifier(classifier), train_u8)
-        rows = []
+        judge = ClassJudge(load_classifier(classifier), train_u8) if classifier else None
+        kept = json.loads(values.read_text()) if values.exists() else []
+        rows = {place(row): row for row in kept}
         for run in sorted({path.parent for folder in study for path in folder.glob(f"*/seed*/{PATTERN}")}):
-            rows.append(look_at(run, judge, train_u8, test_u8))
-            click.echo(table(rows[-1:]).splitlines()[-1])
-        rows.sort(key=lambda row: (int(row["base"].split("/")[0]), row["variant"], row["seed"]))
-        values.write_text(json.dumps(rows, indent=1) + "\n")
+            row = look_at(run, judge, train_u8, test_u8)
+            rows[place(row)] = row
+            click.echo(table([row]).splitlines()[-1])
+        values.write_text(json.dumps([rows[key] for key in sorted(rows)], indent=1) + "\n")
     rows = json.loads(values.read_text())
     click.echo(table(rows))
     click.echo()
