@@ -5,66 +5,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-from ggdr.torch_utils.untrusted.text import printable
-
-NORMS = ("batch", "instance")
-GAN_LOSSES = ("cross_entropy", "least_squares")
-# Far beyond any network that was trained; what a file claims beyond them is a mistake, or an attack on memory.
-MAX_WIDTH = 2**16
-MAX_LAYERS = 64
-MAX_IMG_CHANNELS = 2**10  # label maps have one for each class
-MAX_DOMAINS = 2**10
-
-
-def _shown(value: object) -> str:
-    """A setting of any type, for messages."""
-    return printable(repr(value), 80)
-
-
-@dataclass(frozen=True)
-class NetworkConfig:
-    """What a network is built from; raises ValueError for settings that no network can have.
-
-    Attributes:
-        network: what the kind is called in files.
-    """
-
-    network: ClassVar[str]
-    # Smallest and largest value of each whole number.
-    limits: ClassVar[dict[str, tuple[int, int]]] = {
-        "in_channels": (1, MAX_IMG_CHANNELS),
-        "out_channels": (1, MAX_IMG_CHANNELS),
-        "channels": (1, MAX_WIDTH),
-        "blocks": (0, MAX_LAYERS),
-        "downs": (5, 12),
-        "layers": (1, 12),
-        "encoder_blocks": (0, MAX_LAYERS),
-        "decoder_blocks": (0, MAX_LAYERS),
-        "shared_encoder_blocks": (0, MAX_LAYERS),
-        "shared_decoder_blocks": (0, MAX_LAYERS),
-        "domains": (1, MAX_DOMAINS),
-    }
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            name, value = field.name, getattr(self, field.name)
-            if name == "norm":
-                if value not in NORMS:
-                    raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {_shown(value)}")
-            elif name == "dropout":
-                if type(value) is not bool:
-                    raise ValueError(f"dropout must be true or false, got {_shown(value)}")
-            else:
-                low, high = self.limits[name]
-                if type(value) is not int or not low <= value <= high:
-                    raise ValueError(f"{name} must be a whole number from {low} to {high}, got {_shown(value)}")
-
-    def to_json(self) -> dict[str, Any]:
-        """The settings and the kind of network, as `config_from_json` takes them."""
-        return {"network": self.network, **asdict(self)}
+from ggdr.translation.config_base import (
+    MAX_DOMAINS,
+    MAX_IMG_CHANNELS,
+    HostConfig,
+    NetworkConfig,
+    shown,
+)
+from ggdr.translation.layout_config import OASISDiscriminatorConfig, OASISGeneratorConfig
 
 
 @dataclass(frozen=True)
@@ -196,6 +147,8 @@ CONFIGS: dict[str, type[NetworkConfig]] = {
         SharedConfig,
         ComboGANGeneratorConfig,
         ComboGANDiscriminatorConfig,
+        OASISGeneratorConfig,
+        OASISDiscriminatorConfig,
     )
 }
 
@@ -207,61 +160,16 @@ def config_from_json(stored: Any) -> NetworkConfig:
         ValueError: they are of no network.
     """
     if not isinstance(stored, Mapping):
-        raise ValueError(f"expected the settings of a network, got {_shown(stored)}")
+        raise ValueError(f"expected the settings of a network, got {shown(stored)}")
     settings = dict(stored)
     kind = settings.pop("network", None)
     if not isinstance(kind, str) or kind not in CONFIGS:
-        raise ValueError(f"network must be one of {', '.join(CONFIGS)}, got {_shown(kind)}")
+        raise ValueError(f"network must be one of {', '.join(CONFIGS)}, got {shown(kind)}")
     names = [field.name for field in fields(CONFIGS[kind])]
     unknown = [name for name in settings if name not in names]
     if unknown:
-        raise ValueError(f"{kind} has no setting {_shown(unknown[0])}; it has {', '.join(names)}")
+        raise ValueError(f"{kind} has no setting {shown(unknown[0])}; it has {', '.join(names)}")
     return CONFIGS[kind](**settings)
-
-
-@dataclass(frozen=True)
-class HostConfig:
-    """Losses and optimisers that all hosts have; raises ValueError for settings that cannot be.
-
-    Attributes:
-        constant_nimg: samples until the rate begins to fall,
-        falling_nimg:  and samples in which it falls to 0, linearly; 0: it never falls.
-        gan_loss:      one of GAN_LOSSES.
-        lr, beta1, beta2: Adam's, of all networks.
-    """
-
-    whole: ClassVar[tuple[str, ...]] = ("constant_nimg", "falling_nimg", "pool_size")
-    constant_nimg: int
-    falling_nimg: int
-    gan_loss: str = "least_squares"
-    lr: float = 2e-4
-    beta1: float = 0.5
-    beta2: float = 0.999
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            name, value = field.name, getattr(self, field.name)
-            if name == "gan_loss":
-                if value not in GAN_LOSSES:
-                    raise ValueError(f"gan_loss must be one of {', '.join(GAN_LOSSES)}, got {_shown(value)}")
-            elif name in self.whole:
-                if type(value) is not int or value < 0:
-                    raise ValueError(f"{name} must be a whole number from 0 up, got {_shown(value)}")
-            else:
-                high = 1 if name.startswith("beta") else 1e30
-                if type(value) not in (int, float) or not 0 <= value < high:
-                    raise ValueError(f"{name} must be a number from 0 to below {high:g}, got {_shown(value)}")
-
-    @property
-    def total_nimg(self) -> int:
-        """Samples of the whole schedule."""
-        return self.constant_nimg + self.falling_nimg
-
-    def rate(self, nimg: int) -> float:
-        """The learning rate after so many samples."""
-        if not self.falling_nimg:
-            return self.lr
-        return self.lr * min(max(1 - (nimg - self.constant_nimg) / self.falling_nimg, 0), 1)
 
 
 def _check_learns(*weights: float) -> None:

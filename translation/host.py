@@ -73,7 +73,7 @@ class TranslationHost:
         self.half_dtype = half_dtype
         self.cpu_rng = torch.Generator("cpu").manual_seed(seed)
         self.pools = {name: ImagePool(size, seed=int(self.draw_seeds(1))) for name, size in (pools or {}).items()}
-        self._loss = LOGIT_LOSSES[config.gan_loss]
+        self._loss = LOGIT_LOSSES.get(config.gan_loss)  # others are the subclass' own
 
     def _start(self, phases: Sequence[Phase], panels: Sequence[Panel]) -> None:
         """Ends the construction of a subclass."""

@@ -27,6 +27,8 @@ from ggdr.translation.config import (
 )
 from ggdr.translation.discriminators import PatchDiscriminator, PixelDiscriminator
 from ggdr.translation.generators import ResnetGenerator, UnetGenerator
+from ggdr.translation.layout_config import OASISDiscriminatorConfig, OASISGeneratorConfig
+from ggdr.translation.oasis_networks import OASISDiscriminator, OASISGenerator
 
 NETWORKS: dict[type[NetworkConfig], type[nn.Module]] = {
     ResnetGeneratorConfig: ResnetGenerator,
@@ -38,6 +40,8 @@ NETWORKS: dict[type[NetworkConfig], type[nn.Module]] = {
     SharedConfig: SharedBlocks,
     ComboGANGeneratorConfig: ComboGANGenerator,
     ComboGANDiscriminatorConfig: ComboGANDiscriminator,
+    OASISGeneratorConfig: OASISGenerator,
+    OASISDiscriminatorConfig: OASISDiscriminator,
 }
 
 

@@ -12,7 +12,7 @@ class TranslationPreset:
     """What a run takes where nothing else is said.
 
     Attributes:
-        generator:  "unet", "resnet", or "combogan", which has no other kind.
+        generator:  "unet", "resnet", or the model's name if it has one kind only.
         crop:       side of the images in training, in pixels.
         channels:   feature maps of the first layers of G and D.
         norm:       of both.
@@ -58,5 +58,10 @@ PRESETS = {
         # Anoosheh et al. 2017, arXiv:1712.06909, Section 4.
         "paper": TranslationPreset("combogan", "instance", dropout=False, epochs=(50, 50), each=True),
         "cpu": TranslationPreset("combogan", dropout=False, lr=1e-3, kimg=12.0, snap_ticks=8, **_CPU),
+    },
+    "oasis": {
+        # Sushko et al. 2020, arXiv:2012.04781, Section 4.
+        "paper": TranslationPreset("oasis", "batch", dropout=False, batch=20, lr=1e-4, epochs=(200, 0)),
+        "cpu": TranslationPreset("oasis", dropout=False, lr=4e-4, kimg=12.0, snap_ticks=8, **_CPU),
     },
 }

@@ -23,11 +23,14 @@ from ggdr.translation.config import (
     UnetGeneratorConfig,
     config_from_json,
 )
+from ggdr.translation.layout_config import OASISGeneratorConfig
 from ggdr.translation.networks import build_network
 from ggdr.translation.translator import (
     CYCLEGAN_DOMAINS,
     ComboGANTranslator,
     CycleGANTranslator,
+    LayoutTranslator,
+    OASISTranslator,
     Pix2PixTranslator,
     Translator,
     numbered,
@@ -35,11 +38,13 @@ from ggdr.translation.translator import (
 
 GENERATORS = (ResnetGeneratorConfig, UnetGeneratorConfig)
 DISCRIMINATORS = (PatchDiscriminatorConfig,)
+# What makes images of label maps, by the kind of its generator.
+LAYOUT_TRANSLATORS: dict[type[NetworkConfig], type[LayoutTranslator]] = {OASISGeneratorConfig: OASISTranslator}
 MAX_NAME = 100  # characters of a domain's name
 
 
 def load_translator(path: str | os.PathLike, device: torch.device | str = "cpu") -> Translator:
-    """The generators of a snapshot of pix2pix, CycleGAN or ComboGAN.
+    """The generators of a snapshot of image translation.
 
     Example:
         >>> translate = load_translator("network-snapshot-000080.safetensors")
@@ -65,10 +70,15 @@ def translator_of(snapshot: Snapshot, device: torch.device | str = "cpu") -> Tra
             return CycleGANTranslator(*(restored(key, config) for key, config in configs.items()), domains)
         except ValueError as error:
             raise SnapshotError(f"{snapshot.path}: {error}") from error
-    config = _config(snapshot, "G", (*GENERATORS, ComboGANGeneratorConfig))
+    config = _config(snapshot, "G", (*GENERATORS, ComboGANGeneratorConfig, *LAYOUT_TRANSLATORS))
     if isinstance(config, ComboGANGeneratorConfig):
         return ComboGANTranslator(restored("G", config), domain_names(snapshot, numbered(config.domains)))
-    return Pix2PixTranslator(restored("G", config), label_classes(snapshot, config))
+    labels = label_classes(snapshot, config)
+    if type(config) not in LAYOUT_TRANSLATORS:
+        return Pix2PixTranslator(restored("G", config), labels)
+    if labels is None:
+        raise SnapshotError(f"{snapshot.path}: does not say which classes its label maps have")
+    return LAYOUT_TRANSLATORS[type(config)](restored("G_ema", config), labels)
 
 
 def domain_names(snapshot: Snapshot, unnamed: Sequence[str]) -> tuple[str, ...]:

@@ -15,13 +15,14 @@ from ggdr.torch_utils.data.label_maps import LabelClasses
 from ggdr.translation.combogan_networks import ComboGANGenerator
 from ggdr.translation.generators import MULTIPLE, ResnetGenerator, UnetGenerator
 from ggdr.translation.layers import image_statistics
+from ggdr.translation.layout_noise import draw_noise
 
 PIX2PIX_DOMAINS = ("input", "output")
 CYCLEGAN_DOMAINS = ("A", "B")
 
 
 class Translator(ABC):
-    """Translates images between domains, with dropout on, and with each image's own statistics in batch norms.
+    """Translates images between domains, with dropout or noise, and no image depends on others of its batch.
 
     Attributes:
         model:    what the networks were trained as.
@@ -64,6 +65,11 @@ class Translator(ABC):
         """Images on the device of the networks."""
 
     @property
+    def is_random(self) -> bool:
+        """Whether results depend on seeds."""
+        return any(getattr(net.config, "dropout", False) for net in self.networks)
+
+    @property
     def device(self) -> torch.device:
         return next(self.networks[0].parameters()).device
 
@@ -83,7 +89,7 @@ class Translator(ABC):
             img:        [N, in_channels, H, W] float32 in [-1, 1], or 0 and 1 of label maps, of any size, on any device.
             source:     the domain that they are of; None where there is only one.
             target:     the domain that they become images of; None where there is only one.
-            seed:       of the dropout: image i has that of seed + i. Or one for each image.
+            seed:       of dropout or noise: image i has that of seed + i. Or one for each image.
             batch_size: images that go through the network together; changes results by rounding only.
 
         Returns:
@@ -107,7 +113,7 @@ class Translator(ABC):
 
 
 class Pix2PixTranslator(Translator):
-    """G makes outputs of inputs, and nothing the other way round."""
+    """G makes outputs of inputs, and nothing the other way round; batch norms have each image's own statistics."""
 
     model, returns = "pix2pix", False
     domains = PIX2PIX_DOMAINS
@@ -135,6 +141,33 @@ class Pix2PixTranslator(Translator):
     def _generate(self, img: Tensor, source: str, target: str, seeds: Tensor) -> Tensor:
         with image_statistics(self.G):
             return self.G(img, seeds)
+
+
+class LayoutTranslator(Pix2PixTranslator):
+    """G makes images of label maps and noise, of which one layout has many; batch norms have their running statistics.
+
+    Attributes:
+        noise: what has a noise vector of its own; see `draw_noise`.
+    """
+
+    labels: LabelClasses
+    noise = "image"
+
+    def __init__(self, G: nn.Module, labels: LabelClasses) -> None:
+        super().__init__(G, labels)
+
+    @property
+    def is_random(self) -> bool:
+        return True
+
+    def _generate(self, img: Tensor, source: str, target: str, seeds: Tensor) -> Tensor:
+        return self.G(img, draw_noise(img, seeds, self.G.config.noise_channels, self.noise))
+
+
+class OASISTranslator(LayoutTranslator):
+    """Of OASIS."""
+
+    model = "OASIS"
 
 
 class CycleGANTranslator(Translator):

@@ -1,0 +1,71 @@
+# SPDX-FileCopyrightText: the GGDR authors of this repository
+# SPDX-License-Identifier: Apache-2.0
+"""Convolutions whose weights are divided by their spectral norm, and how networks with such begin."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+WARM_UP = 15  # power iterations before training
+
+
+class SpectralConv2d(nn.Conv2d):
+    """A convolution that keeps the size, of weights divided by their largest singular value as a matrix [cout, rest].
+
+    Each pass in training is one power iteration towards that value; passes in evaluation mode change nothing. It
+    computes the value in float32, whatever type convolutions have.
+
+    Attributes:
+        u: [cout] float32, the left singular vector as far as it is known.
+
+    Source: Miyato et al. 2018, arXiv:1802.05957, Algorithm 1.
+    """
+
+    def __init__(self, cin: int, cout: int, kernel: int, *, bias: bool = True) -> None:
+        super().__init__(cin, cout, kernel, padding=kernel // 2, bias=bias)
+        self.register_buffer("u", torch.full([cout], cout**-0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            weight = self.weight / self.spectral_norm()
+        return self._conv_forward(x, weight, self.bias)
+
+    def spectral_norm(self) -> Tensor:
+        """The largest singular value as far as it is known, [], with gradient; in training after one more iteration."""
+        matrix, u = self.weight.flatten(1), self.u
+        with torch.no_grad():
+            v = F.normalize(matrix.t() @ u, dim=0)
+            if self.training:
+                u = F.normalize(matrix @ v, dim=0)
+                # A copy: the graph of this pass keeps its own vector.
+                self.u.copy_(u)
+        return u @ (matrix @ v)
+
+    @torch.no_grad()
+    def find_norm(self, generator: torch.Generator) -> None:
+        """Begins the power iteration anew, from a random vector."""
+        matrix = self.weight.flatten(1)
+        u = torch.randn([len(matrix)], generator=generator).to(matrix)
+        for _ in range(WARM_UP):
+            u = F.normalize(matrix @ F.normalize(matrix.t() @ u, dim=0), dim=0)
+        self.u.copy_(u)
+
+
+@torch.no_grad()
+def init_xavier(net: nn.Module, generator: torch.Generator, gain: float = 0.02) -> None:
+    """Draws the weights of all convolutions anew, in place: N(0, 2 gain^2 / (fan in + fan out)), biases 0.
+
+    Args:
+        generator: a CPU one, so that the weights are the same on every device.
+
+    Source: Glorot & Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks".
+    """
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.xavier_normal_(layer.weight, gain, generator=generator)
+            if layer.bias is not None:
+                layer.bias.zero_()
+        if isinstance(layer, SpectralConv2d):
+            layer.find_norm(generator)
