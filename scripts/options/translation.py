@@ -13,7 +13,8 @@ import click
 from ggdr.scripts.errors import OptionError, nearest
 from ggdr.scripts.options.numbers import FiniteFloat
 
-MODELS = ("pix2pix", "cyclegan", "combogan")  # hosts that `ggdr translate train` trains; the first is the default
+# Hosts that `ggdr translate train` trains; the first is the default.
+MODELS = ("pix2pix", "cyclegan", "combogan", "oasis")
 GENERATORS = ("unet", "resnet")
 COMBOGAN_BLOCKS = ("encoder_blocks", "decoder_blocks", "shared_encoder_blocks", "shared_decoder_blocks")
 MAX_EPOCHS = 10**6
@@ -29,15 +30,16 @@ class ModelOption(NamedTuple):
 
 # By parameter names.
 MODEL_OPTIONS = {
-    "direction": ModelOption(("pix2pix",), "says which image of a pair is the input"),
-    "classes": ModelOption(("pix2pix",), "says how many classes the label maps have"),
-    "ignore_label": ModelOption(("pix2pix",), "says which values in label maps are no class"),
+    "direction": ModelOption(("pix2pix", "oasis"), "says which image of a pair is the input"),
+    "classes": ModelOption(("pix2pix", "oasis"), "says how many classes the label maps have"),
+    "ignore_label": ModelOption(("pix2pix", "oasis"), "says which values in label maps are no class"),
     "l1_weight": ModelOption(("pix2pix",), "weighs the distance from the target of a pair"),
     "generator": ModelOption(("pix2pix", "cyclegan"), "says which kind of network G is"),
     "downs": ModelOption(("pix2pix", "cyclegan"), "says how often a U-Net halves the image"),
     "blocks": ModelOption(("pix2pix", "cyclegan"), "says how many residual blocks a ResNet has"),
-    "norm": ModelOption(("pix2pix", "cyclegan"), "says which norms the networks have"),
+    "norm": ModelOption(("pix2pix", "cyclegan", "oasis"), "says which norms the networks have"),
     "dropout": ModelOption(("pix2pix", "cyclegan"), "says whether G has noise"),
+    "gan_loss": ModelOption(("pix2pix", "cyclegan", "combogan"), "says which adversarial loss there is"),
     "gan_weight": ModelOption(("pix2pix", "cyclegan"), "weighs the adversarial losses of G"),
     "cycle_weight": ModelOption(("cyclegan", "combogan"), "weighs the distance of an image from what comes back of it"),
     "identity_weight": ModelOption(
@@ -46,6 +48,7 @@ MODEL_OPTIONS = {
     "pool_size": ModelOption(("cyclegan", "combogan"), "says how many older fakes D is shown"),
     "latent_weight": ModelOption(("combogan",), "weighs the distance of a fake's code from the image's"),
     "forward_weight": ModelOption(("combogan",), "weighs the coarse distance of a fake from the image"),
+    "labelmix_weight": ModelOption(("oasis",), "weighs how D is to take mixed images for mixtures"),
     "add_domain": ModelOption(("combogan",), "names the domain that a trained network gets"),
     **{name: ModelOption(("combogan",), "says how many residual blocks there are") for name in COMBOGAN_BLOCKS},
 }

@@ -65,6 +65,10 @@ class TranslationModel:
         """Where regularisers take hold, by what their weights' names end in."""
         raise NotImplementedError
 
+    def init_network(self, net: nn.Module, rng: torch.Generator) -> None:
+        """Draws the first weights of a network."""
+        init_weights(net, rng)
+
     def make_task(
         self,
         networks: Mapping[str, nn.Module],
@@ -137,7 +141,7 @@ class TranslationModel:
             torch.manual_seed(settings.seed)
             networks = {name: build_network(config) for name, config in self.built_networks(settings).items()}
             for net in networks.values():
-                init_weights(net, rng)
+                self.init_network(net, rng)
                 net.to(group.device)
             regularizers = {}
             if settings.regularizers:  # without any, the size of the images need not suit them

@@ -21,13 +21,19 @@ from ggdr.torch_utils.data.label_maps import (
 )
 from ggdr.torch_utils.untrusted.text import printable
 from ggdr.translation.data.datasets import PairedImages
-from ggdr.translation.snapshot import GENERATORS, label_classes, network_configs
+from ggdr.translation.snapshot import GENERATORS, LAYOUT_TRANSLATORS, label_classes, network_configs
 
 OPTIONS = ("classes", "ignore_label")
 
 
 def add_classes(
-    data: PairedImages, command: Mapping[str, Any], origin: Origin, snapshot: Snapshot | None, *, is_shown: bool
+    data: PairedImages,
+    command: Mapping[str, Any],
+    origin: Origin,
+    snapshot: Snapshot | None,
+    *,
+    is_shown: bool,
+    needed_by: str | None = None,
 ) -> tuple[PairedImages, list[str]]:
     """The pairs with the classes of their inputs, if these are label maps, and what to tell about it.
 
@@ -35,9 +41,11 @@ def add_classes(
         command:  its --classes and --ignore-label come first, then the run or snapshot that training starts from.
         snapshot: from whose weights a new run starts.
         is_shown: whether progress is.
+        needed_by: the model, if it takes label maps alone.
 
     Raises:
-        OptionError: the options do not fit the data, or the data not the snapshot; targets are label maps.
+        OptionError: the options do not fit the data, or the data not the snapshot; targets are label maps, or inputs
+            are none and are to be.
         DataError: a label map cannot be read, or holds what is no class.
         SnapshotError: classes that are stored are damaged.
     """
@@ -47,9 +55,15 @@ def add_classes(
     if is_target:
         raise OptionError(
             "--direction",
-            f"the target, {first[1]}, is a label map with the number of a class in each pixel. pix2pix makes images, "
+            f"the target, {first[1]}, is a label map with the number of a class in each pixel. Images are made, "
             "whose distance from a target says nothing of numbers of classes: label maps are inputs here. Grey images "
             "beside colour ones belong into the folders trainA and trainB",
+        )
+    if needed_by is not None and not is_input:
+        raise OptionError(
+            "--data",
+            f"{needed_by} makes images of label maps, and the input, {first[0]}, is none: expected folders labels and "
+            "images with files of equal names, those of labels 8-bit with the number of a class in each pixel",
         )
     if not is_input:
         for name in OPTIONS:
@@ -75,7 +89,8 @@ def add_classes(
 def _before(origin: Origin, snapshot: Snapshot | None) -> tuple[LabelClasses | None, str]:
     """Classes of the run that goes on, or of the snapshot that a new one starts from, and what has them."""
     if snapshot is not None:
-        return label_classes(snapshot, network_configs(snapshot, {"G": GENERATORS})["G"]), str(snapshot.path)
+        G = network_configs(snapshot, {"G": (*GENERATORS, *LAYOUT_TRANSLATORS)})["G"]
+        return label_classes(snapshot, G), str(snapshot.path)
     stored = origin.stored.get("labels")
     try:
         return None if stored is None else classes_from_json(stored), "the run"

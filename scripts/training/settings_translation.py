@@ -193,7 +193,7 @@ def generator_config(
     if command[of_other] is not None:
         raise OptionError(f"--{of_other}", f"has no meaning for --generator {kind}")
     dropout = p.dropout if command["dropout"] is None else command["dropout"]
-    rest = (_width(command, p), _depth(command, kind, size), command["norm"] or p.norm, dropout)
+    rest = (chosen_width(command, p), _depth(command, kind, size), command["norm"] or p.norm, dropout)
     return {"unet": UnetGeneratorConfig, "resnet": ResnetGeneratorConfig}[kind](in_channels, out_channels, *rest)
 
 
@@ -202,7 +202,7 @@ def discriminator_config(
 ) -> PatchDiscriminatorConfig:
     """A discriminator as options and preset say."""
     layers = PatchDiscriminatorConfig.layers if command["d_layers"] is None else command["d_layers"]
-    return PatchDiscriminatorConfig(in_channels, _width(command, p), layers, command["norm"] or p.norm)
+    return PatchDiscriminatorConfig(in_channels, chosen_width(command, p), layers, command["norm"] or p.norm)
 
 
 def check_crop(command: Mapping[str, Any], size: int, D: PatchDiscriminatorConfig) -> None:
@@ -230,7 +230,8 @@ def guide_sizes(command: Mapping[str, Any], G: GeneratorConfig, D: PatchDiscrimi
     return sorted(res for res in guides if res > size >> D.layers)
 
 
-def _width(command: Mapping[str, Any], p: TranslationPreset) -> int:
+def chosen_width(command: Mapping[str, Any], p: TranslationPreset) -> int:
+    """Feature maps of the first layers of G and D."""
     return p.channels if command["channels"] is None else command["channels"]
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""`ggdr translate train`: pix2pix, CycleGAN or ComboGAN with GGDR, from images to snapshots."""
+"""`ggdr translate train`: a model of image translation with GGDR, from images to snapshots."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from ggdr.scripts.options.translation import (
 from ggdr.scripts.training.launch import run_command
 from ggdr.scripts.training.regularizers import regularizer_options, regularizer_parameters
 from ggdr.scripts.training.snapshot_files import network_of_run
-from ggdr.translation.config import GAN_LOSSES, NORMS, NetworkConfig
+from ggdr.translation.config_base import GAN_LOSSES, NORMS, NetworkConfig
 from ggdr.translation.data.crops import FITS, MAX_ENLARGE, MAX_SIZE
 from ggdr.translation.presets import PRESETS
 
@@ -60,9 +60,11 @@ SECTIONS = {
     "Regularisers": regularizer_parameters(),
     "Networks": ("generator", "channels", "downs", "blocks", "norm", "dropout", "d_layers", *COMBOGAN_BLOCKS),
     "Optimisation": ("batch", "lr", "gan_loss", "gan_weight"),
-    "pix2pix": ("direction", "classes", "ignore_label", "l1_weight"),
+    "pix2pix and OASIS": ("direction", "classes", "ignore_label"),
+    "pix2pix": ("l1_weight",),
     "CycleGAN and ComboGAN": ("cycle_weight", "identity_weight", "pool_size"),
     "ComboGAN": ("latent_weight", "forward_weight"),
+    "OASIS": ("labelmix_weight",),
     "Reports and snapshots": ("tick", "snap", "metrics", "metrics_data", "patience"),
     "Machine": ("device", "precision", "deterministic", "dist_timeout"),
 }
@@ -80,7 +82,8 @@ SECTIONS = {
     type=NamedChoice(MODELS),
     default=MODELS[0],
     help="What is trained: pix2pix learns from pairs, cyclegan from two domains of images that are no pairs, "
-    "combogan from any number of domains. A run or snapshot to resume from says it.",
+    "combogan from any number of domains, oasis from label maps and their images. A run or snapshot to resume from "
+    "says it.",
 )
 @run_folder_option
 @click.option(
@@ -88,8 +91,8 @@ SECTIONS = {
     metavar="PATH",
     type=click.Path(path_type=Path),
     help="Zip or folder. pix2pix: pairs of images, side by side in each file, or in two folders with equal names. "
-    "cyclegan: two folders, such as trainA and trainB; combogan: a folder or class for each domain. Required unless "
-    "resuming.",
+    "cyclegan: two folders, such as trainA and trainB; combogan: a folder or class for each domain; oasis: label maps "
+    "and images of equal names in the folders labels and images. Required unless resuming.",
 )
 @click.option(
     "--direction",
@@ -199,7 +202,8 @@ SECTIONS = {
     "--d-layers",
     type=WholeNumber(*LIMITS["layers"]),
     metavar="N",
-    help="How often D halves the image; 3: it judges patches of 70x70 pixels.  [default: 3; 4 for combogan]",
+    help="How often D halves the image; 3: it judges patches of 70x70 pixels.  [default: 3; 4 for combogan; for oasis "
+    "as often as the crop allows, 6 at most]",
 )
 @lr_option
 @click.option(
@@ -245,6 +249,13 @@ SECTIONS = {
     type=WEIGHT,
     metavar="FLOAT",
     help="Weight of the coarse distance of a fake from the image.  [default: 0]",
+)
+@click.option(
+    "--labelmix-weight",
+    type=WEIGHT,
+    metavar="FLOAT",
+    help="Weight of the squared difference of what D says of an image that is mixed of classes of a real and a fake "
+    "one, and the mixture of what it says of these.  [default: 10]",
 )
 @click.option(
     "--pool-size",
@@ -295,7 +306,7 @@ SECTIONS = {
 @dry_run_option
 @click.pass_context
 def train(ctx: click.Context, **command: Any) -> None:
-    """Train pix2pix on pairs of images, CycleGAN on two domains, or ComboGAN on several, with GGDR.
+    """Train pix2pix on pairs of images, CycleGAN on two domains, ComboGAN on several, OASIS on label maps, with GGDR.
 
     Ctrl-C and SIGTERM save the state first (exit code 130). After any end, even kill -9, `--resume latest` goes on
     from the last saved state. Several GPUs: start with torchrun, with a --batch that they can share.
