@@ -9,11 +9,12 @@ from pathlib import Path
 import click
 
 from ggdr.scripts.errors import CliError, cli_errors
-from ggdr.scripts.options.network import make_folder, outdir_option
+from ggdr.scripts.options.network import SEEDS, make_folder, outdir_option
 from ggdr.scripts.options.progress import progress_bars
 from ggdr.scripts.terminal import say
 from ggdr.scripts.translating.options import (
     check_memory,
+    check_seeds,
     check_tiles,
     from_option,
     open_translator,
@@ -24,6 +25,7 @@ from ggdr.scripts.translating.options import (
 EXAMPLES = """\b
 Examples:
   ggdr translate apply --network runs/facades plan.png --outdir out
+  ggdr translate apply --network runs/layouts --seeds 0-3 --noise class layout.png --outdir out
   ggdr translate apply --network runs/seasons --from summer --to winter photos film.mp4 --outdir winter --format jpg
 """
 
@@ -33,6 +35,13 @@ Examples:
 @outdir_option
 @to_option
 @from_option
+@click.option(
+    "--seeds",
+    metavar="LIST",
+    type=SEEDS,
+    help="Several results of each image, with dropout or noise of these seeds, such as 0-3, in place of --seed; files "
+    "are called NAME-seed0 and so on.",
+)
 @click.option(
     "--format",
     "file_format",
@@ -47,7 +56,9 @@ def apply(
     outdir: Path,
     source: str | None,
     target: str | None,
+    seeds: list[int] | None,
     file_format: str,
+    noise: str | None,
     tile: int | None,
     overlap: int | None,
     batch_size: int,
@@ -63,7 +74,9 @@ def apply(
     Of two domains --to alone is enough, and pix2pix needs neither. Of more, --from may be left out where images lie in
     folders that are called by their domains.
     """
-    translator = open_translator(network, device)
+    translator = open_translator(network, device, noise)
+    if seeds is not None:
+        check_seeds(translator, network)
     tile, overlap = check_tiles(translator, tile, overlap)
 
     from ggdr.scripts.translating.directions import Placed, choose_directions
@@ -76,7 +89,8 @@ def apply(
         inputs, notes = find_inputs(images, bars)
         placed = [Placed(each.where, each.folder) for each in inputs]
         directions = choose_directions(translator, network, source, target, placed)
-        jobs = plan_jobs(inputs, directions, outdir, file_format)
+        chosen = [seed] if seeds is None else list(dict.fromkeys(seeds))
+        jobs = plan_jobs(inputs, directions, outdir, file_format, chosen)
         translation = Translation(translator, seed, tile, overlap, batch_size)
         check_memory(translation, inputs, directions)
     make_folder(outdir)
@@ -89,5 +103,6 @@ def apply(
     if outcome.written:
         say(f"{num_of(outcome.written)} written to {outdir}")
     if outcome.errors:
-        of = f"{len(outcome.errors)} of {len(jobs)} files were not translated: " if len(jobs) > 1 else ""
-        raise CliError(of + "; ".join(outcome.errors))
+        errors = list(dict.fromkeys(outcome.errors))  # one for all seeds
+        of = f"{len(errors)} of {len(inputs)} files were not translated: " if len(inputs) > 1 else ""
+        raise CliError(of + "; ".join(errors))

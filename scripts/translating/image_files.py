@@ -32,7 +32,7 @@ class Translation:
     """How images are translated.
 
     Attributes:
-        seed:       of the dropout, the same for each image, tile and frame.
+        seed:       of dropout or noise, the same for each image, tile and frame.
         tile:       side of tiles in pixels, into which larger images are cut; None: images are translated whole.
         overlap:    of tiles, in pixels.
         batch_size: images or tiles that go through the network together.

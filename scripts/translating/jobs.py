@@ -7,8 +7,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass, field, replace
+from itertools import islice, product
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +31,13 @@ MISSING = 0.9  # of the frames that a video says it has
 
 @dataclass(frozen=True)
 class Job:
-    """An input, its domain, the one that it is translated to, and the file that the result goes to."""
+    """An input, its domain, the one that it is translated to, the file that the result goes to, and its seed."""
 
     input: Input
     source: str
     target: str
     out: Path
+    seed: int
 
 
 @dataclass
@@ -48,19 +49,24 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
 
 
-def plan_jobs(inputs: Sequence[Input], directions: Sequence[tuple[str, str]], outdir: Path, suffix: str) -> list[Job]:
-    """Which file each input's translation goes to.
+def plan_jobs(
+    inputs: Sequence[Input], directions: Sequence[tuple[str, str]], outdir: Path, suffix: str, seeds: Sequence[int]
+) -> list[Job]:
+    """Which file each input's translation goes to, one for each seed.
 
     Args:
         suffix: of stills, as "png".
+        seeds:  different ones; names of files have them if there are several.
 
     Raises:
         DataError: two would have one name, or one the name of an input.
     """
     taken = {each.file for each in inputs}
     jobs: dict[Path, Job] = {}
-    for each, (source, target) in zip(inputs, directions, strict=True):
-        name = Path(os.path.normpath((outdir / each.name).with_suffix(f".{_suffix(each, suffix)}")))
+    for (each, (source, target)), seed in product(zip(inputs, directions, strict=True), seeds):
+        plain = outdir / each.name
+        stem = plain.stem if len(seeds) == 1 else f"{plain.stem}-seed{seed}"
+        name = Path(os.path.normpath(plain.with_name(f"{stem}.{_suffix(each, suffix)}")))
         if not name.is_relative_to(os.path.normpath(outdir)):
             raise DataError(f"{each.where}: its name leads out of the folder")
         if name in jobs:
@@ -71,7 +77,7 @@ def plan_jobs(inputs: Sequence[Input], directions: Sequence[tuple[str, str]], ou
         if os.path.realpath(name) in taken:
             text = f"its translation would replace {printable(name)}, an input; take another folder"
             raise DataError(f"{each.where}: {text}")
-        jobs[name] = Job(each, source, target, name)
+        jobs[name] = Job(each, source, target, name, seed)
     return list(jobs.values())
 
 
@@ -131,11 +137,11 @@ def _saying_what_was_written(outcome: Outcome, outdir: Path) -> Iterator[None]:
 
 
 def _batches(jobs: Sequence[Job], translation: Translation) -> Iterator[list[Job]]:
-    """Images of equal size and direction that are translated together; those in tiles one by one."""
+    """Images of equal size, direction and seed that are translated together; those in tiles one by one."""
     groups: dict[tuple, list[Job]] = {}
     for job in jobs:
-        groups.setdefault((job.input.size, job.source, job.target), []).append(job)
-    for (size, _, _), group in groups.items():
+        groups.setdefault((job.input.size, job.source, job.target, job.seed), []).append(job)
+    for (size, *_), group in groups.items():
         step = translation.batch_size if translation.is_whole(size) else 1
         for i in range(0, len(group), step):
             yield group[i : i + step]
@@ -157,7 +163,7 @@ def _run_stills(batch: Sequence[Job], translation: Translation, outcome: Outcome
     if not loaded:
         return
     first = loaded[0][0]
-    results = translation(
+    results = replace(translation, seed=first.seed)(
         [pixels for _, _, pixels in loaded],
         first.source,
         first.target,
@@ -197,7 +203,7 @@ def _run_frames(job: Job, translation: Translation, outcome: Outcome, progress: 
 def _translated(
     images: Iterator[Image.Image], job: Job, translation: Translation, progress: Progress
 ) -> Iterator[np.ndarray]:
-    done = 0
+    done, translation = 0, replace(translation, seed=job.seed)
     while batch := list(islice(images, translation.batch_size)):
         pixels = [translation.read(img, job.source, job.target, job.input.where) for img in batch]
         yield from translation(pixels, job.source, job.target)

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from ggdr.scripts.options.network import batch_option, network_option
 from ggdr.scripts.options.numbers import WholeNumber
 from ggdr.scripts.options.parameters import bad_parameter, choose_device, device_option
 from ggdr.scripts.options.training import seed_option
+from ggdr.scripts.options.translation import NamedChoice
 from ggdr.torch_utils.untrusted.text import printable
+from ggdr.translation.config_base import NOISE_KINDS
 
 if TYPE_CHECKING:
     from ggdr.scripts.translating.image_files import Translation
@@ -26,12 +29,18 @@ MAX_TILE = 2**15
 ADVISED_TILES = (2048, 1024, 512, 256)
 SMALL = 2**20  # pixels that are translated without asking for memory
 
+noise_option = click.option(
+    "--noise",
+    type=NamedChoice(NOISE_KINDS),
+    help="Of networks that make images of label maps: what has noise of its own, the whole image, as in training, each "
+    "class, or each pixel.  [default: image]",
+)
 from_option = click.option("--from", "source", metavar="DOMAIN", help="Domain that the images are of.")
 to_option = click.option("--to", "target", metavar="DOMAIN", help="Domain that they become images of.")
 
 
 def translation_options(command: Callable) -> Callable:
-    """--network, --tile, --overlap, --batch, --seed, --device."""
+    """--network, --noise, --tile, --overlap, --batch, --seed, --device."""
     tile = click.option(
         "--tile",
         type=WholeNumber(8, MAX_TILE),
@@ -44,15 +53,20 @@ def translation_options(command: Callable) -> Callable:
         metavar="PIXELS",
         help="What tiles have in common, where they are blended.  [default: a quarter of the tile]",
     )
-    for option in (device_option, seed_option, batch_option(1), overlap, tile, network_option):
+    for option in (device_option, seed_option, batch_option(1), overlap, tile, noise_option, network_option):
         command = option(command)
     return command
 
 
-def open_translator(network: Path, device: str) -> Translator:
-    """The translator of a snapshot; BadParameter if it cannot be read, or is for other than grey and colour images."""
+def open_translator(network: Path, device: str, noise: str | None = None) -> Translator:
+    """The translator of a snapshot, with that kind of noise.
+
+    Raises:
+        click.BadParameter: it cannot be read, is for other than grey and colour images, or has no noise.
+    """
     from ggdr.torch_utils.checkpoint import SnapshotError
     from ggdr.translation.snapshot import load_translator
+    from ggdr.translation.translator import LayoutTranslator
 
     try:
         translator = load_translator(network, choose_device(device))
@@ -64,11 +78,16 @@ def open_translator(network: Path, device: str) -> Translator:
             if (translator.labels is None and taken not in (1, 3)) or made not in (1, 3):
                 text = f"{network} makes {made} channels of {taken}: expected 1 or 3, as images have"
                 raise bad_parameter(text, "--network")
+    if isinstance(translator, LayoutTranslator):
+        translator.noise = noise or translator.noise
+    elif noise is not None:
+        text = f"{network} is a {translator.model}, which has no noise of this kind: leave it out"
+        raise bad_parameter(text, "--noise")
     return translator
 
 
 def check_tiles(translator: Translator, tile: int | None, overlap: int | None) -> tuple[int | None, int]:
-    """Tile and overlap; BadParameter if the networks cannot halve the tile, or the overlap is too large."""
+    """Tile and overlap; BadParameter if the networks cannot halve the tile, or tiles would not fit together."""
     if tile is None:
         if overlap is not None:
             raise bad_parameter("there are no tiles without --tile", "--overlap")
@@ -78,9 +97,19 @@ def check_tiles(translator: Translator, tile: int | None, overlap: int | None) -
         nearest = " or ".join(str(x) for x in (below, below + translator.multiple) if x)
         text = f"the network takes multiples of {translator.multiple} pixels: expected {nearest}, got {tile}"
         raise bad_parameter(text, "--tile")
+    if getattr(translator, "noise", None) == "pixel":
+        raise bad_parameter("noise of each pixel does not go on from tile to tile: expected image or class", "--noise")
     if overlap is not None and 2 * overlap > tile:
         raise bad_parameter(f"expected up to half of the tile, {tile // 2}, got {overlap}", "--overlap")
     return tile, tile // 4 if overlap is None else overlap
+
+
+def check_seeds(translator: Translator, network: Path) -> None:
+    """BadParameter if --seeds is given beside --seed, or nothing that the network does depends on seeds."""
+    if click.get_current_context().get_parameter_source("seed") is not ParameterSource.DEFAULT:
+        raise bad_parameter("and --seed both say what is random; give one of them", "--seeds")
+    if not translator.is_random:
+        raise bad_parameter(f"{network} has neither dropout nor noise: all seeds give the same", "--seeds")
 
 
 def check_memory(translation: Translation, inputs: Sequence[Input], directions: Sequence[tuple[str, str]]) -> None:

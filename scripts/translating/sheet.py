@@ -56,6 +56,7 @@ def sheet(
     targets: tuple[str, ...],
     most: int,
     size: int,
+    noise: str | None,
     tile: int | None,
     overlap: int | None,
     batch_size: int,
@@ -67,7 +68,7 @@ def sheet(
     Each image stands beside what it becomes in each domain. Of CycleGAN and ComboGAN the row below shows what comes
     back from there. The domain of an image is --from, or the one that its folder is called by.
     """
-    translator = open_translator(network, device)
+    translator = open_translator(network, device, noise)
     tile, overlap = check_tiles(translator, tile, overlap)
 
     from ggdr.scripts.translating.directions import Placed, choose_sheet
