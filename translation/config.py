@@ -15,7 +15,12 @@ from ggdr.translation.config_base import (
     NetworkConfig,
     shown,
 )
-from ggdr.translation.layout_config import OASISDiscriminatorConfig, OASISGeneratorConfig
+from ggdr.translation.layout_config import (
+    CCFPSEDiscriminatorConfig,
+    CCFPSEGeneratorConfig,
+    OASISDiscriminatorConfig,
+    OASISGeneratorConfig,
+)
 
 
 @dataclass(frozen=True)
@@ -149,6 +154,8 @@ CONFIGS: dict[str, type[NetworkConfig]] = {
         ComboGANDiscriminatorConfig,
         OASISGeneratorConfig,
         OASISDiscriminatorConfig,
+        CCFPSEGeneratorConfig,
+        CCFPSEDiscriminatorConfig,
     )
 }
 

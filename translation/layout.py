@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,8 @@ from ggdr.torch_utils.ema import ema_beta, update_ema
 from ggdr.torch_utils.gan import Batch, Panel, Phase, PhaseOutput, Picture
 from ggdr.torch_utils.regularizers import Attachment, Regularizers
 from ggdr.translation.host import TranslationHost
-from ggdr.translation.layout_config import LayoutConfig
+from ggdr.translation.layout_config import CCFPSEGeneratorConfig, LayoutConfig, OASISGeneratorConfig
+from ggdr.translation.layout_noise import draw_noise
 from ggdr.translation.translator import LayoutTranslator
 
 EMA_RAMPUP = 0.05  # of the images seen so far, which the half-life is at most; as StyleGAN2 has it
@@ -27,8 +28,8 @@ class LayoutTask(TranslationHost):
     """Networks, optimisers, noise and moving average of a host of label maps; a subclass has its losses.
 
     Its batches are {"A": [N, in_channels, H, W], label maps as `one_hot` gives them, "B": [N, out_channels, H, W] in
-    [-1, 1]}, float32. In training noise is one vector for each image. Snapshots also have the moving average, G_ema,
-    and the classes under "labels".
+    [-1, 1]}, float32. Noise in training is of the kind that its translator has. Snapshots also have the moving average,
+    G_ema, and the classes under "labels".
 
     Raises:
         ValueError: a regulariser is called as a network or a loss term is.
@@ -68,7 +69,7 @@ class LayoutTask(TranslationHost):
         self._start(
             [
                 Phase("D", D_params, self.adam(D_params), self._D_losses, D_terms, self._draw_D),
-                Phase("G", G_params, self.adam(G_params), self._G_losses, G_terms, self._draw_noise),
+                Phase("G", G_params, self.adam(G_params), self._G_losses, G_terms, self._draw),
             ],
             [
                 *self.own_panels(),
@@ -95,12 +96,15 @@ class LayoutTask(TranslationHost):
 
     # Random numbers, for the batch of all processes.
 
-    def _draw_noise(self, n: int, parts: int) -> dict[str, Tensor]:
-        noise = torch.randn([n, self.G.config.noise_channels, 1, 1], generator=self.cpu_rng)
-        return {"noise": noise.to(self.group.device)}
+    def _draw(self, n: int, parts: int) -> dict[str, Tensor]:
+        return {"seeds": self.draw_seeds(n)}
 
     def _draw_D(self, n: int, parts: int) -> dict[str, Tensor]:
-        return self._draw_noise(n, parts)
+        return self._draw(n, parts)
+
+    def make(self, layout: Tensor, seeds: Tensor) -> Tensor:
+        """G's images of label maps with noise of these seeds, int64 [N] on the CPU."""
+        return self.G(layout, draw_noise(layout, seeds, self.G.config.noise_channels, self.translator.noise))
 
     # Between iterations.
 
@@ -127,11 +131,8 @@ class LayoutTask(TranslationHost):
         return self.translator(self.G_ema, self.labels)(layout, seed=seed)
 
 
-def layout_guides(config: Any, resolution: int) -> dict[int, str]:
+def layout_guides(config: OASISGeneratorConfig | CCFPSEGeneratorConfig, resolution: int) -> dict[int, str]:
     """The blocks of a generator of label maps by the size of what they make, for images of `resolution` pixels.
-
-    Args:
-        config: of a generator that doubles the size `ups` times.
 
     Raises:
         ValueError: the resolution is no multiple of what G needs, so that features and image would not lie alike.
@@ -143,17 +144,22 @@ def layout_guides(config: Any, resolution: int) -> dict[int, str]:
     return {resolution >> (config.ups - i): f"blocks.{i}" for i in range(config.ups + 1)}
 
 
-def layout_attachment(G: nn.Module, probe: Any, D: nn.Module, resolution: int) -> Attachment:
+def layout_attachment(
+    G: nn.Module, D: nn.Module, judge: Callable[[Tensor, Tensor], object], resolution: int
+) -> Attachment:
     """Where regularisers take hold: the blocks of G, and the maps of D on the way down.
 
     Args:
-        probe: runs D once on a label map [1, in_channels, H, W], and an image of it.
+        judge: runs D once on (label maps, images).
+
+    Raises:
+        ValueError: see `layout_guides`.
     """
     guides = layout_guides(G.config, resolution)
 
-    def run() -> None:
+    def probe() -> None:
         device = next(G.parameters()).device
         layout = torch.zeros([1, G.config.in_channels, resolution, resolution], device=device)
-        probe(layout, G(layout, torch.zeros([1, G.config.noise_channels, 1, 1], device=device)))
+        judge(layout, G(layout, torch.zeros([1, G.config.noise_channels, 1, 1], device=device)))
 
-    return Attachment(G, D, run, guides, [f"down.{i}" for i in range(D.config.layers)])
+    return Attachment(G, D, probe, guides, [f"down.{i}" for i in range(D.config.layers)])

@@ -35,6 +35,31 @@ class OASISDiscriminatorConfig(NetworkConfig):
 
 
 @dataclass(frozen=True)
+class CCFPSEGeneratorConfig(NetworkConfig):
+    """Of CC-FPSE's generator, which takes a plane for each class; 5 ups make 256 pixels of 8."""
+
+    network: ClassVar[str] = "cc_fpse_generator"
+    in_channels: int = 3
+    out_channels: int = 3
+    channels: int = 64
+    noise_channels: int = 16
+    ups: int = 5
+    norm: str = "batch"
+
+
+@dataclass(frozen=True)
+class CCFPSEDiscriminatorConfig(NetworkConfig):
+    """Of CC-FPSE's discriminator, a feature pyramid of so many layers."""
+
+    network: ClassVar[str] = "cc_fpse_discriminator"
+    in_channels: int = 3
+    classes: int = 3
+    channels: int = 64
+    layers: int = 5
+    limits: ClassVar = {**NetworkConfig.limits, "layers": (4, 12)}
+
+
+@dataclass(frozen=True)
 class LayoutConfig(HostConfig):
     """Losses and optimisers that all hosts of label maps have; see HostConfig.
 
@@ -63,3 +88,18 @@ class OASISConfig(LayoutConfig):
     gan_losses: ClassVar[tuple[str, ...]] = ("segmentation",)
     gan_loss: str = "segmentation"
     labelmix_weight: float = 10.0
+
+
+@dataclass(frozen=True)
+class CCFPSEConfig(LayoutConfig):
+    """Losses and optimisers of CC-FPSE; see LayoutConfig.
+
+    Attributes:
+        feature_weight: of the distance of D's features of a result from those of its target; with 0 there are none.
+
+    Source: Liu et al. 2019, arXiv:1910.06809, Section 3.3, without the perceptual loss, which needs another network.
+    """
+
+    gan_losses: ClassVar[tuple[str, ...]] = ("hinge",)
+    gan_loss: str = "hinge"
+    feature_weight: float = 10.0

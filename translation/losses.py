@@ -7,8 +7,9 @@ Weights are the caller's: pix2pix takes 100 x L1; CycleGAN 10 x cycle and 5 x id
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -43,6 +44,33 @@ def multiscale(maps: Sequence[Tensor], is_real: bool, loss: LogitLoss = least_sq
     weights = [*range(1, len(maps)), len(maps) + 1]
     total = sum(weight * loss(logits, is_real) for weight, logits in zip(weights, maps, strict=True))
     return total / (sum(weights) * len(maps))
+
+
+def hinge(maps: Sequence[Tensor], is_real: bool) -> Tensor:
+    """max(0, 1 - logits) where they should say "real", else max(0, 1 + logits): D's loss, the mean over maps.
+
+    [N, ...] each -> [N]. G's loss is the negative `mean_score` of its fakes.
+
+    Source: Lim & Ye 2017, arXiv:1705.02894; CC-FPSE: Liu et al. 2019, arXiv:1910.06809, Section 3.3.
+    """
+    return _mean(_per_sample(F.relu(1 - logits if is_real else 1 + logits)) for logits in maps)
+
+
+def mean_score(maps: Sequence[Tensor]) -> Tensor:
+    """The mean of several maps of logits, each of which counts the same: [N, ...] each -> [N]."""
+    return _mean(map(_per_sample, maps))
+
+
+def feature_distance(feats: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+    """|difference| of D's features of an image and of its target, the mean over levels: [N, ...] each -> [N].
+
+    Raises:
+        ValueError: shapes differ.
+
+    Source: Wang et al. 2018, arXiv:1711.11585, Eq. (4).
+    """
+    pairs = zip(feats, targets, strict=True)
+    return _mean(l1_distance(feat.float(), target.float()) for feat, target in pairs)
 
 
 def l1_distance(img: Tensor, target: Tensor) -> Tensor:
@@ -101,6 +129,10 @@ def latent_distance(code: Tensor, target: Tensor) -> Tensor:
         ValueError: shapes differ.
     """
     return smooth_l1_distance(code.float(), target.detach().float())
+
+
+def _mean(values: Iterable[Tensor]) -> Tensor:
+    return torch.stack(list(values)).mean(dim=0)
 
 
 def _per_sample(values: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from ggdr.translation.cc_fpse_networks import CCFPSEDiscriminator, CCFPSEGenerator
 from ggdr.translation.combogan_networks import (
     ComboGANDiscriminator,
     ComboGANGenerator,
@@ -27,7 +28,12 @@ from ggdr.translation.config import (
 )
 from ggdr.translation.discriminators import PatchDiscriminator, PixelDiscriminator
 from ggdr.translation.generators import ResnetGenerator, UnetGenerator
-from ggdr.translation.layout_config import OASISDiscriminatorConfig, OASISGeneratorConfig
+from ggdr.translation.layout_config import (
+    CCFPSEDiscriminatorConfig,
+    CCFPSEGeneratorConfig,
+    OASISDiscriminatorConfig,
+    OASISGeneratorConfig,
+)
 from ggdr.translation.oasis_networks import OASISDiscriminator, OASISGenerator
 
 NETWORKS: dict[type[NetworkConfig], type[nn.Module]] = {
@@ -42,6 +48,8 @@ NETWORKS: dict[type[NetworkConfig], type[nn.Module]] = {
     ComboGANDiscriminatorConfig: ComboGANDiscriminator,
     OASISGeneratorConfig: OASISGenerator,
     OASISDiscriminatorConfig: OASISDiscriminator,
+    CCFPSEGeneratorConfig: CCFPSEGenerator,
+    CCFPSEDiscriminatorConfig: CCFPSEDiscriminator,
 }
 
 

@@ -70,7 +70,7 @@ class OASISTask(LayoutTask):
 
     def _draw_D(self, n: int, parts: int) -> dict[str, Tensor]:
         """One coin for each class, the same for all images."""
-        draws = self._draw_noise(n, parts)
+        draws = self._draw(n, parts)
         if self.config.labelmix_weight:
             coins = torch.randint(2, [1, self.labels.num + 1], generator=self.cpu_rng).float()
             draws["coins"] = coins.to(self.group.device).expand(n, -1)
@@ -85,7 +85,7 @@ class OASISTask(LayoutTask):
         mask = labelmix_mask(layout, draws["coins"]) if "coins" in draws else None
         with self.regularizers[""].watch() as feats:
             with torch.no_grad():
-                fake = self.G(layout, draws["noise"])
+                fake = self.make(layout, draws["seeds"])
                 mixed = [] if mask is None else [mixture(mask, real, fake)]
             of_fake, of_real, *of_mixed = self.D(torch.cat([fake, real, *mixed])).split(len(fake))
         guided = self.regularizers[""].penalties(feats, fakes=slice(0, len(fake)))
@@ -98,11 +98,11 @@ class OASISTask(LayoutTask):
 
     def _G_losses(self, batch: Batch, draws: dict[str, Any]) -> PhaseOutput:
         layout = batch["A"]
-        logits = self.D(self.G(layout, draws["noise"]))
+        logits = self.D(self.make(layout, draws["seeds"]))
         loss = segmentation_loss(logits, layout, self._weights(layout))
         return PhaseOutput({"G_classes": loss}, {"pixels/fooled": share_right(logits, layout)})
 
 
 def oasis_attachment(G: OASISGenerator, D: OASISDiscriminator, resolution: int) -> Attachment:
     """Where regularisers take hold of OASIS; see `layout_attachment`."""
-    return layout_attachment(G, lambda layout, img: D(img), D, resolution)
+    return layout_attachment(G, D, lambda layout, img: D(img), resolution)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """OASIS' networks: a generator that is given label map and noise at every scale, and a U-Net that segments.
 
-Source: Sushko et al. 2020, arXiv:2012.04781, Section 3 and Appendix; SPADE: Park et al. 2019, arXiv:1903.07291.
+Source: Sushko et al. 2020, arXiv:2012.04781, Section 3 and Appendix.
 """
 
 from __future__ import annotations
@@ -13,53 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggdr.translation.layers import BatchNorm, InstanceNorm, Tanh, at_multiple
+from ggdr.translation.layers import Tanh, at_multiple
 from ggdr.translation.layout_config import OASISDiscriminatorConfig, OASISGeneratorConfig
+from ggdr.translation.spade import SLOPE, SpadeBlock, activate, enlarge, spade_widths
 from ggdr.translation.spectral_norm import SpectralConv2d
 
-WIDEST_G, WIDEST_D = 16, 8  # times `channels`
-SLOPE = 0.2
+WIDEST_D = 8  # times `channels`
 
-activate = partial(F.leaky_relu, negative_slope=SLOPE)
-enlarge = partial(F.interpolate, scale_factor=2, mode="nearest")
 shrink = partial(F.avg_pool2d, kernel_size=2)
-
-
-class Spade(nn.Module):
-    """norm(x) * (1 + gamma) + beta, which a small network makes of the condition at every pixel.
-
-    x [N, width, H, W], condition [N, cond, H, W] -> [N, width, H, W].
-
-    Source: Park et al. 2019, arXiv:1903.07291, Eq. (1).
-    """
-
-    def __init__(self, width: int, cond: int, hidden: int, norm: str) -> None:
-        super().__init__()
-        self.norm = BatchNorm(width, affine=False) if norm == "batch" else InstanceNorm(width)
-        self.shared = nn.Sequential(nn.Conv2d(cond, hidden, 3, padding=1), nn.ReLU())
-        self.modulation = nn.Conv2d(hidden, 2 * width, 3, padding=1)  # gamma and beta
-
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        gamma, beta = self.modulation(self.shared(condition)).chunk(2, dim=1)
-        return self.norm(x) * (1 + gamma) + beta
-
-
-class SpadeBlock(nn.Module):
-    """A residual block of two convolutions behind SPADE norms: [N, cin, H, W] -> [N, cout, H, W]."""
-
-    def __init__(self, cin: int, cout: int, cond: int, hidden: int, norm: str) -> None:
-        super().__init__()
-        middle = min(cin, cout)
-        self.norm_0, self.norm_1 = Spade(cin, cond, hidden, norm), Spade(middle, cond, hidden, norm)
-        self.conv_0, self.conv_1 = SpectralConv2d(cin, middle, 3), SpectralConv2d(middle, cout, 3)
-        self.is_wider = cin != cout
-        if self.is_wider:
-            self.norm_s, self.conv_s = Spade(cin, cond, hidden, norm), SpectralConv2d(cin, cout, 1, bias=False)
-
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        skip = self.conv_s(self.norm_s(x, condition)) if self.is_wider else x
-        x = self.conv_0(activate(self.norm_0(x, condition)))
-        return skip + self.conv_1(activate(self.norm_1(x, condition)))
 
 
 class OASISGenerator(nn.Module):
@@ -76,8 +37,7 @@ class OASISGenerator(nn.Module):
         super().__init__()
         self.config, self.multiple = config, 2**config.ups
         k, cond = config.channels, config.in_channels + config.noise_channels
-        # At 256 pixels and 64 channels 1024, 1024, 1024, 512, 256, 128 and 64.
-        widths = [min(2**i, WIDEST_G) * k for i in reversed(range(config.ups + 2))]
+        widths = spade_widths(k, config.ups)
         self.first = nn.Conv2d(cond, widths[0], 3, padding=1)
         self.blocks = nn.ModuleList(
             SpadeBlock(cin, cout, cond, 2 * k, config.norm) for cin, cout in zip(widths, widths[1:], strict=False)
@@ -87,7 +47,8 @@ class OASISGenerator(nn.Module):
     def forward(self, layout: Tensor, noise: Tensor) -> Tensor:
         """`noise` may have sides of 1, which is the same for all pixels."""
         condition = torch.cat([layout, noise.expand(-1, -1, *layout.shape[2:])], dim=1)
-        return at_multiple(self._synthesize, condition, self.multiple)
+        # Instance norms need more than one pixel.
+        return at_multiple(self._synthesize, condition, self.multiple, at_least=2 * self.multiple)
 
     def _synthesize(self, condition: Tensor) -> Tensor:
         height, width = condition.shape[2:]

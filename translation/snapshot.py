@@ -23,10 +23,11 @@ from ggdr.translation.config import (
     UnetGeneratorConfig,
     config_from_json,
 )
-from ggdr.translation.layout_config import OASISGeneratorConfig
+from ggdr.translation.layout_config import CCFPSEGeneratorConfig, OASISGeneratorConfig
 from ggdr.translation.networks import build_network
 from ggdr.translation.translator import (
     CYCLEGAN_DOMAINS,
+    CCFPSETranslator,
     ComboGANTranslator,
     CycleGANTranslator,
     LayoutTranslator,
@@ -39,7 +40,10 @@ from ggdr.translation.translator import (
 GENERATORS = (ResnetGeneratorConfig, UnetGeneratorConfig)
 DISCRIMINATORS = (PatchDiscriminatorConfig,)
 # What makes images of label maps, by the kind of its generator.
-LAYOUT_TRANSLATORS: dict[type[NetworkConfig], type[LayoutTranslator]] = {OASISGeneratorConfig: OASISTranslator}
+LAYOUT_TRANSLATORS: dict[type[NetworkConfig], type[LayoutTranslator]] = {
+    OASISGeneratorConfig: OASISTranslator,
+    CCFPSEGeneratorConfig: CCFPSETranslator,
+}
 MAX_NAME = 100  # characters of a domain's name
 
 

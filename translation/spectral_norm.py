@@ -12,7 +12,7 @@ WARM_UP = 15  # power iterations before training
 
 
 class SpectralConv2d(nn.Conv2d):
-    """A convolution that keeps the size, of weights divided by their largest singular value as a matrix [cout, rest].
+    """A convolution, padded by half a kernel, of weights divided by their largest singular value, as [cout, rest].
 
     Each pass in training is one power iteration towards that value; passes in evaluation mode change nothing. It
     computes the value in float32, whatever type convolutions have.
@@ -23,8 +23,8 @@ class SpectralConv2d(nn.Conv2d):
     Source: Miyato et al. 2018, arXiv:1802.05957, Algorithm 1.
     """
 
-    def __init__(self, cin: int, cout: int, kernel: int, *, bias: bool = True) -> None:
-        super().__init__(cin, cout, kernel, padding=kernel // 2, bias=bias)
+    def __init__(self, cin: int, cout: int, kernel: int, stride: int = 1, *, bias: bool = True) -> None:
+        super().__init__(cin, cout, kernel, stride, padding=kernel // 2, bias=bias)
         self.register_buffer("u", torch.full([cout], cout**-0.5))
 
     def forward(self, x: Tensor) -> Tensor:

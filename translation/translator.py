@@ -170,6 +170,13 @@ class OASISTranslator(LayoutTranslator):
     model = "OASIS"
 
 
+class CCFPSETranslator(LayoutTranslator):
+    """Of CC-FPSE."""
+
+    model = "CC-FPSE"
+    noise = "pixel"
+
+
 class CycleGANTranslator(Translator):
     """G_A makes images of the second domain of those of the first, G_B the other way round.
 

@@ -17,7 +17,7 @@ from ggdr.translation.config import config_from_json
 from ggdr.translation.export_part import has_dropout, translator_part
 from ggdr.translation.networks import build_network
 from ggdr.translation.snapshot import translator_of
-from ggdr.translation.translator import Translator
+from ggdr.translation.translator import LayoutTranslator, Translator
 
 
 def open_direction(snapshot: Snapshot, source: str | None, target: str | None) -> tuple[Translator, tuple[str, str]]:
@@ -42,6 +42,9 @@ def open_translator_part(
 ) -> tuple[Part, dict[str, str], list[str]]:
     """The function to export, what its file says of itself, and notes on it; raises as `open_direction`."""
     translator, (source, target) = open_direction(snapshot, source, target)
+    if isinstance(translator, LayoutTranslator):
+        text = f"{snapshot.path} is of {translator.model}: expected a file of weights alone, .safetensors or .pt"
+        raise bad_parameter(text, "--out")
     about = {"network": translator.model, "part": "generator", "snapshot": snapshot.path.name}
     about |= {} if snapshot.nimg is None else {"kimg": f"{snapshot.nimg / 1000:g}"}
     about |= {"from": source, "to": target}
@@ -63,10 +66,13 @@ def open_translator_network(
         name = f"{kind}_{'AB'[translator.domains.index(source)]}"
     elif translator.model == "ComboGAN" and kind == "D":
         name = f"D_{translator.domains.index(target)}"
+    settings = snapshot.config.get(name)
+    if isinstance(translator, LayoutTranslator) and kind == "G":
+        name = "G_ema"
     if name not in snapshot.networks:
         raise bad_parameter(f"{snapshot.path} holds {printable(', '.join(snapshot.networks))}, but no {name}", "--part")
     try:
-        config = config_from_json(snapshot.config.get(name))
+        config = config_from_json(settings)
         return name, restore_network(lambda: build_network(config), snapshot, name, "cpu")
     except ValueError as error:
         raise bad_parameter(f"{snapshot.path}: {name}: {printable(error)}", "--network") from error

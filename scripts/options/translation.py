@@ -14,7 +14,7 @@ from ggdr.scripts.errors import OptionError, nearest
 from ggdr.scripts.options.numbers import FiniteFloat
 
 # Hosts that `ggdr translate train` trains; the first is the default.
-MODELS = ("pix2pix", "cyclegan", "combogan", "oasis")
+MODELS = ("pix2pix", "cyclegan", "combogan", "oasis", "cc-fpse")
 GENERATORS = ("unet", "resnet")
 COMBOGAN_BLOCKS = ("encoder_blocks", "decoder_blocks", "shared_encoder_blocks", "shared_decoder_blocks")
 MAX_EPOCHS = 10**6
@@ -30,14 +30,14 @@ class ModelOption(NamedTuple):
 
 # By parameter names.
 MODEL_OPTIONS = {
-    "direction": ModelOption(("pix2pix", "oasis"), "says which image of a pair is the input"),
-    "classes": ModelOption(("pix2pix", "oasis"), "says how many classes the label maps have"),
-    "ignore_label": ModelOption(("pix2pix", "oasis"), "says which values in label maps are no class"),
+    "direction": ModelOption(("pix2pix", "oasis", "cc-fpse"), "says which image of a pair is the input"),
+    "classes": ModelOption(("pix2pix", "oasis", "cc-fpse"), "says how many classes the label maps have"),
+    "ignore_label": ModelOption(("pix2pix", "oasis", "cc-fpse"), "says which values in label maps are no class"),
     "l1_weight": ModelOption(("pix2pix",), "weighs the distance from the target of a pair"),
     "generator": ModelOption(("pix2pix", "cyclegan"), "says which kind of network G is"),
     "downs": ModelOption(("pix2pix", "cyclegan"), "says how often a U-Net halves the image"),
     "blocks": ModelOption(("pix2pix", "cyclegan"), "says how many residual blocks a ResNet has"),
-    "norm": ModelOption(("pix2pix", "cyclegan", "oasis"), "says which norms the networks have"),
+    "norm": ModelOption(("pix2pix", "cyclegan", "oasis", "cc-fpse"), "says which norms the networks have"),
     "dropout": ModelOption(("pix2pix", "cyclegan"), "says whether G has noise"),
     "gan_loss": ModelOption(("pix2pix", "cyclegan", "combogan"), "says which adversarial loss there is"),
     "gan_weight": ModelOption(("pix2pix", "cyclegan"), "weighs the adversarial losses of G"),
@@ -49,6 +49,7 @@ MODEL_OPTIONS = {
     "latent_weight": ModelOption(("combogan",), "weighs the distance of a fake's code from the image's"),
     "forward_weight": ModelOption(("combogan",), "weighs the coarse distance of a fake from the image"),
     "labelmix_weight": ModelOption(("oasis",), "weighs how D is to take mixed images for mixtures"),
+    "feature_weight": ModelOption(("cc-fpse",), "weighs the distance of D's features from those of the target"),
     "add_domain": ModelOption(("combogan",), "names the domain that a trained network gets"),
     **{name: ModelOption(("combogan",), "says how many residual blocks there are") for name in COMBOGAN_BLOCKS},
 }

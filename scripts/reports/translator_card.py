@@ -6,10 +6,14 @@ from __future__ import annotations
 
 import json
 import shlex
+from typing import TYPE_CHECKING
 
 from ggdr.scripts.reports.card_facts import Facts
 from ggdr.scripts.reports.card_markdown import code, md
 from ggdr.scripts.reports.read_run import as_text
+
+if TYPE_CHECKING:
+    from ggdr.translation.translator import Translator
 
 TASK = "image-to-image"
 KINDS = {
@@ -19,6 +23,10 @@ KINDS = {
     "pixel_discriminator": "pixel discriminator",
     "combogan_generator": "encoders and decoders",
     "combogan_discriminator": "discriminator on luminance and blurred colours",
+    "oasis_generator": "generator with SPADE norms",
+    "oasis_discriminator": "segmentation U-Net",
+    "cc_fpse_generator": "generator with predicted convolutions",
+    "cc_fpse_discriminator": "feature pyramid",
 }
 LOSSES = {
     "gan_loss": "Adversarial loss",
@@ -28,6 +36,8 @@ LOSSES = {
     "latent_weight": "Weight of latent",
     "forward_weight": "Weight of forward",
     "pool_size": "Images in a pool",
+    "labelmix_weight": "Weight of LabelMix",
+    "feature_weight": "Weight of feature matching",
 }
 PAPERS = {
     "pix2pix": """@inproceedings{isola2017pix2pix,
@@ -51,6 +61,21 @@ PAPERS = {
   year      = {2018},
   eprint    = {1712.06909}
 }""",
+    "OASIS": """@inproceedings{sushko2021oasis,
+  title     = {You Only Need Adversarial Supervision for Semantic Image Synthesis},
+  author    = {Sushko, Vadim and Sch{\"o}nfeld, Edgar and Zhang, Dan and Gall, Juergen and Schiele, Bernt and
+               Khoreva, Anna},
+  booktitle = {International Conference on Learning Representations (ICLR)},
+  year      = {2021},
+  eprint    = {2012.04781}
+}""",
+    "CC-FPSE": """@inproceedings{liu2019ccfpse,
+  title     = {Learning to Predict Layout-to-image Conditional Convolutions for Semantic Image Synthesis},
+  author    = {Liu, Xihui and Yin, Guojun and Shao, Jing and Wang, Xiaogang and Li, Hongsheng},
+  booktitle = {Advances in Neural Information Processing Systems (NeurIPS)},
+  year      = {2019},
+  eprint    = {1910.06809}
+}""",
 }
 
 
@@ -67,7 +92,7 @@ def summary(facts: Facts) -> str:
     if translator.returns:
         between = f"translates images between {len(translator.domains)} domains: {_domains(facts)}"
     else:
-        between = f"turns {_channels(taken)} images into {_channels(made)} images"
+        between = f"turns {_taken(translator, taken)} into {_channels(made)} images"
     with_ggdr = ", trained with generator-guided discriminator regularisation (GGDR)" if facts.has_ggdr else ""
     of_data = "" if data is None else f" Its training images: {code(data)}."
     return (
@@ -82,6 +107,7 @@ def usage(facts: Facts, repo: str, weights: str) -> str:
     source, target = directions(facts)[0]
     taken, made = translator.channels(source, target)
     named = f", {json.dumps(source)}, {json.dumps(target)}" if translator.returns else ""
+    given = "your image, float32 in [-1, 1]" if translator.labels is None else "1 in the plane of each pixel's class"
     chosen = f" --from {shlex.quote(source)} --to {shlex.quote(target)}" if translator.returns else ""
     return f"""After `pip install -e '.[app]'` in a copy of the GGDR project, and `pip install huggingface_hub`:
 
@@ -91,7 +117,7 @@ from huggingface_hub import hf_hub_download
 from ggdr.translation.snapshot import load_translator
 
 translate = load_translator(hf_hub_download({json.dumps(repo)}, {json.dumps(weights)}))
-img = torch.zeros(1, {taken}, 256, 256)  # your image, float32 in [-1, 1], of any size
+img = torch.zeros(1, {taken}, 256, 256)  # {given}, of any size
 out = translate(img{named})  # [1, {made}, 256, 256] float32 in [-1, 1]
 ```
 
@@ -150,6 +176,8 @@ def limitations(facts: Facts) -> list[str]:
         lines.append("Such networks hardly change shapes.")
     if any(getattr(config, "dropout", False) for config in facts.configs.values()):
         lines.append("Dropout is on when it is used, so that its images depend on a seed.")
+    elif facts.translator.is_random:
+        lines.append("A label map has many images, of which a seed chooses one.")
     return lines
 
 
@@ -161,6 +189,12 @@ def directions(facts: Facts) -> list[tuple[str, str]]:
 
 def _domains(facts: Facts) -> str:
     return ", ".join(map(code, facts.translator.domains))
+
+
+def _taken(translator: Translator, channels: int) -> str:
+    if translator.labels is None:
+        return f"{_channels(channels)} images"
+    return f"label maps of {translator.labels.num} classes"
 
 
 def _channels(num: int) -> str:

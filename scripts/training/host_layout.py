@@ -26,10 +26,16 @@ from ggdr.scripts.training.settings_pix2pix import resolve_direction
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.regularizers import Attachment, Regularizers
 from ggdr.torch_utils.untrusted.text import printable
+from ggdr.translation.cc_fpse import CCFPSETask, cc_fpse_attachment
 from ggdr.translation.config_base import NetworkConfig
 from ggdr.translation.data.datasets import PairedImages
 from ggdr.translation.layout import LayoutTask
-from ggdr.translation.layout_config import OASISDiscriminatorConfig, OASISGeneratorConfig
+from ggdr.translation.layout_config import (
+    CCFPSEDiscriminatorConfig,
+    CCFPSEGeneratorConfig,
+    OASISDiscriminatorConfig,
+    OASISGeneratorConfig,
+)
 from ggdr.translation.layout_samples import layout_pictures
 from ggdr.translation.oasis import OASISTask, oasis_attachment
 from ggdr.translation.spectral_norm import init_xavier
@@ -138,4 +144,7 @@ def _check_fits(start: Networks, data: PairedImages, origin: Origin) -> None:
 
 OASIS = LayoutHost(
     "oasis", {"G": (OASISGeneratorConfig,), "D": (OASISDiscriminatorConfig,)}, OASISTask, oasis_attachment
+)
+CC_FPSE = LayoutHost(
+    "cc-fpse", {"G": (CCFPSEGeneratorConfig,), "D": (CCFPSEDiscriminatorConfig,)}, CCFPSETask, cc_fpse_attachment
 )

@@ -60,11 +60,12 @@ SECTIONS = {
     "Regularisers": regularizer_parameters(),
     "Networks": ("generator", "channels", "downs", "blocks", "norm", "dropout", "d_layers", *COMBOGAN_BLOCKS),
     "Optimisation": ("batch", "lr", "gan_loss", "gan_weight"),
-    "pix2pix and OASIS": ("direction", "classes", "ignore_label"),
+    "pix2pix, OASIS and CC-FPSE": ("direction", "classes", "ignore_label"),
     "pix2pix": ("l1_weight",),
     "CycleGAN and ComboGAN": ("cycle_weight", "identity_weight", "pool_size"),
     "ComboGAN": ("latent_weight", "forward_weight"),
     "OASIS": ("labelmix_weight",),
+    "CC-FPSE": ("feature_weight",),
     "Reports and snapshots": ("tick", "snap", "metrics", "metrics_data", "patience"),
     "Machine": ("device", "precision", "deterministic", "dist_timeout"),
 }
@@ -82,8 +83,8 @@ SECTIONS = {
     type=NamedChoice(MODELS),
     default=MODELS[0],
     help="What is trained: pix2pix learns from pairs, cyclegan from two domains of images that are no pairs, "
-    "combogan from any number of domains, oasis from label maps and their images. A run or snapshot to resume from "
-    "says it.",
+    "combogan from any number of domains, oasis and cc-fpse from label maps and their images. A run or "
+    "snapshot to resume from says it.",
 )
 @run_folder_option
 @click.option(
@@ -91,8 +92,8 @@ SECTIONS = {
     metavar="PATH",
     type=click.Path(path_type=Path),
     help="Zip or folder. pix2pix: pairs of images, side by side in each file, or in two folders with equal names. "
-    "cyclegan: two folders, such as trainA and trainB; combogan: a folder or class for each domain; oasis: label maps "
-    "and images of equal names in the folders labels and images. Required unless resuming.",
+    "cyclegan: two folders, such as trainA and trainB; combogan: a folder or class for each domain; oasis and "
+    "cc-fpse: label maps and images of equal names in the folders labels and images. Required unless resuming.",
 )
 @click.option(
     "--direction",
@@ -203,7 +204,7 @@ SECTIONS = {
     type=WholeNumber(*LIMITS["layers"]),
     metavar="N",
     help="How often D halves the image; 3: it judges patches of 70x70 pixels.  [default: 3; 4 for combogan; for oasis "
-    "as often as the crop allows, 6 at most]",
+    "and cc-fpse as often as the crop allows, 6 and 5 at most]",
 )
 @lr_option
 @click.option(
@@ -258,6 +259,12 @@ SECTIONS = {
     "one, and the mixture of what it says of these.  [default: 10]",
 )
 @click.option(
+    "--feature-weight",
+    type=WEIGHT,
+    metavar="FLOAT",
+    help="Weight of the L1 distance of D's features of a result from those of the target.  [default: 10]",
+)
+@click.option(
     "--pool-size",
     type=WholeNumber(0),
     metavar="N",
@@ -306,10 +313,10 @@ SECTIONS = {
 @dry_run_option
 @click.pass_context
 def train(ctx: click.Context, **command: Any) -> None:
-    """Train pix2pix on pairs of images, CycleGAN on two domains, ComboGAN on several, OASIS on label maps, with GGDR.
+    """Train pix2pix on pairs of images, CycleGAN on two domains, ComboGAN on several, OASIS and CC-FPSE on label maps.
 
-    Ctrl-C and SIGTERM save the state first (exit code 130). After any end, even kill -9, `--resume latest` goes on
-    from the last saved state. Several GPUs: start with torchrun, with a --batch that they can share.
+    All have GGDR. Ctrl-C and SIGTERM save the state first (exit code 130). After any end, even kill -9, `--resume
+    latest` goes on from the last saved state. Several GPUs: start with torchrun, with a --batch that they can share.
     """
     if command["add_domain"] is not None:
         command["resume"] = _snapshot_to_extend(command["resume"])
