@@ -64,7 +64,8 @@ def refuse_other_models(command: Mapping[str, Any], model: str) -> None:
     for name, (models, purpose) in MODEL_OPTIONS.items():
         if model not in models and command[name] is not None:
             option = f"--{name.replace('_', '-')}"
-            raise OptionError(option, f"has no meaning for {model}; in {' and '.join(models)} it {purpose}")
+            others = " and ".join([*([", ".join(models[:-1])] if models[:-1] else []), models[-1]])
+            raise OptionError(option, f"has no meaning for {model}; in {others} it {purpose}")
 
 
 class NamedChoice(click.Choice):

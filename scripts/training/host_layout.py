@@ -53,6 +53,7 @@ class LayoutHost(TranslationModel):
 
     data = "expected a folder or zip with label maps and images of equal names, as in labels and images"
     has_pairs = True
+    has_image_statistics = False
     fixed = ("data.direction", "labels")
 
     def __init__(

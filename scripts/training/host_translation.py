@@ -48,12 +48,14 @@ class TranslationModel:
     Attributes:
         networks: which kinds of networks it has, by the names that settings have.
         has_pairs: whether its data are pairs.
+        has_image_statistics: whether batch norms see one image at a time once it is trained.
         fixed:    what the names of settings begin with that may not change when a run is resumed, beside networks.
     """
 
     name: str
     networks: Mapping[str, tuple[type[NetworkConfig], ...]]
     has_pairs: bool
+    has_image_statistics = True
     fixed: tuple[str, ...]
 
     command = "ggdr translate train"
@@ -127,7 +129,7 @@ class TranslationModel:
                 "preset paper is for GPUs, and slow on a CPU; --cfg cpu trains a small network on 32x32 pixels"
             )
         norms = [getattr(config, "norm", None) for config in settings.networks.values()]
-        if "batch" in norms and settings.loop.batch_gpu > 1:
+        if self.has_image_statistics and "batch" in norms and settings.loop.batch_gpu > 1:
             notes.append(
                 f"batch norms see {settings.loop.batch_gpu} images together in training, and one afterwards; "
                 "--norm instance has no such difference"

@@ -195,7 +195,7 @@ def test_a_run_starts_from_the_weights_of_a_snapshot_with_its_networks(whole, pa
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--model", "pix2pxi"], "expected pix2pix or cyclegan or combogan, got 'pix2pxi'; did you mean 'pix2pix'?"),
+        (["--model", "pix2pxi"], "combogan or oasis or cc-fpse, got 'pix2pxi'; did you mean 'pix2pix'?"),
         (["--direction", "BtoC"], "expected AtoB or BtoA, got 'BtoC'; did you mean 'BtoA'?"),
         (["--epochs", "ten"], "such as 100+100 or 50, 1 to 1000000 in all; got 'ten'"),
         (["--epochs", "0+0"], "got '0+0'"),

@@ -249,8 +249,8 @@ def test_snapshots_and_runs_of_other_models_are_refused_by_name(whole, domains, 
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--model", "cyclgan"], "expected pix2pix or cyclegan or combogan, got 'cyclgan'; did you mean 'cyclegan'?"),
-        (["--direction", "BtoA"], "'--direction': has no meaning for cyclegan; in pix2pix it says which image"),
+        (["--model", "cyclgan"], "combogan or oasis or cc-fpse, got 'cyclgan'; did you mean 'cyclegan'?"),
+        (["--direction", "BtoA"], "'--direction': has no meaning for cyclegan; in pix2pix, oasis and cc-fpse it says"),
         (["--l1-weight", "1"], "'--l1-weight': has no meaning for cyclegan; in pix2pix it weighs the distance"),
         (["--cycle-weight", "1,2,3"], "expected one weight, or FORWARD,BACKWARD, from 0 to 1e+06; got '1,2,3'"),
         (["--cycle-weight", "1,nan"], "got '1,nan'"),
