@@ -62,7 +62,7 @@ def test_a_run_has_its_settings_snapshots_pictures_and_values(whole):
     assert set(snapshot.networks) == {"G", "D", "G_ema", "ggdr"} and set(snapshot.config) >= {"G", "D", "labels"}
     assert classes_from_json(snapshot.config["labels"]) == CLASSES
     reported = {name for line in read_stats(whole) for name in line}
-    assert {"loss/D", "loss/G", "ggdr/distance", "metric/kd_offline0.008k_full"} <= reported
+    assert {"loss/D", "loss/G", "ggdr/distance", "metric/kd_offline0.008k_full_mean"} <= reported
     assert (whole / "translations000000.032.png").is_file() and (whole / "network-best.safetensors").is_file()
     assert translator_host(snapshot).name == whole.name
 
@@ -87,11 +87,14 @@ def test_resuming_is_bit_for_bit_what_an_uninterrupted_run_gives(whole, maps, tm
 
 def test_a_run_starts_from_the_weights_of_a_snapshot(whole, maps, tmp_path):
     args = ["--data", maps, *TINY[:2], *TINY[4:], "--resume", whole / LAST, "--metrics", "none", "--no-ggdr"]
-    translate(*args, "--outdir", tmp_path / "run", "--kimg", 0.004)
-    first = load_snapshot(tmp_path / "run" / "network-snapshot-000000.000.safetensors").networks
+    translate(*args, "--outdir", tmp_path / "run", "--kimg", 0.004, "--lr", 1e-12)
+    new = load_snapshot(tmp_path / "run" / "network-snapshot-000000.004.safetensors").networks
     old = load_snapshot(whole / LAST).networks
-    for name in ("G", "D", "G_ema"):
-        assert all(torch.equal(first[name][key], old[name][key]) for key in old[name]), name
+    # Power iterations go on.
+    names = [(net, key) for net in ("G", "D") for key in old[net] if not key.endswith(".u")]
+    assert names and all(torch.allclose(new[net][key], old[net][key], atol=1e-7) for net, key in names)
+    key = "last.1.weight"
+    assert not torch.allclose(old["G"][key], old["G_ema"][key], atol=1e-7)
     message = translate(*args, "--outdir", tmp_path / "other", "--channels", 8, code=2)
     assert "'--channels': the networks are those of" in message
 
@@ -147,8 +150,8 @@ def test_metrics_measure_results_of_held_out_label_maps(whole, maps):
     ("args", "message"),
     [
         (["--classes", 5], "labels/0.png: has a pixel of the value 9; expected 0 to 4, a class, or 255 to ignore"),
-        (["--direction", "BtoA"], "'--data': {} makes images of label maps, and the input, images/0.png, is none"),
-        (["--crop", 36], "'--crop': the networks take multiples of"),
+        (["--direction", "BtoA"], "'--direction': the target, labels/0.png, is a label map with the number of a class"),
+        (["--crop", 35], "'--crop': the networks take multiples of"),
         (["--crop", 40, "--d-layers", 4], "4 layers takes multiples of 16 pixels, and the crop has 40"),
         (["--generator", "unet"], "'--generator': has no meaning for {}"),
         (["--l1-weight", 3], "'--l1-weight': has no meaning for {}; in pix2pix it"),
@@ -159,7 +162,7 @@ def test_metrics_measure_results_of_held_out_label_maps(whole, maps):
 )
 def test_bad_input_is_a_message_and_writes_nothing(model, args, message, maps, tmp_path):
     run = tmp_path / "run"
-    args = ["--model", model, "--data", maps, "--outdir", run, *TINY, *args]
+    args = ["--model", model, "--data", maps, "--outdir", run, *TINY, "--kimg", 0.004, *args]
     assert message.format(model) in translate(*args, code=2)
     assert not run.exists()
 
@@ -184,8 +187,9 @@ def test_damaged_snapshots_are_refused(whole, tmp_path):
         load_translator(path)
 
 
-def test_a_card_names_the_model_and_what_it_takes(whole):
-    text = run_ggdr("card", whole / LAST)
+def test_a_card_names_the_model_and_what_it_takes(whole, tmp_path):
+    run_ggdr("card", "--network", whole / LAST, "--out", tmp_path / "card")
+    text = (tmp_path / "card" / "README.md").read_text()
     assert MODELS[whole.name] in text and "label maps of 3 classes" in text
 
 
