@@ -11,7 +11,7 @@ from ggdr.scripts.reports.card_facts import Facts
 from ggdr.scripts.reports.card_markdown import code, md
 from ggdr.scripts.reports.read_run import as_text
 
-TASK = "image-to-image"
+TASK, TASK_NAME = "image-to-image", "Image translation"
 KINDS = {
     "resnet_generator": "ResNet generator",
     "unet_generator": "U-Net generator",
@@ -52,6 +52,11 @@ PAPERS = {
   eprint    = {1712.06909}
 }""",
 }
+
+
+def model(facts: Facts) -> str:
+    """What it was trained as, by its name in PAPERS."""
+    return facts.translator.model
 
 
 def tags(facts: Facts) -> list[str]:
