@@ -12,7 +12,7 @@ from torch import nn
 
 from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError, load_snapshot
 from ggdr.torch_utils.restore import restore_network
-from ggdr.torch_utils.snapshot_kinds import refuse_stylegan2
+from ggdr.torch_utils.snapshot_kinds import holds_translator, refuse_stylegan2
 from ggdr.torch_utils.untrusted.text import printable
 from ggdr.translation.config import (
     ComboGANGeneratorConfig,
@@ -35,6 +35,7 @@ from ggdr.translation.translator import (
 
 GENERATORS = (ResnetGeneratorConfig, UnetGeneratorConfig)
 DISCRIMINATORS = (PatchDiscriminatorConfig,)
+MODELS_BY_GENERATOR = {ComboGANGeneratorConfig.network: "combogan"}  # of G; that of others is pix2pix'
 MAX_NAME = 100  # characters of a domain's name
 
 
@@ -69,6 +70,21 @@ def translator_of(snapshot: Snapshot, device: torch.device | str = "cpu") -> Tra
     if isinstance(config, ComboGANGeneratorConfig):
         return ComboGANTranslator(restored("G", config), domain_names(snapshot, numbered(config.domains)))
     return Pix2PixTranslator(restored("G", config), label_classes(snapshot, config))
+
+
+def model_of(snapshot: Snapshot) -> str | None:
+    """The model whose generators a snapshot holds, as `ggdr translate train --model` calls it, whoever trained them.
+
+    None of what holds none.
+    """
+    if not holds_translator(snapshot.config):
+        return None
+    if "G_A" in snapshot.config:
+        return "cyclegan"
+    G = snapshot.config.get("G")
+    if not isinstance(G, Mapping):
+        return None
+    return MODELS_BY_GENERATOR.get(str(G.get("network")), "pix2pix")
 
 
 def domain_names(snapshot: Snapshot, unnamed: Sequence[str]) -> tuple[str, ...]:

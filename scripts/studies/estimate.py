@@ -136,7 +136,7 @@ def _prepare(study: Study, variant: Variant, folder: StudyFolder) -> _Ready:
     settings, judge = prepared.settings, None
     if settings.metrics:
         with metric_errors():
-            data = Path(measured_data(study.command, study.options_of(variant)))
+            data = prepared.measured or Path(measured_data(study.command, study.options_of(variant)))
             judge = host.open_judge(settings.to_json(), data, training_job(group))
     if isinstance(settings, StyleGAN2Settings):
         settings = with_every_transform(settings)

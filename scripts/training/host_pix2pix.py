@@ -5,13 +5,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from ggdr.metrics.evaluate import Job
-from ggdr.scripts.measuring.translation_data import open_held_out_pairs, open_pairs_judge
+from ggdr.scripts.measuring.translation_data import Source, open_held_out_pairs, open_pairs_judge
 from ggdr.scripts.measuring.translation_judge import TranslationJudge
 from ggdr.scripts.training.host import Prepared
 from ggdr.scripts.training.host_translation import Networks, TranslationModel, channels_differ
@@ -24,6 +23,7 @@ from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.regularizers import Attachment, Regularizers
 from ggdr.torch_utils.untrusted.text import printable
 from ggdr.translation.data.datasets import PairedImages
+from ggdr.translation.data.measured import HeldOut
 from ggdr.translation.pix2pix import Pix2PixTask, pix2pix_attachment
 from ggdr.translation.samples import pair_pictures
 from ggdr.translation.snapshot import DISCRIMINATORS, GENERATORS
@@ -47,19 +47,12 @@ class Pix2PixHost(TranslationModel):
         data, label_notes = add_classes(data, command, origin, snapshot, is_shown=group.is_main)
         if start is not None:
             _check_fits(start, data, origin)
-        settings = resolve_settings(
-            command,
-            data,
-            default_metrics=self.default_metrics(command),
-            num_processes=group.world,
-            device_type=group.device.type,
-            init_snapshot=origin.init_snapshot,
-            start=start,
-        )
+        measured = self.measured(command, data)
+        settings = resolve_settings(command, data, self.circumstances(origin, group, data, measured, start))
         data.decoder(settings.crop)(data.middles([0]))  # an image that is too small is an error now
         notes = [f"of the first pair the input is {first[0]}, the target {first[1]}"]
         notes += label_notes
-        return Prepared(settings, data, snapshot, notes + self.notes(settings, data, start, group))
+        return Prepared(settings, data, snapshot, notes + self.notes(settings, data, start, group), measured)
 
     def attachments(self, networks: Mapping[str, nn.Module], resolution: int) -> dict[str, Attachment]:
         return {"": pix2pix_attachment(networks["G"], networks["D"], resolution)}
@@ -85,12 +78,15 @@ class Pix2PixHost(TranslationModel):
         task.pictures = pair_pictures(task, data, settings.crop, seed=settings.seed)
         return task
 
-    def open_judge(self, training: Mapping[str, Any], data: Path, job: Job) -> TranslationJudge:
+    def open_judge(self, training: Mapping[str, Any], data: Source, job: Job) -> TranslationJudge:
         return open_pairs_judge(training, data, job)
 
-    def count_measured(self, command: Mapping[str, Any], data: Path) -> int:
-        where = {"direction": resolve_direction(command), "channels": int(command["img_channels"])}
-        return open_held_out_pairs(data, **where)[0].num_images
+    def open_held_out(self, command: Mapping[str, Any], source: Source) -> HeldOut:
+        direction, channels = resolve_direction(command), int(command["img_channels"])
+        return open_held_out_pairs(source, direction=direction, channels=channels)
+
+    def count_measured(self, measured: PairedImages, data: PairedImages) -> tuple[int, int]:
+        return measured.num_images, 1
 
     def summary(self, settings: Pix2PixSettings, data: PairedImages) -> str:
         s, kind = settings, settings.G.network.partition("_")[0]

@@ -32,6 +32,7 @@ from ggdr.stylegan2.network_labels import labels_of_dataset
 from ggdr.stylegan2.samples import sample_pictures, undrawable_classes
 from ggdr.stylegan2.task import StyleGAN2Task
 from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError
+from ggdr.torch_utils.data.container import Container
 from ggdr.torch_utils.data.labels import LabelTable
 from ggdr.torch_utils.data.loader import ImageDataset, ImageLoader
 from ggdr.torch_utils.distributed import ProcessGroup
@@ -105,7 +106,7 @@ class StyleGAN2Host:
         slow = precision_note(settings.precision, group.device)
         if slow is not None:
             notes.append(slow)
-        return Prepared(settings, data, snapshot, notes)
+        return Prepared(settings, data, snapshot, notes, data.decoder.container)
 
     def build(self, settings: StyleGAN2Settings, data: ImageDataset, group: ProcessGroup) -> StyleGAN2Task:
         half_dtype, device = HALF_DTYPES[settings.precision], group.device
@@ -168,7 +169,7 @@ class StyleGAN2Host:
             networks["G_ema"] = networks["G"]
         return notes + load_networks(task, networks, task.regularizers.state_dicts(), snapshot.path)
 
-    def open_judge(self, training: Mapping[str, Any], data: Path, job: Job) -> GeneratorJudge:
+    def open_judge(self, training: Mapping[str, Any], data: Path | Container, job: Job) -> GeneratorJudge:
         return GeneratorJudge(data, job, _open_images)
 
     def is_fixed(self, name: str) -> bool:

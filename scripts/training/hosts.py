@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from ggdr.scripts.options.translation import MODELS
 from ggdr.scripts.training.host import Host
 from ggdr.scripts.training.host_combogan import ComboGANHost
@@ -14,7 +12,7 @@ from ggdr.scripts.training.host_pix2pix import Pix2PixHost
 from ggdr.scripts.training.host_stylegan2 import StyleGAN2Host
 from ggdr.scripts.training.resume import host_of_snapshot
 from ggdr.torch_utils.checkpoint import Snapshot
-from ggdr.translation.config import ComboGANGeneratorConfig
+from ggdr.translation.snapshot import model_of
 
 HOSTS: dict[str, Host] = {host.name: host for host in (StyleGAN2Host(), Pix2PixHost(), CycleGANHost(), ComboGANHost())}
 
@@ -22,11 +20,7 @@ HOSTS: dict[str, Host] = {host.name: host for host in (StyleGAN2Host(), Pix2PixH
 def translator_host(snapshot: Snapshot) -> Host | None:
     """The host of a snapshot that translates images; None of a generator's, or of what is neither.
 
-    That of its run; without a run, pix2pix' or ComboGAN's, whose G says which network it is.
+    That of its run; without a run, as where it was imported, that of its networks.
     """
-    name, G = host_of_snapshot(snapshot), snapshot.config.get("G")
-    if name in MODELS:
-        return HOSTS[name]
-    if not isinstance(G, Mapping) or "network" not in G:
-        return None
-    return HOSTS["combogan" if G["network"] == ComboGANGeneratorConfig.network else "pix2pix"]
+    name = host_of_snapshot(snapshot)
+    return HOSTS.get(name if name in MODELS else model_of(snapshot))

@@ -37,7 +37,7 @@ class RunPlan:
     Attributes:
         version:  of the run folder, when it was looked at.
         command:  the options by parameter name, with those of a resumed run where none are given.
-        data:     the training set, as the host opened it.
+        data:     the training set, as the host opened it; `measured` is what metrics are measured on.
         resume:   the state to go on from, or None; `state_path` is where it is from.
         snapshot: whose weights a new run starts from, or None.
         history:  what was told of earlier starts of this run.
@@ -50,6 +50,7 @@ class RunPlan:
     command: dict[str, Any]
     settings: RunSettings
     data: Any
+    measured: Any
     resume: dict[str, Any] | None
     state_path: Path | None
     snapshot: Snapshot | None
@@ -121,6 +122,7 @@ def resolve_run(host_name: str, command: Mapping[str, Any], given: Collection[st
         command=command,
         settings=prepared.settings,
         data=prepared.data,
+        measured=prepared.measured or command.get("metrics_data") or command["data"],
         resume=resume,
         state_path=origin.state_path,
         snapshot=None if resume is not None else prepared.snapshot,

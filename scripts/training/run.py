@@ -69,8 +69,7 @@ def _build_and_train(plan: RunPlan, group: ProcessGroup, argv: list[str]) -> boo
     metrics = None
     if settings.metrics:
         with metric_errors():
-            data = Path(plan.command.get("metrics_data") or plan.command["data"])
-            judge = plan.host.open_judge(settings.to_json(), data, training_job(group))
+            judge = plan.host.open_judge(settings.to_json(), plan.measured, training_job(group))
             metrics = SnapshotMetrics(settings.metrics, judge, folder.path, group, settings.patience)
     notes = [*plan.notes, *([metrics.judge.about] if metrics is not None and metrics.judge.about else [])]
     if plan.command.get("batch_gpu") == AUTO:

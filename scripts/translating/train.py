@@ -31,6 +31,7 @@ from ggdr.scripts.options.translation import (
     MODELS,
     WEIGHT,
     CycleWeight,
+    DomainNames,
     Epochs,
     IgnoredLabels,
     NamedChoice,
@@ -57,7 +58,7 @@ Examples:
 
 SECTIONS = {
     "Run": ("model", "outdir", "data", "cfg", "kimg", "epochs", "resume", "add_domain", "seed", "dry_run"),
-    "Data": ("crop", "fit", "enlarge", "mirror", "img_channels", "workers"),
+    "Data": ("domains", "crop", "fit", "enlarge", "mirror", "img_channels", "workers"),
     "Regularisers": regularizer_parameters(),
     "Networks": ("generator", "channels", "downs", "blocks", "norm", "dropout", "d_layers", *COMBOGAN_BLOCKS),
     "Optimisation": ("batch", "lr", "gan_loss", "gan_weight"),
@@ -97,6 +98,12 @@ SECTIONS = {
     type=NamedChoice(["AtoB", "BtoA"]),
     help="Which of a pair G is given. A is trainA, or the label map, or else the left half of a file or the first of "
     "two folders by name.  [default: AtoB]",
+)
+@click.option(
+    "--domains",
+    type=DomainNames(),
+    metavar="NAME,NAME...",
+    help="cyclegan, combogan: domains of --data to train on, in this order.  [default: all, as they come]",
 )
 @click.option(
     "--cfg",
