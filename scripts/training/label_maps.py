@@ -12,9 +12,7 @@ from ggdr.scripts.options.progress import progress_bars
 from ggdr.scripts.options.translation import parse_ignored
 from ggdr.scripts.training.resume import Origin
 from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError
-from ggdr.torch_utils.untrusted.text import printable
-from ggdr.translation.data.datasets import PairedImages
-from ggdr.translation.data.labels import (
+from ggdr.torch_utils.data.label_maps import (
     IGNORED,
     LabelClasses,
     check_classes,
@@ -23,6 +21,8 @@ from ggdr.translation.data.labels import (
     known_classes,
     numbered_classes,
 )
+from ggdr.torch_utils.untrusted.text import printable
+from ggdr.translation.data.datasets import PairedImages
 from ggdr.translation.snapshot import GENERATORS, label_classes, network_configs
 
 OPTIONS = ("classes", "ignore_label")

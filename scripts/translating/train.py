@@ -38,9 +38,9 @@ from ggdr.scripts.options.translation import (
 from ggdr.scripts.training.launch import run_command
 from ggdr.scripts.training.regularizers import regularizer_options, regularizer_parameters
 from ggdr.scripts.training.snapshot_files import network_of_run
+from ggdr.torch_utils.data.label_maps import MAX_CLASSES
 from ggdr.translation.config import GAN_LOSSES, NORMS, NetworkConfig
 from ggdr.translation.data.crops import FITS, MAX_ENLARGE, MAX_SIZE
-from ggdr.translation.data.labels import MAX_CLASSES
 from ggdr.translation.presets import PRESETS
 
 LIMITS = NetworkConfig.limits

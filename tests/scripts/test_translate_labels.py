@@ -17,11 +17,11 @@ from PIL import Image
 
 from ggdr.scripts.options.translation import parse_ignored
 from ggdr.torch_utils.checkpoint import SnapshotError, load_snapshot, save_snapshot
+from ggdr.torch_utils.data.label_maps import LabelClasses, classes_from_json, numbered_classes
 from ggdr.torch_utils.pictures.images import to_u8
 from ggdr.torch_utils.runlog import read_stats
 from ggdr.translation.data.crops import CropConfig
 from ggdr.translation.data.datasets import PairedImages
-from ggdr.translation.data.labels import LabelClasses, classes_from_json, numbered_classes
 from ggdr.translation.data.measured import MeasuredPairs
 from ggdr.translation.label_maps import one_hot
 from ggdr.translation.snapshot import load_translator

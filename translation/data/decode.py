@@ -15,8 +15,8 @@ from ggdr.torch_utils.data.container import Container
 from ggdr.torch_utils.data.convert import to_channels
 from ggdr.torch_utils.data.file_table import ListedFile
 from ggdr.torch_utils.data.image_files import DataError, load_image
+from ggdr.torch_utils.data.label_maps import LabelClasses, check_label_map
 from ggdr.translation.data.crops import CropConfig, Draw
-from ggdr.translation.data.labels import LabelClasses, check_label_map
 
 
 class Item(NamedTuple):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from colorsys import hls_to_rgb
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -219,6 +220,17 @@ def check_label_map(img: Image.Image, where: str) -> None:
             f"{where}: has pixel type {img.mode!r}, expected 8-bit L or P with the number of a class in each pixel, as "
             "in the other label maps"
         )
+
+
+def class_colors(classes: LabelClasses) -> np.ndarray:
+    """Colours of classes and, in the last row, of what is ignored (black): uint8 [num + 1, 3]."""
+    if classes.colors:
+        colors = np.array([[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in classes.colors])
+    else:
+        # Hues a golden section apart never meet; three brightnesses keep neighbours apart.
+        parts = [hls_to_rgb(0.6 + 0.61803398875 * i, (0.45, 0.65, 0.8)[i % 3], 0.8) for i in range(classes.num)]
+        colors = np.round(255 * np.array(parts))
+    return np.concatenate([colors, [[0, 0, 0]]]).astype(np.uint8)
 
 
 def palette_of(img: Image.Image) -> list[str] | None:
