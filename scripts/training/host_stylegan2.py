@@ -146,8 +146,9 @@ class StyleGAN2Host:
             device=group.device,
         )
         with closing(iter(loader)) as batches:
-            for images_u8, c in batches:
-                yield {"img": from_u8(images_u8).contiguous(memory_format=torch.channels_last), "c": c}
+            for images_u8, c, *label_maps in batches:
+                img = from_u8(images_u8).contiguous(memory_format=torch.channels_last)
+                yield {"img": img, "c": c, **({"label_map": label_maps[0]} if label_maps else {})}
 
     def load_weights(self, task: StyleGAN2Task, snapshot: Snapshot) -> list[str]:
         _, config = task.snapshot()

@@ -20,6 +20,7 @@ from PIL import Image
 from ggdr.torch_utils.data.container import Container
 from ggdr.torch_utils.data.file_table import FileTable, evenly_spread
 from ggdr.torch_utils.data.image_files import DataError, load_image
+from ggdr.torch_utils.untrusted.json_text import parse_json
 from ggdr.torch_utils.untrusted.text import printable
 
 CLASS_MODES = ("L", "P")  # Pillow's names of 8-bit images with a number in each pixel
@@ -98,7 +99,7 @@ class LabelClasses:
 
     def read(self, img: Image.Image, where: str) -> np.ndarray:
         """Classes of the pixels of an image, uint8 [H, W], as `numbers` gives them; raises DataError."""
-        check_label_map(img, where)
+        check_label_map(img.mode, where)
         return self.numbers(np.asarray(img), where)
 
     def expected(self) -> str:
@@ -117,16 +118,42 @@ class LabelClasses:
         return {name: list(texts) for name, texts in asdict(self).items()}
 
 
+_FIELDS = tuple(field.name for field in fields(LabelClasses))
+
+
 def classes_from_json(stored: Any) -> LabelClasses:
     """What `LabelClasses.to_json` gave, from a file that anyone can have written; raises ValueError."""
-    names = {field.name for field in fields(LabelClasses)}
-    is_sound = isinstance(stored, Mapping) and stored.keys() == names
-    if not is_sound or not all(isinstance(stored[name], (list, tuple)) and len(stored[name]) <= 256 for name in names):
-        raise ValueError(f"expected {', '.join(sorted(names))} of classes, got {printable(repr(stored), 80)}")
-    classes = LabelClasses(**{name: tuple(stored[name]) for name in names})
+    is_sound = isinstance(stored, Mapping) and stored.keys() == set(_FIELDS)
+    is_sound = is_sound and all(isinstance(each, (list, tuple)) and len(each) <= 256 for each in stored.values())
+    if not is_sound:
+        raise ValueError(f"expected {', '.join(sorted(_FIELDS))} of classes, got {printable(repr(stored), 80)}")
+    classes = LabelClasses(**{name: tuple(stored[name]) for name in _FIELDS})
     if any(len(name) > MAX_NAME for name in classes.names):
         raise ValueError(f"names of classes must have {MAX_NAME} characters at most")
     return classes
+
+
+def classes_from_file(content: bytes, where: str) -> LabelClasses:
+    """The classes that a classes.json describes: `LabelClasses.to_json`, or a part of it.
+
+    Without `values` these are 0, 1, ..., as many as there are names or colours; without `ignored` it is 255.
+
+    Raises:
+        DataError: it is no JSON, or describes no classes.
+    """
+    expected = f'expected an object with "names" of classes, or others of {", ".join(_FIELDS)}'
+    try:
+        stored = parse_json(content)
+        if not isinstance(stored, dict) or not stored.keys() <= set(_FIELDS):
+            raise ValueError(f"got {printable(repr(stored), 80)}")
+        complete = {name: stored.get(name, []) for name in _FIELDS}
+        if "values" not in stored:
+            complete["values"] = range(len(complete["names"]) or len(complete["colors"]))
+        if "ignored" not in stored and IGNORED not in complete["values"]:
+            complete["ignored"] = [IGNORED]
+        return classes_from_json({name: [*values] for name, values in complete.items()})
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where}: {printable(error)}; {expected}") from error
 
 
 def numbered_classes(num: int, ignored: Sequence[int] = (IGNORED,)) -> LabelClasses:
@@ -185,7 +212,7 @@ def find_classes(
     for done, file in enumerate(files, 1):
         where = container.where(file.name)
         img = load_image(container.read(file), where)
-        check_label_map(img, where)
+        check_label_map(img.mode, where)
         colors = palette_of(img) if done == 1 else colors
         counts += np.bincount(np.asarray(img).flatten(), minlength=256)
         progress(done, len(files))
@@ -211,13 +238,13 @@ def check_classes(container: Container, files: FileTable, classes: LabelClasses)
         classes.read(load_image(container.read(files[i]), where), where)
 
 
-def check_label_map(img: Image.Image, where: str) -> None:
-    """Raises DataError for an image without the number of a class in each pixel."""
+def check_label_map(mode: str, where: str) -> None:
+    """Raises DataError for an image of a Pillow mode without the number of a class in each pixel."""
     if where.lower().endswith((".jpg", ".jpeg", ".jpe", ".jfif")):
         raise DataError(f"{where}: is a JPEG, which does not keep values; expected label maps as PNG")
-    if img.mode not in CLASS_MODES:
+    if mode not in CLASS_MODES:
         raise DataError(
-            f"{where}: has pixel type {img.mode!r}, expected 8-bit L or P with the number of a class in each pixel, as "
+            f"{where}: has pixel type {mode!r}, expected 8-bit L or P with the number of a class in each pixel, as "
             "in the other label maps"
         )
 

@@ -114,6 +114,6 @@ def _halves(img: Image.Image, where: str) -> list[Image.Image]:
 def _pixels(img: Image.Image, side: Side, where: str) -> Image.Image:
     """The image with one or three channels; of label maps the classes as they are stored."""
     if side.is_labels and side.channels == 1:
-        check_label_map(img, where)
+        check_label_map(img.mode, where)
         return img
     return to_channels(img, side.channels, where)

@@ -94,7 +94,7 @@ def find_pairs(container: Container, split: str = "train") -> Pairs:
     Raises:
         DataError: there are no images; some have no partner, or two have one name.
     """
-    everything = container.image_files()
+    everything = container.image_files(label_maps=True)
     found = _numbered(everything, split)
     if found:
         if list(found) != ["A", "B"]:
@@ -131,7 +131,7 @@ def held_out_split(container: Container) -> str:
     A split is there if folders SPLITA or SPLIT0 and the like are, or if all folders are such of splits, and one is of
     this; folders of label maps and of their images may have these inside.
     """
-    files = container.image_files()
+    files = container.image_files(label_maps=True)
     tops = {(name or "").lower(): rows for name, rows in top_folders(files).items()}
     inside = [files.take(tops[name]) for name in tops if name in LABEL_FOLDERS]
     for split in ("test", "val"):
