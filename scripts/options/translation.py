@@ -89,33 +89,6 @@ class Epochs(click.ParamType):
         return value
 
 
-class IgnoredLabels(click.ParamType):
-    """The text of `parse_ignored`."""
-
-    name = "ignored"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        try:
-            parse_ignored(value)
-        except (TypeError, ValueError) as error:
-            self.fail(str(error), param, ctx)
-        return value
-
-
-def parse_ignored(text: str) -> tuple[int, ...]:
-    """Values of label maps: "255" is (255,), "0,255" (0, 255), "none" ().
-
-    Raises:
-        ValueError: anything else, or values that 8 bits do not have.
-    """
-    if text == "none":
-        return ()
-    values = [int(part) for part in text.split(",") if re.fullmatch(r"[0-9]{1,3}", part) and int(part) < 256]
-    if len(set(values)) != len(text.split(",")):
-        raise ValueError(f"expected different numbers from 0 to 255 with commas between them, or none; got {text!r}")
-    return tuple(sorted(values))
-
-
 def parse_epochs(text: str) -> tuple[int, int]:
     """Epochs with a constant learning rate, and epochs in which it falls to 0: "100+50" is (100, 50), "100" (100, 0).
 

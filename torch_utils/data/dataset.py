@@ -19,8 +19,8 @@ from ggdr.torch_utils.data.container import Container, digest
 from ggdr.torch_utils.data.convert import check_resolution
 from ggdr.torch_utils.data.file_table import ListedFile, evenly_spread
 from ggdr.torch_utils.data.image_files import DataError, load_image
-from ggdr.torch_utils.data.label_map_files import LabelMapDecoder, find_label_maps
-from ggdr.torch_utils.data.label_maps import IGNORED
+from ggdr.torch_utils.data.label_map_files import LabelMapDecoder, label_maps_of_dataset
+from ggdr.torch_utils.data.label_maps import IGNORED, describe_shares
 from ggdr.torch_utils.data.labels import describe_labels, read_labels
 from ggdr.torch_utils.untrusted.text import printable
 
@@ -114,7 +114,7 @@ class ImageDataset:
             self.label_counts = np.bincount(self._labels, minlength=table.c_dim)
 
         # Label maps.
-        label_maps = find_label_maps(container)
+        label_maps = label_maps_of_dataset(container)
         if use_label_maps and label_maps is None:
             raise DataError(f"{container.where()}: has no label maps; {_LABEL_MAPS}")
         self.use_label_maps = use_label_maps
@@ -210,11 +210,8 @@ class ImageDataset:
         """Classes that its label maps have, used or not; 0 if it has none."""
         return self.label_classes.num if self.label_classes else 0
 
-    def label_shares(self, num: int = 256) -> np.ndarray:
-        """The share of each class in the pixels that have one, float64 [num_label_classes].
-
-        Args:
-            num: so many label maps at most are looked at, evenly spread.
+    def pixels_of_classes(self, num: int = 256) -> np.ndarray:
+        """Pixels of each class, and of IGNORED, in up to `num` label maps, evenly spread: [256] int64.
 
         Raises:
             DataError: there are no label maps, or one cannot be decoded.
@@ -223,9 +220,20 @@ class ImageDataset:
             raise DataError(f"{printable(self.path)}: has no label maps; {_LABEL_MAPS}")
         counts = np.zeros(IGNORED + 1, np.int64)
         for i in evenly_spread(self.num_raw, num):
-            counts += np.bincount(self.label_decoder(self.label_files_at(np.array([i]))).ravel(), minlength=len(counts))
-        counts = counts[: self.num_label_classes]
+            numbers = self.label_decoder(self.label_files_at(np.array([i])))
+            counts += np.bincount(numbers.ravel(), minlength=len(counts))
+        return counts
+
+    def label_shares(self, num: int = 256) -> np.ndarray:
+        """The share of each class in the pixels that have one, float64 [num_label_classes]; see `pixels_of_classes`."""
+        counts = self.pixels_of_classes(num)[: self.num_label_classes]
         return counts / max(counts.sum(), 1)
+
+    def describe_label_maps(self, num: int = 256) -> str:
+        """Which label maps there are, by up to `num` of them, in half a line; raises as `pixels_of_classes`."""
+        return (
+            describe_shares(self.label_classes, self.pixels_of_classes(num)) if self.label_classes else "no label maps"
+        )
 
     def describe_labels(self) -> str:
         """What labels are used, in half a line."""

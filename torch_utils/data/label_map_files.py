@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,7 +14,15 @@ from PIL import Image
 from ggdr.torch_utils.data.container import CLASSES_FILE, IMAGES, LABEL_MAPS, Container
 from ggdr.torch_utils.data.file_table import FileTable, ListedFile, evenly_spread, shared_folder
 from ggdr.torch_utils.data.image_files import DataError, load_image
-from ggdr.torch_utils.data.label_maps import LabelClasses, check_label_map, classes_from_file
+from ggdr.torch_utils.data.label_maps import (
+    IGNORED,
+    LabelClasses,
+    check_label_map,
+    classes_from_file,
+    find_classes,
+    known_classes,
+    numbered_classes,
+)
 from ggdr.torch_utils.data.pair_folders import matched, whole_stems
 
 MAX_CLASSES_FILE = 2**20  # bytes
@@ -56,7 +64,41 @@ def read_classes(container: Container, root: str = "") -> LabelClasses | None:
     return classes_from_file(container.read(file, MAX_CLASSES_FILE), container.where(file.name))
 
 
-def find_label_maps(container: Container) -> LabelMapFiles | None:
+def classes_of_maps(
+    container: Container,
+    folder: str | None,
+    files: FileTable,
+    num: int | None = None,
+    ignored: Sequence[int] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> LabelClasses:
+    """What the values in label maps mean.
+
+    Without `num` and `ignored`, as classes.json beside its folders says, or as it is known of a published set. Else the
+    `num` smallest values that are not ignored, or those that occur, for which all files are looked through.
+
+    Args:
+        folder:   that of the label maps in LABEL_FOLDERS; None in other layouts.
+        files:    the label maps.
+        ignored:  values of pixels that belong to no class; None: 255.
+        progress: called with the number of files looked through, and of all.
+
+    Raises:
+        DataError: classes.json is damaged, or a file is no label map.
+        ValueError: there are no `num` values that are not ignored.
+    """
+    if num is None and ignored is None:
+        found = read_classes(container, shared_folder(container.image_files(label_maps=True).names))
+        found = found or known_classes(folder, files)
+        if found is not None:
+            return found
+    ignored = (IGNORED,) if ignored is None else ignored
+    if num is not None:
+        return numbered_classes(num, ignored)
+    return find_classes(container, files, ignored, progress)
+
+
+def label_maps_of_dataset(container: Container) -> LabelMapFiles | None:
     """The label maps of `container.image_files()`; None if there are none.
 
     Raises:

@@ -28,6 +28,7 @@ IGNORED = 255  # stands in arrays for pixels of no class; most sets write it in 
 MAX_CLASSES = 255
 MOST_FOUND = 200  # different values, beyond which images are photographs in grey and no label maps
 MAX_NAME = 100  # characters
+MOST_NAMED = 10  # classes in a line
 _NUM_CHECKED = 32  # label maps that are looked at before they are used
 
 
@@ -96,6 +97,30 @@ class LabelClasses:
             more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
             raise DataError(f"{where}: has a pixel of the value {wrong[0]}{more}; {self.expected()}")
         return found.astype(np.uint8)
+
+    def numbers_of_colors(self, rgb: np.ndarray, where: str) -> np.ndarray:
+        """Classes of the colours in a file.
+
+        Args:
+            rgb:   uint8 [H, W, 3]: `colors` of the classes, or black for pixels of no class unless one is black.
+            where: the file's name, for the error.
+
+        Returns:
+            uint8 [H, W]: 0 to num - 1, or IGNORED.
+
+        Raises:
+            DataError: a colour is none of these.
+        """
+        codes = rgb.astype(np.int64) @ (1 << 16, 1 << 8, 1)
+        known = {0: IGNORED} | {int(color[1:], 16): i for i, color in enumerate(self.colors)}
+        found, places = np.unique(codes, return_inverse=True)
+        wrong = [code for code in found.tolist() if code not in known]
+        if wrong:
+            more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+            raise DataError(
+                f"{where}: has a pixel of the colour #{wrong[0]:06x}{more}; expected those of {self.num} classes"
+            )
+        return np.array([known[code] for code in found.tolist()], np.uint8)[places].reshape(codes.shape)
 
     def read(self, img: Image.Image, where: str) -> np.ndarray:
         """Classes of the pixels of an image, uint8 [H, W], as `numbers` gives them; raises DataError."""
@@ -180,11 +205,25 @@ def _cityscapes() -> LabelClasses:
     return LabelClasses(values, (*(i for i in range(34) if i not in values), IGNORED), names, colors)
 
 
-# By the folder of the label maps (folders.LABEL_FOLDERS), and what the names of all files begin with.
+_FACADES = (
+    ("background", "#0000aa"), ("facade", "#0000ff"), ("window", "#0055ff"), ("door", "#00aaff"),
+    ("cornice", "#00ffff"), ("sill", "#55ffaa"), ("balcony", "#aaff55"), ("blind", "#ffff00"), ("deco", "#ffaa00"),
+    ("molding", "#ff5500"), ("pillar", "#ff0000"), ("shop", "#aa0000"),
+)  # fmt: skip
+
+
+def _facades() -> LabelClasses:
+    """The 12 classes, 1 to 12, of Tyleček 2013, "The CMP Facade Database", CTU-CMP-2012-24; 0 has none."""
+    names, colors = zip(*_FACADES, strict=True)
+    return LabelClasses(tuple(range(1, 13)), (0, IGNORED), names, colors)
+
+
+# By the folder of the label maps (pair_folders.LABEL_FOLDERS), and what the names of all files begin with.
 KNOWN_SETS = {
     "gtfine": ("", _cityscapes()),
     "annotations": ("ADE_", numbered_classes(150, (0, IGNORED))),  # ADE20K
     "stuffthingmaps": ("", numbered_classes(182)),  # COCO-Stuff
+    None: ("cmp_", _facades()),  # beside their images
 }
 
 
@@ -247,6 +286,31 @@ def check_label_map(mode: str, where: str) -> None:
             f"{where}: has pixel type {mode!r}, expected 8-bit L or P with the number of a class in each pixel, as "
             "in the other label maps"
         )
+
+
+def describe_shares(classes: LabelClasses, counts: np.ndarray) -> str:
+    """How many classes there are and which share of the pixels the largest have, in a line.
+
+    Args:
+        counts: [256] int64, pixels of each class and of IGNORED.
+
+    >>> describe_shares(LabelClasses((0, 1), (255,), ("sky", "field")), np.bincount([0, 0, 0, 1], minlength=256))
+    'label maps of 2 classes: sky 75%, field 25%'
+    """
+    of_classes = counts[: classes.num]
+    order = np.argsort(-of_classes, kind="stable")[:MOST_NAMED].tolist()
+    names = [printable(name, 40) for name in classes.names] or [f"class {i}" for i in range(classes.num)]
+    total = max(int(of_classes.sum()), 1)
+    parts = [f"{names[i]} {100 * of_classes[i] / total:.3g}%" for i in order]
+    if classes.num > MOST_NAMED:
+        parts.append(f"{classes.num - MOST_NAMED} more")
+    text = f"label maps of {classes.num} {'class' if classes.num == 1 else 'classes'}: {', '.join(parts)}"
+    empty = [names[i] for i in np.flatnonzero(of_classes == 0).tolist()]
+    if empty:
+        shown = ", ".join(empty[:3]) + (", ..." if len(empty) > 3 else "")
+        text += f"; {len(empty)} of them nowhere ({shown})"
+    ignored = counts[IGNORED] / max(int(counts.sum()), 1)
+    return f"{text}; {100 * ignored:.3g}% of pixels ignored" if ignored else text
 
 
 def class_colors(classes: LabelClasses) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 from ggdr.torch_utils.data.container import Container
 from ggdr.torch_utils.data.file_table import FileTable, shared_folder
 from ggdr.torch_utils.data.image_files import JPEG_SUFFIXES, DataError
+from ggdr.torch_utils.data.label_maps import CLASS_MODES
 from ggdr.torch_utils.data.labels import SPLITS
 from ggdr.torch_utils.untrusted.text import printable
 
@@ -51,21 +52,51 @@ class Pairs:
         return self.a is self.b
 
 
+def find_label_maps(container: Container, split: str = "train") -> Pairs | None:
+    """The label maps, as A, and the images of a folder or zip that has one of the layouts of such sets.
+
+    Folders of LABEL_FOLDERS, with folders of splits above or below these; or a JPEG of each image beside a PNG of its
+    name that can be a label map. None: it has none of these layouts.
+
+    Raises:
+        DataError: some have no partner, or two have one name; it has no images of this split.
+    """
+    files = container.image_files(label_maps=True)
+    if folders_of_split(files, split) is not None:
+        inside = [files.take(rows) for rows in top_folders(files).values()]
+        if not any(_label_folder(each) for each in inside):
+            return None
+        files = of_split(container, files, split)
+    found = labelled_pairs(container, files, split)
+    if found is None and (by_ending := pairs_by_ending(files)) is not None:
+        images, maps = by_ending
+        if container.header(maps[0])[1] in CLASS_MODES:
+            found = matched_endings(container, images, maps)
+    return found
+
+
 def labelled_pairs(container: Container, files: FileTable, split: str) -> Pairs | None:
     """Label maps and their images, if there are folders of such names."""
+    maps = _label_folder(files)
+    if maps is None:
+        return None
+    images, map_end, image_end = LABEL_FOLDERS[maps]
     tops = {(name or "").lower(): (name, rows) for name, rows in top_folders(files).items()}
-    for maps, (images, map_end, image_end) in LABEL_FOLDERS.items():
-        if maps in tops and images in tops:
-            (a_name, a_rows), (b_name, b_rows) = tops[maps], tops[images]
-            a, b = (of_split(container, files.take(rows), split) for rows in (a_rows, b_rows))
-            # A folder of label maps may hold other kinds of maps of the same images.
-            a_stems = stems(a)
-            kept = [i for i, stem in enumerate(a_stems) if stem.endswith(map_end)]
-            a, a_stems = a.take(np.array(kept, np.int64)), [a_stems[i].removesuffix(map_end) for i in kept]
-            b_stems = [stem.removesuffix(image_end) for stem in stems(b)]
-            found = matched(container, (a_name, a, a_stems), (b_name, b, b_stems), frozenset("A"))
-            return replace(found, folder=maps)
-    return None
+    (a_name, a_rows), (b_name, b_rows) = tops[maps], tops[images]
+    a, b = (of_split(container, files.take(rows), split) for rows in (a_rows, b_rows))
+    # A folder of label maps may hold other kinds of maps of the same images.
+    a_stems = stems(a)
+    kept = [i for i, stem in enumerate(a_stems) if stem.endswith(map_end)]
+    a, a_stems = a.take(np.array(kept, np.int64)), [a_stems[i].removesuffix(map_end) for i in kept]
+    b_stems = [stem.removesuffix(image_end) for stem in stems(b)]
+    found = matched(container, (a_name, a, a_stems), (b_name, b, b_stems), frozenset("A"))
+    return replace(found, folder=maps)
+
+
+def _label_folder(files: FileTable) -> str | None:
+    """The folder of LABEL_FOLDERS that lies, with that of its images, below the one that all share."""
+    tops = {(name or "").lower() for name in top_folders(files)}
+    return next((maps for maps, (images, *_) in LABEL_FOLDERS.items() if {maps, images} <= tops), None)
 
 
 def pairs_by_ending(files: FileTable) -> tuple[FileTable, FileTable] | None:
@@ -76,6 +107,12 @@ def pairs_by_ending(files: FileTable) -> tuple[FileTable, FileTable] | None:
     if len(images) + len(maps) < len(files) or not {*whole_stems(images)} & {*whole_stems(maps)}:
         return None
     return images, maps
+
+
+def matched_endings(container: Container, images: FileTable, maps: FileTable) -> Pairs:
+    """The pairs of `pairs_by_ending`; raises DataError where one has no partner."""
+    sides = [("the PNGs", maps, whole_stems(maps)), ("the JPEGs", images, whole_stems(images))]
+    return matched(container, *sides, frozenset("A"))
 
 
 def of_split(container: Container, files: FileTable, split: str) -> FileTable:
@@ -125,6 +162,15 @@ def whole_stems(files: FileTable) -> list[str]:
 
 
 Side = tuple[str, FileTable, list[str]]  # what it is called, its files, and the names that partners share
+
+
+def differing_sizes(wheres: Sequence[str], sizes: Sequence[tuple[int, int]]) -> str:
+    """What to say of a pair whose images are of different sizes."""
+    (width, height), (other_width, other_height) = sizes
+    return (
+        f"{wheres[0]}: is {width}x{height}, and {wheres[1]} is {other_width}x{other_height}; the two images of a pair "
+        "have one size"
+    )
 
 
 def matched(container: Container, a: Side, b: Side, labels: frozenset[str] = frozenset()) -> Pairs:

@@ -16,6 +16,7 @@ from ggdr.torch_utils.data.convert import to_channels
 from ggdr.torch_utils.data.file_table import ListedFile
 from ggdr.torch_utils.data.image_files import DataError, load_image
 from ggdr.torch_utils.data.label_maps import LabelClasses, check_label_map
+from ggdr.torch_utils.data.pair_folders import differing_sizes
 from ggdr.translation.data.crops import CropConfig, Draw
 
 
@@ -87,15 +88,6 @@ class Decoder:
     def _cropped(self, img: Image.Image, draw: Draw, where: str, side: Side) -> np.ndarray:
         pixels = self.crop.apply(_pixels(img, side, where), draw, where, nearest=side.is_labels)
         return pixels if side.classes is None else side.classes.numbers(pixels, where)
-
-
-def differing_sizes(wheres: Sequence[str], sizes: Sequence[tuple[int, int]]) -> str:
-    """What to say of a pair whose images are of different sizes."""
-    (width, height), (other_width, other_height) = sizes
-    return (
-        f"{wheres[0]}: is {width}x{height}, and {wheres[1]} is {other_width}x{other_height}; the two images of a pair "
-        "have one size"
-    )
 
 
 def check_halves(size: tuple[int, int], where: str) -> None:

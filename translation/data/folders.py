@@ -20,12 +20,12 @@ from ggdr.torch_utils.data.pair_folders import (
     folders_of_split,
     labelled_pairs,
     matched,
+    matched_endings,
     of_split,
     pairs_by_ending,
     some_names,
     stems,
     top_folders,
-    whole_stems,
 )
 from ggdr.torch_utils.untrusted.text import printable
 
@@ -114,9 +114,7 @@ def find_pairs(container: Container, split: str = "train") -> Pairs:
         return matched(container, *sides)
     by_ending = pairs_by_ending(files)
     if by_ending is not None:
-        images, maps = by_ending
-        sides = [("the PNGs", maps, whole_stems(maps)), ("the JPEGs", images, whole_stems(images))]
-        return matched(container, *sides, frozenset("A"))
+        return matched_endings(container, *by_ending)
     if None not in tops:
         raise DataError(
             f"{container.where()}: expected pairs side by side in one image, or two folders with images of equal "
