@@ -154,6 +154,8 @@ def main(
         raise bad_parameter(f"{source}: no such file or folder{where}", "SOURCE")
     ours = r"\d{5}|images|labels|(dataset|classes)\.json"
     check_destination(source, dest, overwrite=overwrite, ours=ours, kind="dataset")
+    if split is not None and source in DRAWN:
+        raise bad_parameter("is for folders and zips", "--split")
     drawn = _shapes(source, resolution, images, seed)
     ignored = None if ignore_label is None else parse_ignored(ignore_label)
     started = time.monotonic()

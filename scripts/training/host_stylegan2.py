@@ -87,6 +87,8 @@ class StyleGAN2Host:
         notes = [f"{printable(data.path)}: {data.left_out}"] if data.left_out else []
         if command["cond"] and data.label_note:
             notes.append(f"{printable(data.path)}: {data.label_note}")
+        if data.label_classes is not None:
+            notes.append(f"{printable(data.path)}: {data.describe_label_maps()}")
         by_number = undrawable_classes(data)
         if by_number:
             shown = ", ".join(f"{i} is {shortened(name)}" for i, name in islice(by_number.items(), MOST_NAMED))

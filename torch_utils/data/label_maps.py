@@ -284,7 +284,8 @@ def check_label_map(mode: str, where: str) -> None:
     if mode not in CLASS_MODES:
         raise DataError(
             f"{where}: has pixel type {mode!r}, expected 8-bit L or P with the number of a class in each pixel, as "
-            "in the other label maps"
+            "in the other label maps; ggdr dataset makes such of maps in colours, where a classes.json beside the "
+            "folders lists the colours of the classes"
         )
 
 

@@ -90,9 +90,7 @@ class ShapesSource:
         if resolution not in RESOLUTIONS:
             raise ValueError(f"shapes: resolution must be one of {', '.join(map(str, RESOLUTIONS))}, got {resolution}")
         if num_images < 1 or seed < 0:
-            raise ValueError(
-                f"shapes: expected a positive number of images and a seed from 0, got {num_images}, {seed}"
-            )
+            raise ValueError(f"shapes: expected images from 1 and a seed from 0, got {num_images} and {seed}")
         self.default_resolution, self.count, self.seed = resolution, num_images, seed
 
     def __str__(self) -> str:
@@ -165,7 +163,7 @@ class _Canvas:
         """Below a wavy line, which lies outside of some images."""
         draws = {name: values[:, 1] for name, values in self._scenes.layers.items()}
         every = np.arange(len(self.rgb))
-        height = _wide(1.15 * draws["y"] + 0.05)
+        height = _wide(1.3 * draws["y"] - 0.1)
         turns = _wide(0.4 + draws["x"]) * self._x + _wide(draws["angle"])
         wave = _wide(0.12 * draws["size"]) * np.sin(np.float32(2 * np.pi) * turns)
         distance = height + wave - self._y
