@@ -8,17 +8,22 @@ import io
 import json
 import re
 import zipfile
+from contextlib import closing
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
 from ggdr.metrics.image_sets import FileImages
+from ggdr.scripts.training.host_stylegan2 import StyleGAN2Host
 from ggdr.scripts.viewing.photographs import image_files
 from ggdr.torch_utils.data.label_maps import IGNORED, KNOWN_SETS
-from ggdr.torch_utils.data.loader import ImageDataset
+from ggdr.torch_utils.data.loader import ImageDataset, batch_indices
 from ggdr.torch_utils.data.shapes import CLASSES, ShapesSource
+from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.translation.data.datasets import PairedImages
 from ggdr.translation.data.folders import find_pairs
 from tests.dataset_files import encode, run, write, write_zip
@@ -223,6 +228,8 @@ def test_a_split_is_taken_where_it_is_named(tmp_path):
     photos = write(tmp_path / "photos", {name: data for name, data in files.items() if name.startswith("images")})
     printed = run(photos / "images", tmp_path / "val.zip", "--split", "val")
     assert "1 images" in printed
+    message = " ".join(run(source / "images" / "train", tmp_path / "no.zip", "--split", "val", expect=2).split())
+    assert "images/train: has no folders such as train and val alone" in message
     for word in ("digits", "shapes"):
         assert "'--split': is for folders and zips" in run(word, tmp_path / "no.zip", "--split", "val", expect=2)
 
@@ -384,6 +391,17 @@ def test_pix2pix_is_trained_on_its_classes_without_looking_through_it(shapes, tm
     assert result.exit_code == 0, result.output
     options = json.loads((tmp_path / "run" / "training_options.json").read_text())
     assert options["labels"] == CLASSES.to_json() and "inputs are label maps of 9 classes" in result.output
+
+
+def test_training_batches_have_label_maps_where_these_are_used(shapes):
+    settings = SimpleNamespace(loop=SimpleNamespace(batch=4), seed=0, data=SimpleNamespace(workers=0))
+    for use in (False, True):
+        data = ImageDataset(shapes, use_label_maps=use, mirror=True)
+        with closing(StyleGAN2Host().batches(settings, data, ProcessGroup(), 0)) as batches:
+            batch = next(batches)
+        assert batch.keys() == ({"img", "c", "label_map"} if use else {"img", "c"})
+    indices = batch_indices(0, 4, 24, 0)
+    assert torch.equal(batch["label_map"], torch.from_numpy(data.label_maps(indices)))
 
 
 def test_training_says_which_label_maps_there_are(shapes, tmp_path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -80,7 +81,7 @@ class LabelConversion:
         compress, numbers = self.conversion.compress, np.asarray(fitted)
         return LabelledPng(
             encode_png(pixels, compress),
-            encode_png(numbers, compress, self._palette()),
+            encode_png(numbers, compress, self._palette),
             np.bincount(numbers.ravel(), minlength=IGNORED + 1),
         )
 
@@ -90,6 +91,7 @@ class LabelConversion:
             return self.classes.numbers_of_colors(np.asarray(label_map.convert("RGB")), where)
         return self.classes.read(label_map, where)
 
+    @cached_property
     def _palette(self) -> np.ndarray:
         """uint8 [256, 3]: the colours of classes, else black."""
         palette = np.zeros((IGNORED + 1, 3), np.uint8)

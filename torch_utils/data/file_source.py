@@ -15,7 +15,7 @@ from ggdr.torch_utils.data.image_files import DataError
 from ggdr.torch_utils.data.label_map_files import classes_of_maps
 from ggdr.torch_utils.data.label_maps import LabelClasses
 from ggdr.torch_utils.data.labels import FoundLabels, read_labels
-from ggdr.torch_utils.data.pair_folders import find_label_maps, of_split
+from ggdr.torch_utils.data.pair_folders import find_label_maps, has_splits, of_split
 
 # An image file's bytes, uint8 pixels [H, W] or [H, W, 3], or what kept it from being read.
 Raw = bytes | np.ndarray | DataError
@@ -30,7 +30,7 @@ class FileSource:
             but of a set with label maps "train".
 
     Raises:
-        DataError: it holds no images, or none of this split; some lack a label map where others have one.
+        DataError: it holds no images, or lacks the split; some images have a label map, and others none.
     """
 
     default_resolution = None
@@ -38,6 +38,9 @@ class FileSource:
 
     def __init__(self, path: str | Path, split: str | None = None):
         self._container = Container(path)
+        if split is not None and not has_splits(self._container.image_files(label_maps=True)):
+            where = self._container.where()
+            raise DataError(f"{where}: has no folders such as train and val alone, of which --split names one")
         self._pairs = find_label_maps(self._container, split or "train")
         if self._pairs is None:
             self._files = self._container.image_files()

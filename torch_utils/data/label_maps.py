@@ -166,18 +166,19 @@ def classes_from_file(content: bytes, where: str) -> LabelClasses:
     Raises:
         DataError: it is no JSON, or describes no classes.
     """
-    expected = f'expected an object with "names" of classes, or others of {", ".join(_FIELDS)}'
+    expected = f'expected an object such as {{"names": ["sky", "sea"]}}, with lists of {", ".join(_FIELDS)}'
     try:
         stored = parse_json(content)
-        if not isinstance(stored, dict) or not stored.keys() <= set(_FIELDS):
+        is_sound = isinstance(stored, dict) and stored.keys() <= set(_FIELDS)
+        if not (is_sound and all(isinstance(each, list) for each in stored.values())):
             raise ValueError(f"got {printable(repr(stored), 80)}")
         complete = {name: stored.get(name, []) for name in _FIELDS}
         if "values" not in stored:
-            complete["values"] = range(len(complete["names"]) or len(complete["colors"]))
+            complete["values"] = [*range(len(complete["names"]) or len(complete["colors"]))]
         if "ignored" not in stored and IGNORED not in complete["values"]:
             complete["ignored"] = [IGNORED]
-        return classes_from_json({name: [*values] for name, values in complete.items()})
-    except (TypeError, ValueError) as error:
+        return classes_from_json(complete)
+    except ValueError as error:
         raise DataError(f"{where}: {printable(error)}; {expected}") from error
 
 

@@ -130,6 +130,12 @@ def of_split(container: Container, files: FileTable, split: str) -> FileTable:
     return files.take(np.sort(np.concatenate(mine)))
 
 
+def has_splits(files: FileTable) -> bool:
+    """Whether all folders, or all in one of them, are such of splits."""
+    inside = (files.take(rows) for rows in top_folders(files).values())
+    return any(folders_of_split(table, SPLITS[0]) is not None for table in (files, *inside))
+
+
 def folders_of_split(files: FileTable, split: str) -> list[np.ndarray] | None:
     """Rows of the files in each folder of a split; None if not all folders are such of splits."""
     tops = top_folders(files)

@@ -28,7 +28,7 @@ _USUAL_TEXTURES = (4, 1, 3, 2, 5, 0, 2)  # of each outline
 CLASSES = LabelClasses(
     values=tuple(range(2 + len(_OUTLINES))),
     names=("sky", "field", *(outline.__name__ for outline in _OUTLINES)),
-    colors=("#8ecae6", "#6a994e", "#e63946", "#ff9f1c", "#3a0ca3", "#f9dc5c", "#f15bb5", "#ffffff", "#8d5524"),
+    colors=("#8ecae6", "#6a994e", "#e63946", "#ff9f1c", "#3a0ca3", "#f9dc5c", "#f15bb5", "#00a896", "#8d5524"),
 )
 _FIRST_OBJECT = 2  # class of the first outline; 0 is the sky, 1 the field
 _MOST_OBJECTS = 5

@@ -180,9 +180,10 @@ def on_reading(path):
         ({"classes.json": b"{"}, on_opening, "classes.json: .*; expected an object with"),
         ({"classes.json": b'{"names": []}'}, on_opening, "classes.json: label maps must have 1 to 255 classes, got 0"),
         ({"classes.json": b'{"clases": ["a"]}'}, on_opening, "classes.json: got {'clases': .*expected an object"),
+        ({"classes.json": b'{"names": "ab"}'}, on_opening, "classes.json: got .*expected an object"),
         ({"classes.json": b'{"names": 3}'}, on_opening, "classes.json: .*expected an object"),
     ],
-    ids=["no_map", "no_image", "size", "rgb", "value", "cut", "json", "no_class", "key", "number"],
+    ids=["no_map", "no_image", "size", "rgb", "value", "cut", "json", "no_class", "key", "text", "number"],
 )
 def test_a_file_that_does_not_fit_is_named(tmp_path, changes, when, message):
     path = write(tmp_path / "set.zip", labelled_files(**changes))
