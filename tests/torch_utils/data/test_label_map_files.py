@@ -177,7 +177,7 @@ def on_reading(path):
         ({LAST: png(IMAGES[0])}, on_opening, f"{LAST}: has pixel type 'RGB', expected 8-bit L or P"),
         ({LAST: png(MAPS[0] % 4 + 1)}, on_reading, f"{LAST}: has a pixel of the value 3 and 1 more; expected 0 to 2"),
         ({LAST: png(MAPS[0])[:-30]}, on_reading, f"{LAST}: cannot be decoded"),
-        ({"classes.json": b"{"}, on_opening, "classes.json: .*; expected an object with"),
+        ({"classes.json": b"{"}, on_opening, "classes.json: .*; expected an object such"),
         ({"classes.json": b'{"names": []}'}, on_opening, "classes.json: label maps must have 1 to 255 classes, got 0"),
         ({"classes.json": b'{"clases": ["a"]}'}, on_opening, "classes.json: got {'clases': .*expected an object"),
         ({"classes.json": b'{"names": "ab"}'}, on_opening, "classes.json: got .*expected an object"),
