@@ -21,13 +21,16 @@ from ggdr.scripts.options.destination import (
     size_of,
     skip_broken_option,
 )
+from ggdr.scripts.options.label_maps import classes_option, ignore_label_option, parse_ignored
 from ggdr.scripts.options.numbers import WholeNumber
 from ggdr.scripts.options.parameters import bad_parameter
 from ggdr.scripts.options.progress import progress_bars
 from ggdr.scripts.terminal import say
+from ggdr.torch_utils.data.archives import DRAWN
 from ggdr.torch_utils.data.convert import FILTERS, SMALL_POLICIES, TRANSFORMS
 from ggdr.torch_utils.data.convert_dataset import ConvertedDataset, convert_dataset
-from ggdr.torch_utils.data.image_files import DataError
+from ggdr.torch_utils.data.label_maps import describe_shares
+from ggdr.torch_utils.data.shapes import NUM_IMAGES, RESOLUTION, ShapesSource
 from ggdr.torch_utils.data.workers import WorkerDied
 
 
@@ -43,6 +46,7 @@ CIFAR = "https://www.cs.toronto.edu/~kriz/cifar.html"
 EXAMPLES = """\b
 Examples:
   ggdr dataset cifar-10-python.tar.gz datasets/cifar10.zip
+  ggdr dataset shapes datasets/shapes.zip --resolution 32
   ggdr dataset photos/ datasets/photos256.zip --resolution 256 --transform center-crop
 """
 
@@ -55,7 +59,8 @@ Examples:
     type=WholeNumber(),
     metavar="PIXELS",
     callback=_power_of_two,
-    help="Side of the square images written, a power of two.  [default: the images' own size; 32 for digits]",
+    help="Side of the square images written, a power of two.  [default: the images' own size; 32 for digits, 64 for "
+    "shapes]",
 )
 @click.option(
     "--transform",
@@ -87,6 +92,18 @@ Examples:
 )
 @max_images_option
 @skip_broken_option
+@click.option(
+    "--split",
+    type=click.Choice(["train", "val", "test"]),
+    help="Take the images of this part, where all folders are such of parts.  [default: train of sets with label "
+    "maps, all of others]",
+)
+@classes_option
+@ignore_label_option
+@click.option(
+    "--images", type=WholeNumber(min=1), metavar="N", help=f"How many shapes to draw.  [default: {NUM_IMAGES:,}]"
+)
+@click.option("--seed", type=WholeNumber(min=0), metavar="N", help="Another seed draws other shapes.  [default: 0]")
 @click.option("--labels/--no-labels", default=True, show_default=True, help="Keep the labels the source has.")
 @click.option(
     "--compress",
@@ -106,6 +123,11 @@ def main(
     channels: str,
     max_images: int | None,
     skip_broken: bool,
+    split: str | None,
+    classes: int | None,
+    ignore_label: str | None,
+    images: int | None,
+    seed: int | None,
     labels: bool,
     compress: int | None,
     workers: int | None,
@@ -115,21 +137,29 @@ def main(
 
     SOURCE is a folder of images (also in sub-folders, whose names become labels), a zip of the same, a
     dataset of ours, cifar-10-python.tar.gz, an MNIST images file (train-images-idx3-ubyte.gz, the labels file
-    beside it), an LSUN lmdb folder, or the word digits (handwritten digits that scikit-learn brings along).
+    beside it), an LSUN lmdb folder, or the word digits (handwritten digits that scikit-learn brings along) or
+    shapes (textured shapes with label maps, drawn here).
+
+    Label maps come along from folders images/ and labels/, and those of Cityscapes, ADE20K, COCO-Stuff and CMP facades.
 
     DEST appears complete or not at all. docs/datasets.md describes the format and every conversion.
     """
     if transform == "center-crop-wide" and resolution is None:
         raise bad_parameter("center-crop-wide needs --resolution", "--transform")
-    if source != "digits" and not Path(source).exists():
+    if source not in DRAWN and not Path(source).exists():
         where = f"; download it from {CIFAR}" if Path(source).name == "cifar-10-python.tar.gz" else ""
         raise bad_parameter(f"{source}: no such file or folder{where}", "SOURCE")
-    check_destination(source, dest, overwrite=overwrite, ours=r"\d{5}|dataset\.json", kind="dataset")
+    ours = r"\d{5}|images|labels|(dataset|classes)\.json"
+    check_destination(source, dest, overwrite=overwrite, ours=ours, kind="dataset")
+    if split is not None and source in DRAWN:
+        raise bad_parameter("is for folders and zips", "--split")
+    drawn = _shapes(source, resolution, images, seed)
+    ignored = None if ignore_label is None else parse_ignored(ignore_label)
     started = time.monotonic()
     try:
         with sigterm_unwinds(), progress_bars() as progress:
             converted = convert_dataset(
-                source,
+                drawn or source,
                 dest,
                 resolution=resolution,
                 transform=transform,
@@ -139,18 +169,35 @@ def main(
                 compress=compress,
                 max_images=max_images,
                 use_labels=labels,
+                split=split,
+                num_classes=classes,
+                ignored=ignored,
                 skip_broken=skip_broken,
                 num_workers=workers,
                 overwrite=overwrite,
                 progress=lambda done, total: progress("images", done, total),
+                label_progress=lambda done, total: progress("label maps", done, total),
             )
-    except (DataError, WorkerDied) as error:
+    except (ValueError, WorkerDied) as error:
         raise CliError(f"{error}\n{dest} was not written.") from error
     except OSError as error:
         raise CliError(write_error_text(dest, error)) from error
     for note in _notes(converted):
         say(f"note: {note}", err=True)
     say(_summary(dest, converted, time.monotonic() - started))
+
+
+def _shapes(source: str, resolution: int | None, images: int | None, seed: int | None) -> ShapesSource | None:
+    """The shapes to draw, if SOURCE is the word; raises BadParameter for options that do not fit it."""
+    if source != "shapes":
+        for name, value in (("--images", images), ("--seed", seed)):
+            if value is not None:
+                raise bad_parameter("is for the shapes that are drawn here; --max-images takes some of a source", name)
+        return None
+    try:
+        return ShapesSource(resolution or RESOLUTION, images or NUM_IMAGES, seed or 0)
+    except ValueError as error:
+        raise bad_parameter(str(error), "--resolution") from error
 
 
 def _summary(dest: Path, converted: ConvertedDataset, seconds: float) -> str:
@@ -163,7 +210,10 @@ def _summary(dest: Path, converted: ConvertedDataset, seconds: float) -> str:
         parts.append(f"{len(converted.broken)} broken ones left out")
     parts.append(f"{size_of(dest) / 1e6:.1f} MB")
     speed = f" ({seconds:.1f} s, {count / seconds:.0f} images/s)"
-    return ", ".join(parts) + speed + f"\n{_about_labels(converted)}"
+    lines = [", ".join(parts) + speed, _about_labels(converted)]
+    if converted.label_classes is not None:
+        lines.append(describe_shares(converted.label_classes, converted.label_counts))
+    return "\n".join(lines)
 
 
 def _about_labels(converted: ConvertedDataset) -> str:

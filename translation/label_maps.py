@@ -4,14 +4,11 @@
 
 from __future__ import annotations
 
-from colorsys import hls_to_rgb
-
-import numpy as np
 import torch
 from torch import Tensor
 
+from ggdr.torch_utils.data.label_maps import LabelClasses, class_colors
 from ggdr.torch_utils.pictures.images import from_u8
-from ggdr.translation.data.labels import LabelClasses
 
 
 def one_hot(numbers_u8: Tensor, num_classes: int) -> Tensor:
@@ -34,17 +31,6 @@ def one_hot(numbers_u8: Tensor, num_classes: int) -> Tensor:
 def to_input(images_u8: Tensor, classes: LabelClasses | None) -> Tensor:
     """What a network is given of images, uint8 [N, C, H, W], or, with classes, of label maps as in `one_hot`."""
     return from_u8(images_u8) if classes is None else one_hot(images_u8, classes.num)
-
-
-def class_colors(classes: LabelClasses) -> np.ndarray:
-    """Colours of classes and, in the last row, of what is ignored (black): uint8 [num + 1, 3]."""
-    if classes.colors:
-        colors = np.array([[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in classes.colors])
-    else:
-        # Hues a golden section apart never meet; three brightnesses keep neighbours apart.
-        parts = [hls_to_rgb(0.6 + 0.61803398875 * i, (0.45, 0.65, 0.8)[i % 3], 0.8) for i in range(classes.num)]
-        colors = np.round(255 * np.array(parts))
-    return np.concatenate([colors, [[0, 0, 0]]]).astype(np.uint8)
 
 
 def color_label_maps(numbers_u8: Tensor, classes: LabelClasses) -> Tensor:

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ggdr.torch_utils.data.label_maps import LabelClasses
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.gan import Batch, Panel, Phase, PhaseOutput, Picture
 from ggdr.torch_utils.regularizers import Attachment, Regularizers
 from ggdr.translation.attachment import attachment
 from ggdr.translation.config import Pix2PixConfig
-from ggdr.translation.data.labels import LabelClasses
 from ggdr.translation.generators import ResnetGenerator, UnetGenerator
 from ggdr.translation.host import TranslationHost, judge_both
 from ggdr.translation.losses import l1_distance

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError, load_snapshot
+from ggdr.torch_utils.data.label_maps import LabelClasses, classes_from_json
 from ggdr.torch_utils.restore import restore_network
 from ggdr.torch_utils.snapshot_kinds import holds_translator, refuse_stylegan2
 from ggdr.torch_utils.untrusted.text import printable
@@ -22,7 +23,6 @@ from ggdr.translation.config import (
     UnetGeneratorConfig,
     config_from_json,
 )
-from ggdr.translation.data.labels import LabelClasses, classes_from_json
 from ggdr.translation.networks import build_network
 from ggdr.translation.translator import (
     CYCLEGAN_DOMAINS,

@@ -11,8 +11,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from ggdr.torch_utils.data.label_maps import LabelClasses
 from ggdr.translation.combogan_networks import ComboGANGenerator
-from ggdr.translation.data.labels import LabelClasses
 from ggdr.translation.generators import MULTIPLE, ResnetGenerator, UnetGenerator
 from ggdr.translation.layers import image_statistics
 

@@ -18,10 +18,10 @@ from ggdr.metrics.extract import MetricError
 from ggdr.scripts.measuring.translation_judge import Direction, Translate, TranslationJudge
 from ggdr.torch_utils.data.container import Container
 from ggdr.torch_utils.data.image_files import DataError
+from ggdr.torch_utils.data.label_maps import LabelClasses, classes_from_json
 from ggdr.torch_utils.untrusted.text import printable
 from ggdr.translation.data.crops import CropConfig
 from ggdr.translation.data.datasets import PairedImages, UnpairedImages
-from ggdr.translation.data.labels import LabelClasses, classes_from_json
 from ggdr.translation.data.measured import HeldOut, MeasuredDomain, MeasuredPairs, open_held_out
 from ggdr.translation.label_maps import to_input
 from ggdr.translation.snapshot import load_translator

@@ -17,6 +17,7 @@ import click
 
 from ggdr.scripts.options.numbers import WholeNumber
 from ggdr.scripts.options.parameters import MAX_WORKERS, bad_parameter
+from ggdr.torch_utils.data.archives import DRAWN
 from ggdr.torch_utils.data.image_files import IMAGE_SUFFIXES
 
 MOST_BROKEN = 20  # files that are named
@@ -51,9 +52,9 @@ def check_destination(source: str, dest: Path, *, overwrite: bool, ours: str, ki
     Raises:
         BadParameter: with the reason.
     """
-    if source != "digits" and dest.exists() and Path(source).exists() and dest.samefile(source):
+    if source not in DRAWN and dest.exists() and Path(source).exists() and dest.samefile(source):
         raise bad_parameter("is SOURCE itself", "DEST")
-    if Path(source).is_dir() and Path(source).resolve() in dest.resolve().parents:
+    if source not in DRAWN and Path(source).is_dir() and Path(source).resolve() in dest.resolve().parents:
         raise bad_parameter(f"{dest} lies inside SOURCE, and would be read with it next time", "DEST")
     if dest.suffix.lower() in (*IMAGE_SUFFIXES, ".tar", ".gz", ".tgz", ".npz"):
         raise bad_parameter(f"{dest}: expected a name ending in .zip, or that of a folder", "DEST")

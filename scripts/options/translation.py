@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import click
 
 from ggdr.scripts.errors import OptionError, nearest
 from ggdr.scripts.options.numbers import FiniteFloat
+from ggdr.scripts.options.parameters import CheckedText
 
 MODELS = ("pix2pix", "cyclegan", "combogan")  # hosts that `ggdr translate train` trains; the first is the default
 GENERATORS = ("unet", "resnet")
@@ -78,20 +79,6 @@ class NamedChoice(click.Choice):
         return value
 
 
-def parse_ignored(text: str) -> tuple[int, ...]:
-    """Values of label maps: "255" is (255,), "0,255" (0, 255), "none" ().
-
-    Raises:
-        ValueError: anything else, or values that 8 bits do not have.
-    """
-    if text == "none":
-        return ()
-    values = [int(part) for part in text.split(",") if re.fullmatch(r"[0-9]{1,3}", part) and int(part) < 256]
-    if len(set(values)) != len(text.split(",")):
-        raise ValueError(f"expected different numbers from 0 to 255 with commas between them, or none; got {text!r}")
-    return tuple(sorted(values))
-
-
 def parse_epochs(text: str) -> tuple[int, int]:
     """Epochs with a constant learning rate, and epochs in which it falls to 0: "100+50" is (100, 50), "100" (100, 0).
 
@@ -147,29 +134,10 @@ def parse_domains(text: str) -> list[str]:
     return names
 
 
-class CheckedText(click.ParamType):
-    """Text that a function reads, whose ValueError is the message; it stays text."""
-
-    parse: ClassVar[Callable[[str], Any]]
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        try:
-            type(self).parse(value)
-        except (AttributeError, TypeError, ValueError) as error:
-            self.fail(str(error), param, ctx)
-        return value
-
-
 class Epochs(CheckedText):
     """The text of `parse_epochs`."""
 
     name, parse = "epochs", staticmethod(parse_epochs)
-
-
-class IgnoredLabels(CheckedText):
-    """The text of `parse_ignored`."""
-
-    name, parse = "ignored", staticmethod(parse_ignored)
 
 
 class CycleWeight(CheckedText):

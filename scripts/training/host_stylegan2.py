@@ -88,6 +88,8 @@ class StyleGAN2Host:
         notes = [f"{printable(data.path)}: {data.left_out}"] if data.left_out else []
         if command["cond"] and data.label_note:
             notes.append(f"{printable(data.path)}: {data.label_note}")
+        if data.label_classes is not None:
+            notes.append(f"{printable(data.path)}: {data.describe_label_maps()}")
         by_number = undrawable_classes(data)
         if by_number:
             shown = ", ".join(f"{i} is {shortened(name)}" for i, name in islice(by_number.items(), MOST_NAMED))
@@ -147,8 +149,9 @@ class StyleGAN2Host:
             device=group.device,
         )
         with closing(iter(loader)) as batches:
-            for images_u8, c in batches:
-                yield {"img": from_u8(images_u8).contiguous(memory_format=torch.channels_last), "c": c}
+            for images_u8, c, *label_maps in batches:
+                img = from_u8(images_u8).contiguous(memory_format=torch.channels_last)
+                yield {"img": img, "c": c, **({"label_map": label_maps[0]} if label_maps else {})}
 
     def load_weights(self, task: StyleGAN2Task, snapshot: Snapshot) -> list[str]:
         _, config = task.snapshot()

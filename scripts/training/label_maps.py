@@ -8,21 +8,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from ggdr.scripts.errors import OptionError
+from ggdr.scripts.options.label_maps import parse_ignored
 from ggdr.scripts.options.progress import progress_bars
-from ggdr.scripts.options.translation import parse_ignored
 from ggdr.scripts.training.resume import Origin
 from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError
-from ggdr.torch_utils.untrusted.text import printable
-from ggdr.translation.data.datasets import PairedImages
-from ggdr.translation.data.labels import (
-    IGNORED,
+from ggdr.torch_utils.data.image_files import DataError
+from ggdr.torch_utils.data.label_map_files import classes_of_maps
+from ggdr.torch_utils.data.label_maps import (
     LabelClasses,
     check_classes,
     classes_from_json,
-    find_classes,
-    known_classes,
-    numbered_classes,
 )
+from ggdr.torch_utils.untrusted.text import printable
+from ggdr.translation.data.datasets import PairedImages
 from ggdr.translation.snapshot import GENERATORS, label_classes, network_configs
 
 OPTIONS = ("classes", "ignore_label")
@@ -88,22 +86,22 @@ def _before(origin: Origin, snapshot: Snapshot | None) -> tuple[LabelClasses | N
 
 def _of_command(data: PairedImages, command: Mapping[str, Any], is_shown: bool) -> LabelClasses:
     """As the options say, as it is known of a published set, or as the files are."""
-    num, ignored = command["classes"], command["ignore_label"]
-    if num is None and ignored is None:
-        known = known_classes(data.pairs.folder, data.input_files())
-        if known is not None:
-            return known
-    ignored = (IGNORED,) if ignored is None else parse_ignored(ignored)
-    if num is not None:
-        try:
-            return numbered_classes(num, ignored)
-        except ValueError as error:
-            raise OptionError("--classes", str(error)) from error
+    ignored = None if command["ignore_label"] is None else parse_ignored(command["ignore_label"])
     with progress_bars(is_shown) as bars:
-        found = find_classes(
-            data.container, data.input_files(), ignored, lambda done, total: bars("label maps", done, total)
-        )
-    if found.num == 1 and ignored:
+        try:
+            found = classes_of_maps(
+                data.container,
+                data.pairs.folder,
+                data.input_files(),
+                command["classes"],
+                ignored,
+                lambda done, total: bars("label maps", done, total),
+            )
+        except ValueError as error:
+            if isinstance(error, DataError):
+                raise
+            raise OptionError("--classes", str(error)) from error
+    if found.num == 1 and found.ignored:
         text = f"{found.describe()}: one class alone; --ignore-label none makes classes of all values"
         raise OptionError("--data", text)
     return found

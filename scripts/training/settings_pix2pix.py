@@ -22,9 +22,9 @@ from ggdr.scripts.training.settings_translation import (
     resolve_workers,
     run_fields,
 )
+from ggdr.torch_utils.data.label_maps import LabelClasses
 from ggdr.translation.config import PatchDiscriminatorConfig, Pix2PixConfig
 from ggdr.translation.data.datasets import DIRECTIONS, PairedImages
-from ggdr.translation.data.labels import LabelClasses
 from ggdr.translation.presets import PRESETS
 
 NAME = "pix2pix"

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from ggdr.torch_utils.data.convert import to_channels
 from ggdr.torch_utils.data.image_files import FORMATS, UnreadableImage, load_image
+from ggdr.torch_utils.data.label_maps import class_colors
 from ggdr.torch_utils.pictures.images import to_u8
 from ggdr.torch_utils.pictures.sheets import as_rgb
 from ggdr.torch_utils.untrusted.text import printable
-from ggdr.translation.label_maps import class_colors, to_input
+from ggdr.translation.label_maps import to_input
 from ggdr.translation.tiles import translate_in_tiles
 from ggdr.translation.translator import Translator
 

@@ -29,6 +29,7 @@ from ggdr.scripts.options.progress import progress_bars
 from ggdr.scripts.options.training import seed_option
 from ggdr.scripts.options.translation import NamedChoice
 from ggdr.scripts.terminal import say
+from ggdr.torch_utils.data.archives import DRAWN
 from ggdr.torch_utils.data.image_files import DataError
 from ggdr.torch_utils.data.workers import WorkerDied
 from ggdr.translation.data.crops import MAX_SIZE
@@ -101,7 +102,7 @@ def pairs(ctx: click.Context, source: str, dest: Path, overwrite: bool, **option
     for name, task in OF_TASKS.items():
         if task != options["task"] and ctx.get_parameter_source(name) is not ParameterSource.DEFAULT:
             raise bad_parameter(f"is for --task {task}, and has no meaning for {options['task']}", f"--{name}")
-    if source != "digits" and not Path(source).exists():
+    if source not in DRAWN and not Path(source).exists():
         raise bad_parameter(f"{source}: no such file or folder", "SOURCE")
     check_destination(source, dest, overwrite=overwrite, ours="(train|test)[AB]", kind="set of pairs")
     started = time.monotonic()

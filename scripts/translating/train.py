@@ -10,6 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from ggdr.scripts.options.label_maps import classes_option, ignore_label_option
 from ggdr.scripts.options.numbers import FiniteFloat, WholeNumber
 from ggdr.scripts.options.parameters import KIMG, MAX_WORKERS, bad_parameter, device_option, dist_timeout_option
 from ggdr.scripts.options.sections import SectionedCommand
@@ -33,7 +34,6 @@ from ggdr.scripts.options.translation import (
     CycleWeight,
     DomainNames,
     Epochs,
-    IgnoredLabels,
     NamedChoice,
 )
 from ggdr.scripts.training.launch import run_command
@@ -41,7 +41,6 @@ from ggdr.scripts.training.regularizers import regularizer_options, regularizer_
 from ggdr.scripts.training.snapshot_files import network_of_run
 from ggdr.translation.config import GAN_LOSSES, NORMS, NetworkConfig
 from ggdr.translation.data.crops import FITS, MAX_ENLARGE, MAX_SIZE
-from ggdr.translation.data.labels import MAX_CLASSES
 from ggdr.translation.presets import PRESETS
 
 LIMITS = NetworkConfig.limits
@@ -148,19 +147,8 @@ SECTIONS = {
 )
 @click.option("--mirror/--no-mirror", default=True, help="Mirror every other pair or image.")
 @click.option("--img-channels", type=click.Choice(["1", "3"]), default="3", help="Channels of the images.")
-@click.option(
-    "--classes",
-    type=WholeNumber(1, MAX_CLASSES),
-    metavar="N",
-    help="Number of classes in inputs that are label maps: the N smallest values that are not ignored."
-    "  [default: those of Cityscapes, ADE20K and COCO-Stuff, else the values that occur]",
-)
-@click.option(
-    "--ignore-label",
-    type=IgnoredLabels(),
-    metavar="N,N|none",
-    help="Values in label maps that stand for no class.  [default: 255; of ADE20K also 0]",
-)
+@classes_option
+@ignore_label_option
 @click.option(
     "--generator",
     type=NamedChoice(GENERATORS),

@@ -135,6 +135,14 @@ def test_the_table_of_small_networks_is_that_of_the_values_that_are_kept():
     assert len(rows) == 11 and all(row in page for row in rows)
 
 
+def test_the_sheet_of_shapes_is_drawn_from_a_dataset(tmp_path):
+    data, sheet = tmp_path / "shapes.zip", tmp_path / "sheet.png"
+    output_of("-m", "ggdr", "dataset", "shapes", data, "--images", 60, "--workers", 1)
+    assert "sheet.png" in output_of("-m", "benchmarks.label_map_sheet", "--data", data, "--out", sheet)
+    drawn, shown = (np.asarray(Image.open(path), int) for path in (sheet, ROOT / "docs" / "shapes.webp"))
+    assert drawn.shape == shown.shape and np.abs(drawn - shown).mean() < 3  # compressed with losses
+
+
 def test_the_sheet_of_pairs_shows_every_task_and_the_target(tmp_path):
     assert "sheet.png" in output_of("-m", "benchmarks.pair_tasks_sheet", "--out", tmp_path / "sheet.png")
     drawn, shown = (np.asarray(Image.open(path), int) for path in (tmp_path / "sheet.png", ROOT / "docs" / "pairs.png"))

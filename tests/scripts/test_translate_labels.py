@@ -15,13 +15,13 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from ggdr.scripts.options.translation import parse_ignored
+from ggdr.scripts.options.label_maps import parse_ignored
 from ggdr.torch_utils.checkpoint import SnapshotError, load_snapshot, save_snapshot
+from ggdr.torch_utils.data.label_maps import LabelClasses, classes_from_json, numbered_classes
 from ggdr.torch_utils.pictures.images import to_u8
 from ggdr.torch_utils.runlog import read_stats
 from ggdr.translation.data.crops import CropConfig
 from ggdr.translation.data.datasets import PairedImages
-from ggdr.translation.data.labels import LabelClasses, classes_from_json, numbered_classes
 from ggdr.translation.data.measured import MeasuredPairs
 from ggdr.translation.label_maps import one_hot
 from ggdr.translation.snapshot import load_translator
@@ -133,7 +133,7 @@ def test_resuming_with_label_maps_is_bit_for_bit_what_an_uninterrupted_run_gives
         output = translate("--data", maps, "--outdir", run, *TINY, "--kimg", 0.032, code=130)
     assert "stopped by SIGTERM at 0.012 kimg" in output
     # The classes are those of the run: files are not looked through again.
-    monkeypatch.setattr(label_maps, "find_classes", lambda *args: pytest.fail("looked for classes again"))
+    monkeypatch.setattr(label_maps, "classes_of_maps", lambda *args: pytest.fail("looked for classes again"))
     translate("--outdir", run, "--resume", "latest")
     assert_same_weights(run, whole)
     for option in (["--classes", 10], ["--ignore-label", "0,255"]):

@@ -11,31 +11,30 @@ import re
 import struct
 import tarfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from ggdr.torch_utils.data.container import Container
 from ggdr.torch_utils.data.file_kinds import command_to_convert
+from ggdr.torch_utils.data.file_source import FileSource, Raw
 from ggdr.torch_utils.data.image_files import FREE, RATIO, DataError
-from ggdr.torch_utils.data.labels import MAX_CLASSES, LabelTable, read_labels
+from ggdr.torch_utils.data.label_maps import LabelClasses
+from ggdr.torch_utils.data.labels import MAX_CLASSES, LabelTable
+from ggdr.torch_utils.data.shapes import ShapesSource
 from ggdr.torch_utils.untrusted.pickle_names import NUMPY_NAMES, NUMPY_RECORDS, PLAIN
 from ggdr.torch_utils.untrusted.pickle_reader import InertPickleError, Record, Vocabulary, read_pickle
 from ggdr.torch_utils.untrusted.regular_files import open_regular
 from ggdr.torch_utils.untrusted.text import error_text, printable
 
 _READ_ERRORS = (OSError, EOFError, OverflowError, zlib.error, tarfile.TarError)
+DRAWN = ("digits", "shapes")  # sets that come without a file
 MAX_UNPACKED = 2**31  # bytes of a gzip
 MAX_BATCH = 2**26  # bytes of a member of the CIFAR-10 archive, which has 31 million
 MAX_NAME = 200  # characters of a class' name
 _CIFAR = Vocabulary(PLAIN, names=NUMPY_NAMES, records=NUMPY_RECORDS, strings_as_bytes=True)
-
-
-# An image file's bytes, uint8 pixels [H, W] or [H, W, 3], or what kept it from being read.
-Raw = bytes | np.ndarray | DataError
 
 
 class Source(Protocol):
@@ -48,6 +47,7 @@ class Source(Protocol):
         left_out:           which files are not read as images, in half a line; may be empty.
         default_resolution: what --resolution means when it is not given; None: the images' own size.
         small:              policy for images below the resolution unless told (conversion.SMALL_POLICIES).
+        has_label_maps:     whether the images have label maps; only then are these and their classes asked for.
     """
 
     count: int
@@ -56,40 +56,28 @@ class Source(Protocol):
     left_out: str
     default_resolution: int | None
     small: str
+    has_label_maps: bool
 
     def items(self, indices: Iterable[int]) -> Iterator[tuple[str, Raw]]:
         """(name for messages, image) of the given images."""
         ...
 
+    def label_maps(self, indices: Iterable[int]) -> Iterator[tuple[str, Raw]]:
+        """(name for messages, label map) of the given images."""
+        ...
 
-class FileSource:
-    """Image files of a folder or zip."""
-
-    default_resolution = None
-    small = "error"
-
-    def __init__(self, path: str | Path):
-        self._container = Container(path)
-        self._files = self._container.image_files()
-        self.count = len(self._files)
-        found = read_labels(self._container, self._files.names, leave_out_strays=True)
-        self.labels, self.label_note = found.table, found.note
-        self.left_out = self._container.left_out()
-
-    def items(self, indices: Iterable[int]) -> Iterator[tuple[str, Raw]]:
-        for i in indices:
-            file = self._files[i]
-            try:
-                raw: Raw = self._container.read(file)
-            except DataError as error:
-                raw = error
-            yield self._container.where(file.name), raw
+    def label_classes(
+        self, num: int | None, ignored: Sequence[int] | None, progress: Callable[[int, int], None]
+    ) -> LabelClasses:
+        """What the values in its label maps mean, as `label_map_files.classes_of_maps` gives it."""
+        ...
 
 
 class ArraySource:
     """Pixels that are in memory already: images uint8 [N, H, W] or [N, H, W, 3]."""
 
     left_out = ""
+    has_label_maps = False
 
     def __init__(
         self,
@@ -122,6 +110,7 @@ class LmdbSource:
     labels = None
     label_note = "an lmdb of LSUN holds none"
     left_out = ""
+    has_label_maps = False
 
     def __init__(self, path: Path):
         try:
@@ -157,24 +146,27 @@ class LmdbSource:
                 yield where, raw
 
 
-def open_source(source: str) -> Source:
+def open_source(source: str, split: str | None = None) -> Source:
     """Recognise and open what `source` names.
 
     Args:
-        source: the word "digits", or the path of a folder, zip, LSUN lmdb folder, cifar-10-python.tar.gz or
+        split:  which images of a folder or zip; see `FileSource`.
+        source: one of the words in DRAWN, or the path of a folder, zip, LSUN lmdb folder, cifar-10-python.tar.gz or
             MNIST images file (idx3, gzipped or not).
 
     Raises:
         DataError: it is none of these, or damaged.
     """
-    if source == "digits":
-        return read_digits()
+    if source in DRAWN:
+        return ShapesSource() if source == "shapes" else read_digits()
     path = Path(source)
+    if split is not None and not (path.is_dir() or path.suffix.lower() == ".zip"):
+        raise DataError(f"{path}: has no folders, of which --split names one")
     if path.is_dir():
-        return LmdbSource(path) if (path / "data.mdb").is_file() else FileSource(path)
+        return LmdbSource(path) if (path / "data.mdb").is_file() else FileSource(path, split)
     name = path.name.lower()
     if name.endswith(".zip") or not path.exists():
-        return FileSource(path)
+        return FileSource(path, split)
     if name.endswith((".tar.gz", ".tgz", ".tar")):
         return read_cifar10(path)
     if "idx" in name or name.endswith((".gz", "-ubyte")):
@@ -183,7 +175,7 @@ def open_source(source: str) -> Source:
     remedy = f"; images are made of it in a folder of theirs, for example: {command}" if command else ""
     raise DataError(
         f"{path}: unknown kind of source; expected a folder, .zip, LSUN lmdb folder, cifar-10-python.tar.gz, "
-        f"MNIST ...-images-idx3-ubyte.gz, or the word digits{remedy}"
+        f"MNIST ...-images-idx3-ubyte.gz, or the word {' or '.join(DRAWN)}{remedy}"
     )
 
 

@@ -23,7 +23,7 @@ from typing import BinaryIO
 import numpy as np
 
 from ggdr.torch_utils.data.file_kinds import command_to_convert
-from ggdr.torch_utils.data.file_table import FileTable, ListedFile, Names, encode_name
+from ggdr.torch_utils.data.file_table import FileTable, ListedFile, Names, encode_name, shared_folder
 from ggdr.torch_utils.data.image_files import (
     FREE,
     IMAGE_SUFFIXES,
@@ -45,16 +45,20 @@ _ENCRYPTED_METHOD = 99  # what stands there in zips of newer encryption
 _READ_ERRORS = (OSError, EOFError, ValueError, OverflowError, MemoryError, struct.error, zipfile.BadZipFile, zlib.error)
 
 MOST_SUFFIXES = 4  # that a message lists
-_COMPANIONS = ("dataset.json", "thumbs.db", "desktop.ini")  # files that nobody takes for images
+CLASSES_FILE = "classes.json"  # says that `labels/` beside it holds label maps of the images in `images/`
+IMAGES, LABEL_MAPS = "images/", "labels/"
+_COMPANIONS = ("dataset.json", CLASSES_FILE, "thumbs.db", "desktop.ini")  # files that nobody takes for images
 
 _seeking = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a folder or zip holds: its images, and all other files."""
+    """What a folder or zip holds: image files, which of them are label maps of a dataset of ours, and all others."""
 
+    pictures: FileTable
     images: FileTable
+    label_maps: FileTable
     others: FileTable
 
 
@@ -95,22 +99,32 @@ class Container:
                 files = self._zip_files()
             else:
                 files = FileTable(Names([encode_name(name) for name in _walk(self.path)]))
-            images = np.fromiter((is_image(name) for name in files.names), bool, len(files))
-            self._listing = Listing(*(files.take(np.flatnonzero(which)) for which in (images, ~images)))
+            are_images = np.fromiter((is_image(name) for name in files.names), bool, len(files))
+            pictures, others = (files.take(np.flatnonzero(which)) for which in (are_images, ~are_images))
+            first = _first_label_map(pictures, others)
+            images = pictures.take(np.arange(first)) if first < len(pictures) else pictures
+            self._listing = Listing(pictures, images, pictures.take(np.arange(first, len(pictures))), others)
         return self._listing
 
-    def image_files(self) -> FileTable:
+    def image_files(self, *, label_maps: bool = False) -> FileTable:
         """All image files, recursively.
+
+        Args:
+            label_maps: with those of a dataset of ours, see `label_map_files`.
 
         Raises:
             DataError: there is none.
         """
-        images = self.listing.images
+        images = self.listing.pictures if label_maps else self.listing.images
         if not len(images):
             kind = "zip" if self.is_zip else "folder"
             found = [self.left_out(), self._how_to_convert() or f"expected files named {', '.join(IMAGE_SUFFIXES)}"]
             raise DataError("; ".join([f"{self.where()}: no images in this {kind}", *filter(None, found)]))
         return images
+
+    def label_map_files(self) -> FileTable:
+        """The image files in `labels/`, if all others are in `images/`, and classes.json lies beside the two."""
+        return self.listing.label_maps
 
     def left_out(self) -> str:
         """Which files beside the images are not read, in half a line; empty if there are none to speak of."""
@@ -153,7 +167,7 @@ class Container:
         """The file of this name, or None."""
         if not self.is_zip:
             return ListedFile(name) if (self.path / name).is_file() else None
-        return self.listing.others.find(name) or self.listing.images.find(name)
+        return self.listing.others.find(name) or self.listing.pictures.find(name)
 
     def read(self, file: ListedFile, most: int = MAX_FILE) -> bytes:
         """The bytes of one file, `most` of them at most.
@@ -278,6 +292,18 @@ class _Part(io.RawIOBase):
 def opened(path: str | os.PathLike | Container) -> Container:
     """The container itself, whose files stay listed, or one of this path; raises DataError if there is none."""
     return path if isinstance(path, Container) else Container(path)
+
+
+def _first_label_map(pictures: FileTable, others: FileTable) -> int:
+    """The row from which on all are label maps of those before it; the number of rows where there are none."""
+    names = pictures.names
+    root = shared_folder(names) if len(names) else ""
+    if others.find(root + CLASSES_FILE) is None:
+        return len(names)
+    if not all(name.startswith((root + IMAGES, root + LABEL_MAPS)) for name in names):
+        return len(names)
+    # Names are sorted.
+    return next((i for i, name in enumerate(names) if name.startswith(root + LABEL_MAPS)), len(names))
 
 
 def digest(container: Container, files: FileTable) -> str:

@@ -11,12 +11,16 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 
 from ggdr.torch_utils.data.image_files import DataError, UnreadableImage, load_image
+
+R = TypeVar("R")
 
 TRANSFORMS = ("none", "center-crop", "center-crop-wide")
 FILTERS = {
@@ -27,6 +31,7 @@ FILTERS = {
 SMALL_POLICIES = ("error", "upscale", "skip")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _PNG_COLOR_TYPE = {1: 0, 3: 2, 4: 6}
+_PNG_PALETTE = 3  # color type of numbers of colours
 _PNG_UP = 2  # filter type of a row that holds differences from the one above
 
 
@@ -65,8 +70,26 @@ class Conversion:
         Raises:
             DataError: the image does not meet what is set here; UnreadableImage where it cannot be decoded.
         """
-        img = load_image(raw, where) if isinstance(raw, bytes) else Image.fromarray(raw)
+        return self.convert(decode(raw, where), where)
+
+    def convert(self, img: Image.Image, where: str) -> np.ndarray | None:
+        """The same of a decoded image."""
         img = to_channels(img, self.channels, where)
+        fitted = self.fit(img, where, bars=(0, 0, 0, 255) if self.channels == 4 else 0)
+        return None if fitted is None else np.asarray(fitted)
+
+    def fit(
+        self, img: Image.Image, where: str, resample: Image.Resampling | None = None, bars: int | tuple[int, ...] = 0
+    ) -> Image.Image | None:
+        """The image cropped and resized, or None for one to skip.
+
+        Args:
+            resample: how it is resized; None: with `filter`.
+            bars:     value of the bars above and below a wide image.
+
+        Raises:
+            DataError: it does not meet what is set here.
+        """
         if self.transform == "center-crop-wide":
             img = _crop(img, min(img.width, img.height * 4 // 3), min(img.height, img.width * 3 // 4))
         elif self.transform == "center-crop":
@@ -77,7 +100,7 @@ class Conversion:
                     f"{where}: is {_size(img)}, expected {_size(self.expected_size)} like the first image; "
                     "give --resolution to bring all images to one size"
                 )
-            return np.asarray(img)
+            return img
         if self.transform == "none" and img.width != img.height:
             raise DataError(
                 f"{where}: is {_size(img)}, expected a square image; give --transform center-crop to cut one out"
@@ -89,21 +112,26 @@ class Conversion:
                 f"{where}: is {_size(img)} (after cropping), smaller than --resolution {self.resolution}; "
                 "give --small upscale to enlarge such images or --small skip to leave them out"
             )
-        return np.asarray(self._resize(img))
+        return self._resize(img, resample, bars)
 
-    def _resize(self, img: Image.Image) -> Image.Image:
-        """To resolution x resolution; a wide image gets black bars above and below."""
+    def _resize(self, img: Image.Image, resample: Image.Resampling | None, bars: int | tuple[int, ...]) -> Image.Image:
+        """To resolution x resolution; a wide image gets bars above and below."""
         res = self.resolution
         wide = self.transform == "center-crop-wide"
         size = (res, res * 3 // 4) if wide else (res, res)
         if img.size != size:
             name = self.filter or ("bicubic" if img.width < res else "box")
-            img = img.resize(size, FILTERS[name])
+            img = img.resize(size, FILTERS[name] if resample is None else resample)
         if wide:
-            canvas = Image.new(img.mode, (res, res), (0, 0, 0, 255) if img.mode == "RGBA" else 0)
+            canvas = Image.new(img.mode, (res, res), bars)
             canvas.paste(img, (0, (res - size[1]) // 2))
             img = canvas
         return img
+
+
+def decode(raw: bytes | np.ndarray, where: str) -> Image.Image:
+    """The image of a file's bytes, or of pixels; raises UnreadableImage."""
+    return load_image(raw, where) if isinstance(raw, bytes) else Image.fromarray(raw)
 
 
 def check_resolution(size: tuple[int, int], where: str) -> None:
@@ -141,8 +169,10 @@ def to_channels(img: Image.Image, channels: int, where: str) -> Image.Image:
         raise DataError(f"{where}: cannot be converted from mode {img.mode} to {mode} ({error})") from error
 
 
-def encode_png(pixels: np.ndarray, compress: int | None = None) -> bytes:
+def encode_png(pixels: np.ndarray, compress: int | None = None, palette: np.ndarray | None = None) -> bytes:
     """Encode uint8 [H, W] or [H, W, 3 or 4] as PNG at zlib level `compress` (see Conversion).
+
+    With a palette, uint8 [256, 3], programs show [H, W] in its colours.
 
     Levels 0 and 1 are written here: 0 unfiltered, in a tenth of the time that Pillow takes, and half of it to
     decode; 1 as differences from the row above, in half of Pillow's time at about its size.
@@ -151,7 +181,10 @@ def encode_png(pixels: np.ndarray, compress: int | None = None) -> bytes:
         compress = 0 if pixels.shape[0] <= 64 else 1
     if compress > 1:
         file = io.BytesIO()
-        Image.fromarray(pixels).save(file, "png", compress_level=compress)
+        img = Image.fromarray(pixels)
+        if palette is not None:
+            img.putpalette(palette.tobytes())
+        img.save(file, "png", compress_level=compress)
         return file.getvalue()
     height, width = pixels.shape[:2]
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
@@ -161,9 +194,11 @@ def encode_png(pixels: np.ndarray, compress: int | None = None) -> bytes:
     rows[:, 1:] = values
     if compress:
         rows[1:, 1:] -= values[:-1]
-    header = struct.pack(">IIBBBBB", width, height, 8, _PNG_COLOR_TYPE[channels], 0, 0, 0)
+    color_type = _PNG_COLOR_TYPE[channels] if palette is None else _PNG_PALETTE
+    header = struct.pack(">IIBBBBB", width, height, 8, color_type, 0, 0, 0)
     image = _png_chunk(b"IDAT", zlib.compress(rows, compress) if compress else _zlib_stored(rows.tobytes()))
-    return b"\x89PNG\r\n\x1a\n" + _png_chunk(b"IHDR", header) + image + _png_chunk(b"IEND", b"")
+    colors = b"" if palette is None else _png_chunk(b"PLTE", palette.tobytes())
+    return b"\x89PNG\r\n\x1a\n" + _png_chunk(b"IHDR", header) + colors + image + _png_chunk(b"IEND", b"")
 
 
 def convert_or_skip(
@@ -174,10 +209,19 @@ def convert_or_skip(
     Raises:
         DataError: it does not meet what is set there, or is broken and not to be skipped.
     """
-    try:
+
+    def convert() -> np.ndarray | None:
         if isinstance(raw, DataError):
             raise UnreadableImage(str(raw)) from raw
         return conversion(raw, where)
+
+    return or_skip(convert, skip_broken=skip_broken)
+
+
+def or_skip(convert: Callable[[], R], *, skip_broken: bool) -> R | UnreadableImage:
+    """What `convert` gives, or its UnreadableImage if that is to be skipped, and else an error that says how to."""
+    try:
+        return convert()
     except UnreadableImage as error:
         if not skip_broken:
             raise DataError(f"{error}; --skip-broken leaves such files out") from error

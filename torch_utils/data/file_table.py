@@ -142,3 +142,16 @@ def _is_rising(values: Iterable[bytes]) -> bool:
 def evenly_spread(count: int, most: int) -> list[int]:
     """Indices of up to `most` of `count` files, from the first to the last: those to look at before the others."""
     return np.linspace(0, count - 1, min(count, most)).astype(int).tolist()
+
+
+def shared_folder(names: Sequence[str]) -> str:
+    """'x/' (or 'x/y/', ...) if every name lies below it, else ''."""
+    first, last = names[0].split("/")[:-1], names[-1].split("/")[:-1]  # names are sorted
+    return "".join(f"{part}/" for part in _common_prefix(first, last))
+
+
+def _common_prefix(a: Sequence[str], b: Sequence[str]) -> Iterator[str]:
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            return
+        yield x

@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ggdr.torch_utils.data.container import Container
+from ggdr.torch_utils.data.file_table import shared_folder
 from ggdr.torch_utils.data.image_files import MAX_FILE, DataError
 from ggdr.torch_utils.untrusted.json_text import MAX_NESTED, parse_json
 from ggdr.torch_utils.untrusted.text import printable
@@ -151,19 +152,6 @@ def _most_bytes(container: Container, num_images: int) -> int:
     """How large a dataset.json may be; a little text in a zip can stand for very much."""
     most = min(MAX_FILE, 2**20 + MAX_LABEL * num_images)
     return min(most, FREE_TEXT + RATIO_TEXT * container.num_bytes) if container.is_zip else most
-
-
-def shared_folder(names: Sequence[str]) -> str:
-    """'x/' (or 'x/y/', ...) if every name lies below it, else ''."""
-    first, last = names[0].split("/")[:-1], names[-1].split("/")[:-1]  # names are sorted
-    return "".join(f"{part}/" for part in _common_prefix(first, last))
-
-
-def _common_prefix(a: Sequence[str], b: Sequence[str]) -> Iterator[str]:
-    for x, y in zip(a, b, strict=False):
-        if x != y:
-            return
-        yield x
 
 
 def _parse_labels(

@@ -89,25 +89,30 @@ class ImageLoader:
         self.num_workers = (0 if dataset.cached else default_workers()) if num_workers is None else num_workers
         self.device = torch.device(device)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches from self.position on: images uint8 [B/world, C, H, W], labels float32 [B/world, c_dim]."""
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        """Batches from self.position on: images uint8 [B/world, C, H, W], labels float32 [B/world, c_dim].
+
+        With a dataset that uses label maps these come third, uint8 [B/world, 1, H, W], flipped with their images.
+        """
         with closing(prefetch(self._decoded(self.position), self.device)) as batches:
             for batch in batches:
                 self.position += self.batch_size_global
                 yield batch
 
-    def _decoded(self, position: int) -> Generator[tuple[np.ndarray, np.ndarray]]:
+    def _decoded(self, position: int) -> Generator[tuple[np.ndarray, ...]]:
         """This rank's batches as numpy arrays, without end."""
         dataset, indices = self.dataset, self._indices(position)
         if self.num_workers:
             # Images come back through pipes, not through shared memory, which containers keep small.
-            files = map(dataset.files_at, self._indices(position))
-            with closing(map_in_order(dataset.decoder, files, self.num_workers)) as decoded:
-                for batch, images in zip(indices, decoded, strict=True):
-                    yield dataset.flip(images, batch), dataset.labels(batch)
+            files = map(dataset.sample_files_at, self._indices(position))
+            with closing(map_in_order(dataset.sample_decoder(), files, self.num_workers)) as decoded:
+                for batch, arrays in zip(indices, decoded, strict=True):
+                    images, *maps = (dataset.flip(array, batch) for array in arrays)
+                    yield images, dataset.labels(batch), *maps
         else:
             for batch in indices:
-                yield dataset.images_u8(batch), dataset.labels(batch)
+                maps = (dataset.label_maps(batch),) if dataset.use_label_maps else ()
+                yield dataset.images_u8(batch), dataset.labels(batch), *maps
 
     def _indices(self, position: int) -> Iterator[np.ndarray]:
         """This rank's indices, batch by batch."""

@@ -27,7 +27,7 @@ def new_dataset(dest: Path, *, overwrite: bool = False) -> Iterator[Callable[[st
         overwrite: replace a DEST of the same kind.
 
     Yields:
-        add(name, data), which adds a file; names are relative, with at most one folder.
+        add(name, data), which adds a file; names are relative, with forward slashes.
 
     Raises:
         DataError: dest exists and overwrite is False.
@@ -74,5 +74,5 @@ def _publish(partial: Path, dest: Path, overwrite: bool) -> None:
 
 def _add_to_folder(folder: Path, name: str, data: bytes) -> None:
     path = folder / name
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)

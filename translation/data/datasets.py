@@ -20,12 +20,13 @@ from ggdr.torch_utils.data.container import Container, digest, opened
 from ggdr.torch_utils.data.dataset import random_state
 from ggdr.torch_utils.data.file_table import FileTable, ListedFile, evenly_spread
 from ggdr.torch_utils.data.image_files import DataError
+from ggdr.torch_utils.data.label_maps import CLASS_MODES, LabelClasses
 from ggdr.torch_utils.data.loader import batch_indices
+from ggdr.torch_utils.data.pair_folders import differing_sizes
 from ggdr.torch_utils.untrusted.text import printable
 from ggdr.translation.data.crops import MIDDLE, CropConfig, crop_draws
-from ggdr.translation.data.decode import Decoder, Item, Side, check_halves, differing_sizes
+from ggdr.translation.data.decode import Decoder, Item, Side, check_halves
 from ggdr.translation.data.folders import find_domains, find_pairs
-from ggdr.translation.data.labels import CLASS_MODES, LabelClasses
 
 DIRECTIONS = ("AtoB", "BtoA")
 CHANNELS = (1, 3)

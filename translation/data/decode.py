@@ -15,8 +15,9 @@ from ggdr.torch_utils.data.container import Container
 from ggdr.torch_utils.data.convert import to_channels
 from ggdr.torch_utils.data.file_table import ListedFile
 from ggdr.torch_utils.data.image_files import DataError, load_image
+from ggdr.torch_utils.data.label_maps import LabelClasses, check_label_map
+from ggdr.torch_utils.data.pair_folders import differing_sizes
 from ggdr.translation.data.crops import CropConfig, Draw
-from ggdr.translation.data.labels import LabelClasses, check_label_map
 
 
 class Item(NamedTuple):
@@ -89,15 +90,6 @@ class Decoder:
         return pixels if side.classes is None else side.classes.numbers(pixels, where)
 
 
-def differing_sizes(wheres: Sequence[str], sizes: Sequence[tuple[int, int]]) -> str:
-    """What to say of a pair whose images are of different sizes."""
-    (width, height), (other_width, other_height) = sizes
-    return (
-        f"{wheres[0]}: is {width}x{height}, and {wheres[1]} is {other_width}x{other_height}; the two images of a pair "
-        "have one size"
-    )
-
-
 def check_halves(size: tuple[int, int], where: str) -> None:
     """Raises DataError for an image that cannot hold two side by side."""
     width, height = size
@@ -114,6 +106,6 @@ def _halves(img: Image.Image, where: str) -> list[Image.Image]:
 def _pixels(img: Image.Image, side: Side, where: str) -> Image.Image:
     """The image with one or three channels; of label maps the classes as they are stored."""
     if side.is_labels and side.channels == 1:
-        check_label_map(img, where)
+        check_label_map(img.mode, where)
         return img
     return to_channels(img, side.channels, where)

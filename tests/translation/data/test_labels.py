@@ -15,19 +15,20 @@ from PIL import Image
 
 from ggdr.torch_utils.data.container import Container
 from ggdr.torch_utils.data.image_files import DataError
-from ggdr.translation.data.crops import CropConfig
-from ggdr.translation.data.datasets import PairedImages
-from ggdr.translation.data.labels import (
+from ggdr.torch_utils.data.label_maps import (
     IGNORED,
     LabelClasses,
     check_classes,
+    class_colors,
     classes_from_json,
     find_classes,
     known_classes,
     numbered_classes,
 )
+from ggdr.translation.data.crops import CropConfig
+from ggdr.translation.data.datasets import PairedImages
 from ggdr.translation.data.loader import TranslationLoader
-from ggdr.translation.label_maps import class_colors, color_label_maps, one_hot, to_input
+from ggdr.translation.label_maps import color_label_maps, one_hot, to_input
 from tests.dataset_files import encode
 from tests.torch_utils.data.conftest import png, write
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from colorsys import hls_to_rgb
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -19,6 +20,7 @@ from PIL import Image
 from ggdr.torch_utils.data.container import Container
 from ggdr.torch_utils.data.file_table import FileTable, evenly_spread
 from ggdr.torch_utils.data.image_files import DataError, load_image
+from ggdr.torch_utils.untrusted.json_text import parse_json
 from ggdr.torch_utils.untrusted.text import printable
 
 CLASS_MODES = ("L", "P")  # Pillow's names of 8-bit images with a number in each pixel
@@ -26,6 +28,7 @@ IGNORED = 255  # stands in arrays for pixels of no class; most sets write it in 
 MAX_CLASSES = 255
 MOST_FOUND = 200  # different values, beyond which images are photographs in grey and no label maps
 MAX_NAME = 100  # characters
+MOST_NAMED = 10  # classes in a line
 _NUM_CHECKED = 32  # label maps that are looked at before they are used
 
 
@@ -95,9 +98,33 @@ class LabelClasses:
             raise DataError(f"{where}: has a pixel of the value {wrong[0]}{more}; {self.expected()}")
         return found.astype(np.uint8)
 
+    def numbers_of_colors(self, rgb: np.ndarray, where: str) -> np.ndarray:
+        """Classes of the colours in a file.
+
+        Args:
+            rgb:   uint8 [H, W, 3]: `colors` of the classes, or black for pixels of no class unless one is black.
+            where: the file's name, for the error.
+
+        Returns:
+            uint8 [H, W]: 0 to num - 1, or IGNORED.
+
+        Raises:
+            DataError: a colour is none of these.
+        """
+        codes = rgb.astype(np.int64) @ (1 << 16, 1 << 8, 1)
+        known = {0: IGNORED} | {int(color[1:], 16): i for i, color in enumerate(self.colors)}
+        found, places = np.unique(codes, return_inverse=True)
+        wrong = [code for code in found.tolist() if code not in known]
+        if wrong:
+            more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+            raise DataError(
+                f"{where}: has a pixel of the colour #{wrong[0]:06x}{more}; expected those of {self.num} classes"
+            )
+        return np.array([known[code] for code in found.tolist()], np.uint8)[places].reshape(codes.shape)
+
     def read(self, img: Image.Image, where: str) -> np.ndarray:
         """Classes of the pixels of an image, uint8 [H, W], as `numbers` gives them; raises DataError."""
-        check_label_map(img, where)
+        check_label_map(img.mode, where)
         return self.numbers(np.asarray(img), where)
 
     def expected(self) -> str:
@@ -116,16 +143,43 @@ class LabelClasses:
         return {name: list(texts) for name, texts in asdict(self).items()}
 
 
+_FIELDS = tuple(field.name for field in fields(LabelClasses))
+
+
 def classes_from_json(stored: Any) -> LabelClasses:
     """What `LabelClasses.to_json` gave, from a file that anyone can have written; raises ValueError."""
-    names = {field.name for field in fields(LabelClasses)}
-    is_sound = isinstance(stored, Mapping) and stored.keys() == names
-    if not is_sound or not all(isinstance(stored[name], (list, tuple)) and len(stored[name]) <= 256 for name in names):
-        raise ValueError(f"expected {', '.join(sorted(names))} of classes, got {printable(repr(stored), 80)}")
-    classes = LabelClasses(**{name: tuple(stored[name]) for name in names})
+    is_sound = isinstance(stored, Mapping) and stored.keys() == set(_FIELDS)
+    is_sound = is_sound and all(isinstance(each, (list, tuple)) and len(each) <= 256 for each in stored.values())
+    if not is_sound:
+        raise ValueError(f"expected {', '.join(sorted(_FIELDS))} of classes, got {printable(repr(stored), 80)}")
+    classes = LabelClasses(**{name: tuple(stored[name]) for name in _FIELDS})
     if any(len(name) > MAX_NAME for name in classes.names):
         raise ValueError(f"names of classes must have {MAX_NAME} characters at most")
     return classes
+
+
+def classes_from_file(content: bytes, where: str) -> LabelClasses:
+    """The classes that a classes.json describes: `LabelClasses.to_json`, or a part of it.
+
+    Without `values` these are 0, 1, ..., as many as there are names or colours; without `ignored` it is 255.
+
+    Raises:
+        DataError: it is no JSON, or describes no classes.
+    """
+    expected = f'expected an object such as {{"names": ["sky", "sea"]}}, with lists of {", ".join(_FIELDS)}'
+    try:
+        stored = parse_json(content)
+        is_sound = isinstance(stored, dict) and stored.keys() <= set(_FIELDS)
+        if not (is_sound and all(isinstance(each, list) for each in stored.values())):
+            raise ValueError(f"got {printable(repr(stored), 80)}")
+        complete = {name: stored.get(name, []) for name in _FIELDS}
+        if "values" not in stored:
+            complete["values"] = [*range(len(complete["names"]) or len(complete["colors"]))]
+        if "ignored" not in stored and IGNORED not in complete["values"]:
+            complete["ignored"] = [IGNORED]
+        return classes_from_json(complete)
+    except ValueError as error:
+        raise DataError(f"{where}: {printable(error)}; {expected}") from error
 
 
 def numbered_classes(num: int, ignored: Sequence[int] = (IGNORED,)) -> LabelClasses:
@@ -152,11 +206,25 @@ def _cityscapes() -> LabelClasses:
     return LabelClasses(values, (*(i for i in range(34) if i not in values), IGNORED), names, colors)
 
 
-# By the folder of the label maps (folders.LABEL_FOLDERS), and what the names of all files begin with.
+_FACADES = (
+    ("background", "#0000aa"), ("facade", "#0000ff"), ("window", "#0055ff"), ("door", "#00aaff"),
+    ("cornice", "#00ffff"), ("sill", "#55ffaa"), ("balcony", "#aaff55"), ("blind", "#ffff00"), ("deco", "#ffaa00"),
+    ("molding", "#ff5500"), ("pillar", "#ff0000"), ("shop", "#aa0000"),
+)  # fmt: skip
+
+
+def _facades() -> LabelClasses:
+    """The 12 classes, 1 to 12, of Tyleček 2013, "The CMP Facade Database", CTU-CMP-2012-24; 0 has none."""
+    names, colors = zip(*_FACADES, strict=True)
+    return LabelClasses(tuple(range(1, 13)), (0, IGNORED), names, colors)
+
+
+# By the folder of the label maps (pair_folders.LABEL_FOLDERS), and what the names of all files begin with.
 KNOWN_SETS = {
     "gtfine": ("", _cityscapes()),
     "annotations": ("ADE_", numbered_classes(150, (0, IGNORED))),  # ADE20K
     "stuffthingmaps": ("", numbered_classes(182)),  # COCO-Stuff
+    None: ("cmp_", _facades()),  # beside their images
 }
 
 
@@ -184,7 +252,7 @@ def find_classes(
     for done, file in enumerate(files, 1):
         where = container.where(file.name)
         img = load_image(container.read(file), where)
-        check_label_map(img, where)
+        check_label_map(img.mode, where)
         colors = palette_of(img) if done == 1 else colors
         counts += np.bincount(np.asarray(img).flatten(), minlength=256)
         progress(done, len(files))
@@ -210,15 +278,52 @@ def check_classes(container: Container, files: FileTable, classes: LabelClasses)
         classes.read(load_image(container.read(files[i]), where), where)
 
 
-def check_label_map(img: Image.Image, where: str) -> None:
-    """Raises DataError for an image without the number of a class in each pixel."""
+def check_label_map(mode: str, where: str) -> None:
+    """Raises DataError for an image of a Pillow mode without the number of a class in each pixel."""
     if where.lower().endswith((".jpg", ".jpeg", ".jpe", ".jfif")):
         raise DataError(f"{where}: is a JPEG, which does not keep values; expected label maps as PNG")
-    if img.mode not in CLASS_MODES:
+    if mode not in CLASS_MODES:
         raise DataError(
-            f"{where}: has pixel type {img.mode!r}, expected 8-bit L or P with the number of a class in each pixel, as "
-            "in the other label maps"
+            f"{where}: has pixel type {mode!r}, expected 8-bit L or P with the number of a class in each pixel, as "
+            "in the other label maps; ggdr dataset makes such of maps in colours, where a classes.json beside the "
+            "folders lists the colours of the classes"
         )
+
+
+def describe_shares(classes: LabelClasses, counts: np.ndarray) -> str:
+    """How many classes there are and which share of the pixels the largest have, in a line.
+
+    Args:
+        counts: [256] int64, pixels of each class and of IGNORED.
+
+    >>> describe_shares(LabelClasses((0, 1), (255,), ("sky", "field")), np.bincount([0, 0, 0, 1], minlength=256))
+    'label maps of 2 classes: sky 75%, field 25%'
+    """
+    of_classes = counts[: classes.num]
+    order = np.argsort(-of_classes, kind="stable")[:MOST_NAMED].tolist()
+    names = [printable(name, 40) for name in classes.names] or [f"class {i}" for i in range(classes.num)]
+    total = max(int(of_classes.sum()), 1)
+    parts = [f"{names[i]} {100 * of_classes[i] / total:.3g}%" for i in order]
+    if classes.num > MOST_NAMED:
+        parts.append(f"{classes.num - MOST_NAMED} more")
+    text = f"label maps of {classes.num} {'class' if classes.num == 1 else 'classes'}: {', '.join(parts)}"
+    empty = [names[i] for i in np.flatnonzero(of_classes == 0).tolist()]
+    if empty:
+        shown = ", ".join(empty[:3]) + (", ..." if len(empty) > 3 else "")
+        text += f"; {len(empty)} of them nowhere ({shown})"
+    ignored = counts[IGNORED] / max(int(counts.sum()), 1)
+    return f"{text}; {100 * ignored:.3g}% of pixels ignored" if ignored else text
+
+
+def class_colors(classes: LabelClasses) -> np.ndarray:
+    """Colours of classes and, in the last row, of what is ignored (black): uint8 [num + 1, 3]."""
+    if classes.colors:
+        colors = np.array([[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in classes.colors])
+    else:
+        # Hues a golden section apart never meet; three brightnesses keep neighbours apart.
+        parts = [hls_to_rgb(0.6 + 0.61803398875 * i, (0.45, 0.65, 0.8)[i % 3], 0.8) for i in range(classes.num)]
+        colors = np.round(255 * np.array(parts))
+    return np.concatenate([colors, [[0, 0, 0]]]).astype(np.uint8)
 
 
 def palette_of(img: Image.Image) -> list[str] | None:
