@@ -132,7 +132,7 @@ def test_the_table_of_small_networks_is_that_of_the_values_that_are_kept():
     page = (ROOT / "docs" / "study.md").read_text()
     output = output_of("-m", "benchmarks.small_networks", STUDIES / "small-networks-24kimg.json")
     rows = [line for line in output.split("\n\n")[1].splitlines() if line.startswith("| ")]
-    assert len(rows) == 11 and all(row in page for row in rows)
+    assert len(rows) == 15 and all(row in page for row in rows)
 
 
 def test_the_sheet_of_shapes_is_drawn_from_a_dataset(tmp_path):
