@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ggdr.torch_utils.ops import uses_native
 from ggdr.torch_utils.ops.bias_act import bias_act
 from ggdr.torch_utils.ops.cpu.conv3x3 import conv3x3, is_compiled
 
@@ -114,10 +115,19 @@ class InstanceNorm(nn.InstanceNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype == torch.float32:
+            # PyTorch's instance norm would copy what the compiled convolution gives to another layout; its batch norm
+            # of one image does not. In graphs that are traced with reference operations, sizes may be unknown.
+            if x.device.type == "cpu" and uses_native(x.device) and len(x) == 1 and is_channels_last(x):
+                return F.batch_norm(x, None, None, training=True, eps=self.eps)
             return super().forward(x)
         # On a CPU PyTorch rounds means and deviations to the type of the weights, or without any to that of x.
         one, zero = (fill(x.shape[1], dtype=torch.float32, device=x.device) for fill in (torch.ones, torch.zeros))
         return F.instance_norm(x, weight=one, bias=zero, eps=self.eps)
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Whether the channels of [N, C, H, W] are neighbours in memory, and its pixels are not."""
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
 class Tanh(nn.Tanh):

@@ -16,7 +16,7 @@ from ggdr.torch_utils.ops.cpu import conv3x3 as module
 from ggdr.translation.combogan_networks import SharedBlock
 from ggdr.translation.config import ResnetGeneratorConfig
 from ggdr.translation.export_part import translator_part
-from ggdr.translation.layers import Conv3x3, ResnetBlock
+from ggdr.translation.layers import Conv3x3, InstanceNorm, ResnetBlock, is_channels_last
 from ggdr.translation.networks import build_network
 from ggdr.translation.translator import Pix2PixTranslator
 from tests.reference_vectors import golden_params
@@ -82,8 +82,9 @@ class Shared(SharedBlock):
     ],
     ids=["instance", "batch", "shared"],
 )
-def test_residual_blocks_agree_with_pytorch_s_up_to_second_derivatives(make, native_ops):
-    block, x = make(), maps(2)
+@pytest.mark.parametrize("n", [1, 2])  # one image keeps the kernel's layout
+def test_residual_blocks_agree_with_pytorch_s_up_to_second_derivatives(make, n, native_ops):
+    block, x = make(), maps(n)
     assert taken(lambda: block(x)) == 2
     ours = outputs_and_derivatives(block, x)
     set_ops("reference")
@@ -96,6 +97,12 @@ def test_networks_with_compiled_convolutions_agree_with_reference_vectors(path, 
     monkeypatch.setattr(module, "_MIN_TILES", {(torch.float32, 1): 1})
     check = assert_combogan_reproduces if path in COMBOGAN else assert_network_reproduces
     assert taken(lambda: check(path)) > 0
+
+
+def test_the_norm_of_one_image_keeps_its_layout_and_agrees_with_that_of_several(native_ops):
+    x, norm = maps(2), InstanceNorm(WIDTH)
+    one = norm(x[:1].contiguous(memory_format=torch.channels_last))
+    assert is_channels_last(one) and (one - norm(x)[:1]).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("bias", [True, False])
