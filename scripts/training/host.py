@@ -29,7 +29,7 @@ class Host(Protocol):
         command:  what to type to train it.
         data:     what its data are, for whoever named none that are there.
         replaces: by option, the others that a resumed run forgets when that one is typed anew.
-        has_ops:  whether its networks use the compiled operations.
+        compiled_on: the kinds of devices on which its networks use compiled operations; empty: there is no --ops.
         has_published: whether it starts from published networks by their names.
     """
 
@@ -37,7 +37,7 @@ class Host(Protocol):
     command: str
     data: str
     replaces: Mapping[str, tuple[str, ...]]
-    has_ops: bool
+    compiled_on: Sequence[str]
     has_published: bool
 
     def prepare(self, command: Mapping[str, Any], origin: Origin, group: ProcessGroup) -> Prepared:

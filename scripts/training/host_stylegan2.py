@@ -58,7 +58,7 @@ class StyleGAN2Host:
     command = "ggdr train"
     data = "`ggdr dataset SOURCE DEST` makes datasets"
     replaces = {"aug": ("p", "target")}
-    has_ops = True
+    compiled_on = ("cpu", "cuda")
     has_published = True
 
     def prepare(self, command: Mapping[str, Any], origin: Origin, group: ProcessGroup) -> Prepared:

@@ -32,7 +32,7 @@ from ggdr.translation.data.loader import TranslationLoader
 from ggdr.translation.data.measured import HeldOut
 from ggdr.translation.host import TranslationHost
 from ggdr.translation.label_maps import to_input
-from ggdr.translation.layers import init_weights
+from ggdr.translation.layers import COMPILED_ON, init_weights
 from ggdr.translation.networks import build_network
 from ggdr.translation.snapshot import network_configs
 
@@ -60,7 +60,7 @@ class TranslationModel:
 
     command = "ggdr translate train"
     replaces = {"kimg": ("epochs",), "epochs": ("kimg",), "generator": ("downs", "blocks")}
-    has_ops = False
+    compiled_on = COMPILED_ON
     has_published = False
 
     def attachments(self, networks: Mapping[str, nn.Module], resolution: int) -> dict[str, Attachment]:

@@ -12,7 +12,14 @@ from click.core import ParameterSource
 
 from ggdr.scripts.options.label_maps import classes_option, ignore_label_option
 from ggdr.scripts.options.numbers import FiniteFloat, WholeNumber
-from ggdr.scripts.options.parameters import KIMG, MAX_WORKERS, bad_parameter, device_option, dist_timeout_option
+from ggdr.scripts.options.parameters import (
+    KIMG,
+    MAX_WORKERS,
+    bad_parameter,
+    device_option,
+    dist_timeout_option,
+    ops_option,
+)
 from ggdr.scripts.options.sections import SectionedCommand
 from ggdr.scripts.options.training import (
     batch_option,
@@ -65,7 +72,7 @@ SECTIONS = {
     "CycleGAN and ComboGAN": ("cycle_weight", "identity_weight", "pool_size"),
     "ComboGAN": ("latent_weight", "forward_weight"),
     "Reports and snapshots": ("tick", "snap", "metrics", "metrics_data", "patience"),
-    "Machine": ("device", "precision", "deterministic", "dist_timeout"),
+    "Machine": ("device", "precision", "deterministic", "ops", "dist_timeout"),
 }
 
 
@@ -274,6 +281,7 @@ SECTIONS = {
 @device_option
 @precision_choice("the convolutions")
 @deterministic_option
+@ops_option
 @dist_timeout_option
 @tick_option
 @snap_option

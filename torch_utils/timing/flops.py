@@ -53,7 +53,7 @@ class _Counter(TorchDispatchMode):
         elif op in flop_registry:
             self.total += flop_registry[op](*args, **kwargs, out_val=out)
         elif func.name() == "ggdr::conv3x3":
-            x, w, _, transpose = args
+            x, w, *_, transpose = args
             self.total += _products(x if transpose else out, w)
         elif func.name() in ("ggdr::modulated_product", "ggdr::modulated_product_grad"):
             self.total += _products(args[0], args[1 if func.name() == "ggdr::modulated_product" else 2])
