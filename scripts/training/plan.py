@@ -82,11 +82,13 @@ def resolve_run(host_name: str, command: Mapping[str, Any], given: Collection[st
     folder = RunFolder(command["outdir"])
     version = folder.version()  # before anything in it is read
     origin = find_origin(command["outdir"], command["resume"], host.command, has_published=host.has_published)
-    stored = {k: v for k, v in origin.stored.get("command", {}).items() if k in command and k not in PER_PROCESS}
+    left_out = {*PER_PROCESS, *regularizers.CODE}
+    stored = {k: v for k, v in origin.stored.get("command", {}).items() if k in command and k not in left_out}
     if origin.stored.get("host", host.name) != host.name:
         other = printable(origin.stored["host"])
         raise CliError(f"--resume: the run is one of {other}, and this command trains {host.name}")
-    replaced = {name for option in given for name in host.replaces.get(option, ())}
+    replaces = {**host.replaces, **regularizers.REPLACES}
+    replaced = {name for option in given for name in replaces.get(option, ())}
     stored = {k: v for k, v in stored.items() if k not in {*replaced, *given}}
     stored = checked_options(stored, command, origin.options_path)
     command = {**command, **stored}

@@ -12,6 +12,7 @@ import torch
 
 from ggdr.scripts.errors import OptionError
 from ggdr.scripts.options.translation import parse_epochs
+from ggdr.scripts.training.regularizers import chosen_regularizers
 from ggdr.scripts.training.settings import (
     RunSettings,
     allowed_skips,
@@ -223,7 +224,7 @@ def check_crop(command: Mapping[str, Any], size: int, D: PatchDiscriminatorConfi
 
 def guide_sizes(command: Mapping[str, Any], G: GeneratorConfig, D: PatchDiscriminatorConfig, size: int) -> list[int]:
     """Sides of the feature maps of G that are larger than the smallest of D, rising; none without regularisers."""
-    if not command["ggdr"]:
+    if not chosen_regularizers(command):
         return []
     with torch.device("meta"):
         net = build_network(G)

@@ -111,12 +111,11 @@ def test_memory_adds_up(said):
 
 
 def test_the_trace_asks_for_the_arithmetic_of_the_real_step(dataset_zip):
-    command = {param.name: param.default for param in main.commands["train"].params}
+    command = main.commands["train"].make_context("train", []).params
     # Without second derivatives, whose products are other ones on a CPU.
     sizes = {"cfg": "demo", "gamma": 0, "channel_base": 64, "channel_max": 8, "batch": 8, "precision": "fp32"}
-    unset = {"aug": "noaug", "batch_gpu": None, "ggdr_weight": None, "ggdr_res": ()}
     dataset, group = ImageDataset(dataset_zip), ProcessGroup()
-    options = resolve_settings({**command, **sizes, **unset}, dataset, group)
+    options = resolve_settings({**command, **sizes, "aug": "noaug"}, dataset, group)
     task = HOSTS[options.host].build(options, dataset, group)
     runner = PhaseRunner(task, options.loop, group, StatsSum(group.device))
     batch = {"img": torch.randn([8, 3, 16, 16]), "c": torch.zeros([8, 0])}
