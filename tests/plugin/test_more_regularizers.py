@@ -105,7 +105,8 @@ def test_label_maps_are_never_interpolated():
         grid = nn.functional.affine_grid(turn, list(x.shape), align_corners=False)
         return nn.functional.grid_sample(x, grid, align_corners=False)
 
-    assert len(turned(labels[:, None].float()).unique()) > 50
+    mixed = turned(labels[:, None].float())
+    assert ((mixed > 1) & (mixed < 8)).any()  # as labels would be, were they interpolated
     for size in ((16, 16), (4, 4)):
         assert set(warped_labels(labels, turned, size).unique().tolist()) == {0, 9, IGNORED}
 
