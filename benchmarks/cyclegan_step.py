@@ -24,6 +24,7 @@ from ggdr.scripts.training.regularizers import build_regularizers
 from ggdr.scripts.training.settings import HALF_DTYPES
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.loop import Counters, LoopConfig, PhaseRunner, StatsSum
+from ggdr.torch_utils.ops import set_ops
 from ggdr.translation import cyclegan, host
 from ggdr.translation.config import CycleGANConfig, PatchDiscriminatorConfig, ResnetGeneratorConfig
 from ggdr.translation.layers import init_weights
@@ -153,6 +154,7 @@ class Variant:
     ggdr: bool = False
     channels_last: bool = False
     separate: bool = False  # passes of D over fakes and reals, and of G over both domains
+    ops: str | None = None  # mode of the compiled operations; None: that of the environment
 
 
 class OurLoop:
@@ -182,8 +184,18 @@ class OurLoop:
     def __call__(self, batch: Batch) -> None:
         if self.variant.channels_last:
             batch = {side: img.contiguous(memory_format=torch.channels_last) for side, img in batch.items()}
-        with separate_passes() if self.variant.separate else nullcontext():
+        with separate_passes() if self.variant.separate else nullcontext(), operations(self.variant.ops):
             self.runner.iteration(batch, self.at)
+
+
+@contextmanager
+def operations(mode: str | None) -> Iterator[None]:
+    """Compiled operations or their reference inside."""
+    before = set_ops(mode)
+    try:
+        yield
+    finally:
+        set_ops(before)
 
 
 @contextmanager
@@ -227,7 +239,7 @@ def batches(shape: Shape) -> Iterator[Batch]:
 @click.option("--batch", type=click.IntRange(min=1), default=1, metavar="NIMG")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", help="Of this project.")
 @click.option("--ggdr/--no-ggdr", default=False, help="Of this project.")
-@click.option("--rows/--no-rows", default=True, help="Also one pass of D, channels_last and bf16, each by itself.")
+@click.option("--rows/--no-rows", default=True, help="Also what single settings give, each by itself.")
 @click.option("--iterations", type=click.IntRange(min=1), default=3, metavar="N", help="Timed, after one that is not.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, metavar="N")
 def main(
@@ -260,6 +272,7 @@ def main(
     shape = Shape(resolution, channels, blocks, batch)
     variants: dict[str, Variant | None] = {"plain loop": None, "this project": Variant(precision, ggdr)}
     if rows:
+        variants["reference operations"] = Variant(precision, ggdr, ops="reference")
         variants["separate passes"] = Variant(precision, ggdr, separate=True)
         variants["channels_last"] = Variant(precision, ggdr, channels_last=True)
         if precision == "fp32":

@@ -9,21 +9,45 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ggdr.contrastive import Contrastive, pixel_nce_loss
     from ggdr.decoder import FeatureDecoder
+    from ggdr.ema_guide import EMAGuide
     from ggdr.loss import cosine_distance_loss
+    from ggdr.real_features import RealFeatures
     from ggdr.regularizer import GGDR
+    from ggdr.semantic import Semantic, class_balanced_cross_entropy
     from ggdr.suggestion import Suggestion, suggest
     from ggdr.taps import Features, FeatureTap
 
-__all__ = ["GGDR", "FeatureDecoder", "FeatureTap", "Features", "Suggestion", "cosine_distance_loss", "suggest"]
+__all__ = [
+    "GGDR",
+    "Contrastive",
+    "EMAGuide",
+    "FeatureDecoder",
+    "FeatureTap",
+    "Features",
+    "RealFeatures",
+    "Semantic",
+    "Suggestion",
+    "class_balanced_cross_entropy",
+    "cosine_distance_loss",
+    "pixel_nce_loss",
+    "suggest",
+]
 
 _MODULES = {
     "GGDR": "regularizer",
+    "Contrastive": "contrastive",
+    "EMAGuide": "ema_guide",
     "FeatureDecoder": "decoder",
     "FeatureTap": "taps",
     "Features": "taps",
+    "RealFeatures": "real_features",
+    "Semantic": "semantic",
     "Suggestion": "suggestion",
+    "class_balanced_cross_entropy": "semantic",
     "cosine_distance_loss": "loss",
+    "pixel_nce_loss": "contrastive",
     "suggest": "suggestion",
 }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -38,22 +39,28 @@ class DecoderLayer(nn.Module):
         high, wide = size or (2 * h, 2 * w)
         # Products with small dense matrices, one for each axis: faster than a convolution of each channel by itself,
         # and a resize to another size is a factor in them.
-        rows = self._upsampling(h, high)
-        columns = rows if (w, wide) == (h, high) else self._upsampling(w, wide)
+        rows, columns = self._upsampling(h, high), self._upsampling(w, wide)
         x = F.conv2d(x, self.weight.float()).permute(0, 2, 3, 1)
         x = torch.bmm(rows.expand(n, -1, -1), x.reshape(n, h, -1))
         x = x.reshape(n * high, w, -1)
         x = torch.baddbmm(self.bias.float(), columns.expand(len(x), -1, -1), x)
         return x.reshape(n, high, wide, -1).permute(0, 3, 1, 2)
 
-    @torch.no_grad()
     def _upsampling(self, length: int, upsampled: int) -> Tensor:
-        """[upsampled, length]: zeros between samples, FIR filter, and a linear resize unless that doubles it.
+        """Of one axis, with half of the weights' gain, as the other axis has the other half: no pass over them."""
+        f = self.resample_filter
+        version = None if f.is_inference() else f._version
+        return _upsampling_matrix(f, version, length, upsampled, math.sqrt(self.weight_gain))
 
-        It also holds half of the weights' gain, the other half of which the other axis has: a pass over weights less.
-        """
-        # Gain 2 makes up for the zeros.
-        taps = 2 * math.sqrt(self.weight_gain) * self.resample_filter.float().sum(dim=0)
+
+@lru_cache(maxsize=64)
+def _upsampling_matrix(f: Tensor, version: int | None, length: int, upsampled: int, gain: float) -> Tensor:
+    """[upsampled, length]: zeros between samples, FIR filter, and a linear resize unless that doubles it.
+
+    `version` is how often the filter [4, 4] had been written to: an older matrix is not taken then.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        taps = 2 * gain * f.float().sum(dim=0)  # 2 makes up for the zeros
         one_hot = torch.eye(length, device=taps.device, dtype=taps.dtype)[:, None]
         x = F.conv_transpose1d(one_hot, taps[None, None], stride=2, padding=1)
         if upsampled != 2 * length:

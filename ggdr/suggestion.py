@@ -72,7 +72,7 @@ def suggest(
         ValueError: there is no layer that fits (says what was found), or a network is TorchScript.
     """
     flow = Dataflow()
-    with Recorder(G, flow) as of_g, Recorder(D, flow) as of_d, probing(G, D), flow:
+    with Recorder(G, flow) as of_g, Recorder(D, flow) as of_d, probing(D, G), flow:
         probe()
     image = of_g.image or of_d.input
     generator = of_g.candidates(image)
@@ -88,12 +88,13 @@ def suggest(
 
 
 @contextmanager
-def probing(G: nn.Module, D: nn.Module) -> Iterator[None]:
-    """Both networks in eval mode, D cut off from G; modes and torch's random state are put back afterwards.
+def probing(D: nn.Module, *others: nn.Module) -> Iterator[None]:
+    """All networks in eval mode, D cut off from the others; modes and torch's random state are put back afterwards.
 
     Gradients are on, so that a map of D requires one exactly if a trainable layer of D comes before it.
     """
-    modes = {module: module.training for net in (G, D) for module in net.modules()}
+    nets = (*others, D)
+    modes = {module: module.training for net in nets for module in net.modules()}
     # Some layers count and average in eval mode too: they do it in copies.
     buffers = [
         (module, name, buffer)
@@ -107,9 +108,9 @@ def probing(G: nn.Module, D: nn.Module) -> Iterator[None]:
         (p, p.detach().clone())
         for module in modes
         for p in module.parameters(recurse=False)
-        if type(p) is nn.Parameter and not p.requires_grad and p.ndim == 1
+        if type(p) is nn.Parameter and not (p.requires_grad or p.is_meta) and p.ndim == 1
     ]
-    devices = {p.device for net in (G, D) for p in net.parameters() if p.device.type == "cuda"}
+    devices = {p.device for net in nets for p in net.parameters() if p.device.type == "cuda"}
     cut = D.register_forward_pre_hook(lambda module, args, kwargs: _detached((args, kwargs)), with_kwargs=True)
     with torch.random.fork_rng(devices=list(devices)), torch.enable_grad(), uncompiled():
         try:

@@ -39,12 +39,15 @@ def load_detector(files: DetectorFiles) -> Detector:
     return Detector("custom", digest, "the detector's own", extract)
 
 
-def custom_features(text: str, device: torch.device) -> tuple[Callable[[Tensor], Tensor], str]:
-    """A detector of the user's, and 16 hex digits that name it.
+def custom_features(
+    text: str, device: torch.device, *, option: str = "--detector"
+) -> tuple[Callable[[Tensor], Tensor], str]:
+    """A function of images that the user gives, and 16 hex digits that name it.
 
     Args:
-        text: "module:function", a function of the device that returns a callable (perhaps a network) from images
-            uint8 [N, 3, H, W] to features [N, D]; or a TorchScript file of such a network.
+        text:   "module:function", a function of the device that returns a callable (perhaps a network) from images
+                to features; or a TorchScript file of such a network.
+        option: that it is the value of, for messages.
 
     Raises:
         WeightsError: it cannot be loaded.
@@ -55,7 +58,7 @@ def custom_features(text: str, device: torch.device) -> tuple[Callable[[Tensor],
             check_regular(path)
             return torch.jit.load(path, map_location=device).eval(), sha256_of(path)[:16]
         except (OSError, RuntimeError, ValueError) as error:
-            raise WeightsError(f"--detector {text}: no TorchScript file that can be read ({error})") from error
+            raise WeightsError(f"{option} {text}: no TorchScript file that can be read ({error})") from error
     module_name, _, function_name = text.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # as `python` has it, and an installed command has not
@@ -64,13 +67,13 @@ def custom_features(text: str, device: torch.device) -> tuple[Callable[[Tensor],
         make = getattr(module, function_name)
     except (ImportError, AttributeError, ValueError) as error:
         raise WeightsError(
-            f"--detector {text}: expected module:function that can be imported, or a TorchScript file ({error})"
+            f"{option} {text}: expected module:function that can be imported, or a TorchScript file ({error})"
         ) from error
     extract = make(device)
     if isinstance(extract, nn.Module):
         return extract.to(device).eval(), state_hash(extract)
     if not callable(extract):
-        raise WeightsError(f"--detector {text}: expected a callable from {function_name}, got {extract!r}")
+        raise WeightsError(f"{option} {text}: expected a callable from {function_name}, got {extract!r}")
     with suppress(OSError, TypeError):
         return extract, hashlib.sha256(inspect.getsource(module).encode()).hexdigest()[:16]
     return extract, hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ggdr.metrics.detector import Images
 from ggdr.metrics.stats import FeatureStats
-from ggdr.torch_utils.data.container import Container, digest
+from ggdr.torch_utils.data.container import Container, digest, opened
 from ggdr.torch_utils.data.file_table import Names, evenly_spread
 from ggdr.torch_utils.data.image_files import DataError
 from ggdr.torch_utils.data.labels import LabelTable, read_labels
@@ -63,7 +63,7 @@ class FileImages:
     """The images of a folder or zip, of any sizes and kinds, as RGB.
 
     Args:
-        path:      folder or zip.
+        path:      folder or zip, or a container, whose files are not listed anew.
         mirror:    append the x-flip of each image.
         workers:   processes that decode; None: up to 4 where there are many images.
         as_stored: read as other tools do (see RGBDecoder).
@@ -74,13 +74,13 @@ class FileImages:
 
     def __init__(
         self,
-        path: str | os.PathLike,
+        path: str | os.PathLike | Container,
         *,
         mirror: bool = False,
         workers: int | None = None,
         as_stored: bool = False,
     ) -> None:
-        self.container = Container(path)
+        self.container = opened(path)
         self.files = self.container.image_files()
         self.mirror = mirror
         self.num = len(self.files) * (2 if mirror else 1)

@@ -80,9 +80,7 @@ class Conv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.winograd and x.device.type == "cpu":
-            x = conv3x3(x, self.weight)
-            if not self.padded:
-                x = x[:, :, 1:-1, 1:-1]
+            x = conv3x3(x, self.weight, padding=int(self.padded))
             if self.max_pool:
                 x = F.max_pool2d(x, 3, stride=2)
             return bias_act(x, self.bias, act="relu", gain=1)

@@ -52,7 +52,7 @@ class Conv3x3(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type == "cpu":
-            return bias_act(conv3x3(x, self.weight), self.bias, act="relu", gain=1)
+            return bias_act(conv3x3(x, self.weight, padding=1), self.bias, act="relu", gain=1)
         return F.conv2d(x, self.weight, self.bias, padding=1).relu_()
 
 

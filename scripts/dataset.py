@@ -12,12 +12,14 @@ import click
 
 from ggdr.scripts.errors import CliError, write_error_text
 from ggdr.scripts.options.destination import (
+    broken_notes,
     check_destination,
     convert_workers_option,
     max_images_option,
     overwrite_option,
     sigterm_unwinds,
     size_of,
+    skip_broken_option,
 )
 from ggdr.scripts.options.label_maps import classes_option, ignore_label_option, parse_ignored
 from ggdr.scripts.options.numbers import WholeNumber
@@ -39,7 +41,6 @@ def _power_of_two(ctx: click.Context, param: click.Parameter, value: int | None)
     return value
 
 
-MOST_BROKEN = 20  # files that are named
 CIFAR = "https://www.cs.toronto.edu/~kriz/cifar.html"
 
 EXAMPLES = """\b
@@ -90,11 +91,7 @@ Examples:
     help="Grey, RGB or RGBA. Transparency is laid over white for 1 and 3.",
 )
 @max_images_option
-@click.option(
-    "--skip-broken",
-    is_flag=True,
-    help="Leave out, and name, files that cannot be read as images, in place of stopping.",
-)
+@skip_broken_option
 @click.option(
     "--split",
     type=click.Choice(["train", "val", "test"]),
@@ -228,9 +225,7 @@ def _about_labels(converted: ConvertedDataset) -> str:
 
 def _notes(converted: ConvertedDataset) -> Iterator[str]:
     """What of the source is not in the dataset, and how an unusual layout of folders was understood."""
-    yield from converted.broken[:MOST_BROKEN]
-    if len(converted.broken) > MOST_BROKEN:
-        yield f"{len(converted.broken) - MOST_BROKEN} more broken files are left out"
+    yield from broken_notes(converted.broken)
     if converted.labels is not None and converted.label_note:
         yield converted.label_note
     if converted.left_out:

@@ -13,9 +13,8 @@ from ggdr.scripts.errors import CliError, cli_errors, nearest
 from ggdr.scripts.importing.published import LICENCE, NETWORKS, network_name, weights_file
 from ggdr.scripts.options.network import ReadBy, make_folder
 from ggdr.scripts.options.parameters import bad_parameter
+from ggdr.scripts.options.translation import parse_names
 from ggdr.scripts.terminal import say
-
-MAX_NAME = 100  # characters of a domain's name
 
 EXAMPLES = f"""\b
 Published networks, downloaded once ({LICENCE}):
@@ -48,17 +47,6 @@ def net_file(text: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
-def domain_names(text: str) -> list[str]:
-    """Names of domains."""
-    names = text.split(",")
-    for name in names:
-        if not name or not name.isprintable() or len(name) > MAX_NAME or name != name.strip():
-            raise ValueError(
-                f"expected names of 1 to {MAX_NAME} characters, as in horse,zebra; got {name!r} in {text!r}"
-            )
-    return names
-
-
 @click.command(no_args_is_help=True, epilog=EXAMPLES)
 @click.argument("sources", metavar="[SRC]", nargs=-1)
 @click.argument("dest", metavar="DEST", type=Destination(path_type=Path, dir_okay=False))
@@ -74,7 +62,7 @@ def domain_names(text: str) -> list[str]:
 @click.option(
     "--domains",
     metavar="NAME,NAME...",
-    type=ReadBy(domain_names),
+    type=ReadBy(parse_names),
     show_default="A,B of CycleGAN; 0,1,... of ComboGAN",
     help="What the domains of CycleGAN or ComboGAN are called, in order.",
 )

@@ -26,6 +26,7 @@ from ggdr.scripts.options.parameters import (
 )
 from ggdr.scripts.options.progress import progress_bars
 from ggdr.scripts.terminal import say
+from ggdr.scripts.translating.options import prepare_translator_ops
 
 if TYPE_CHECKING:
     from ggdr.metrics.evaluate import Job, MetricResult
@@ -156,8 +157,8 @@ def main(**command: Any) -> None:
         if command["num_fakes"] is not None:
             specs = list(dict.fromkeys(spec.with_num(command["num_fakes"]) for spec in specs))
         folder = _check_folders(command, specs, group)
-        if judge is None:  # translators use no compiled operations, as in training
-            prepare_ops(command["ops"], group.device)
+        prepare = prepare_ops if judge is None else prepare_translator_ops
+        prepare(command["ops"], group.device)
         results = _measure(command, specs, fakes, judge, group)
         _store_and_print(results, command, folder)
     group.leave()

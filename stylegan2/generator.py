@@ -16,15 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from ggdr.stylegan2.config import GeneratorConfig
-from ggdr.stylegan2.layers import (
-    Conv2dLayer,
-    FullyConnectedLayer,
-    MappingNetwork,
-    apply_side_by_side,
-)
+from ggdr.stylegan2.layers import Conv2dLayer, FullyConnectedLayer, MappingNetwork
 from ggdr.torch_utils.ops.bias_act import bias_act
 from ggdr.torch_utils.ops.conv2d_resample import conv2d_resample
 from ggdr.torch_utils.ops.demodulation import demodulation
+from ggdr.torch_utils.ops.linear_layers import linear_layers
 from ggdr.torch_utils.ops.modulated_product import modulated_product
 from ggdr.torch_utils.ops.modulation import demodulated_act, modulate
 from ggdr.torch_utils.ops.upfirdn2d import setup_filter, upsample2d
@@ -129,8 +125,8 @@ class SynthesisBlock(nn.Module):
         if img is not None:
             img = upsample2d(img, self.resample_filter)
         if self.has_torgb:
-            rgb = self.torgb(x, styles[-1]).to(torch.float32)
-            img = rgb if img is None else img + rgb
+            rgb = self.torgb(x, styles[-1])
+            img = rgb.to(torch.float32) if img is None else img + rgb  # float32, also if rgb is of a half type
         return x, img
 
 
@@ -207,14 +203,16 @@ class SynthesisNetwork(nn.Module):
 
     def styles(self, ws: Tensor) -> list[Tensor]:
         """ws [N, num_ws, w_dim] -> [N, Cin] for each modulated layer, from the first block to the last."""
-        w, affines, inputs = ws.unbind(dim=1), [], []
+        affines: list[FullyConnectedLayer] = []
+        inputs: list[int] = []
         i = 0
         for block in self.blocks:
             # toRGB shares its w with the next block's first convolution.
             affines += [layer.affine for layer in block.modulated]
-            inputs += w[i : i + len(block.modulated)]
+            inputs += range(i, i + len(block.modulated))
             i += len(block.convs)
-        return apply_side_by_side(affines, inputs)
+        weights, biases = [affine.weight for affine in affines], [affine.bias for affine in affines]
+        return linear_layers(ws, weights, biases, inputs, gain=affines[0].weight_gain)
 
 
 class Generator(nn.Module):

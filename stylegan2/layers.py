@@ -8,8 +8,6 @@ Source: Karras et al. 2018 (arXiv:1710.10196, equalised learning rate, minibatch
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -53,29 +51,6 @@ class FullyConnectedLayer(nn.Module):
         w, b = self.weight.to(x.dtype), self.bias.to(x.dtype)
         x = torch.addmm(b, x, w.t(), beta=self.bias_gain, alpha=self.weight_gain)
         return x if self.act == "linear" else bias_act(x, act=self.act)
-
-
-def apply_side_by_side(layers: Sequence[FullyConnectedLayer], xs: Sequence[Tensor]) -> list[Tensor]:
-    """What each linear layer makes of its own input; layers of one shape share a batched product.
-
-    Args:
-        layers: without activation.
-        xs:     [N, in_features] for each layer.
-
-    Returns:
-        [N, out_features] of each layer.
-    """
-    alike: dict[tuple[torch.Size, float, float], list[int]] = defaultdict(list)
-    for i, layer in enumerate(layers):
-        alike[layer.weight.shape, layer.weight_gain, layer.bias_gain].append(i)
-    ys: dict[int, Tensor] = {}
-    for (_, weight_gain, bias_gain), members in alike.items():
-        x = torch.stack([xs[i] for i in members])
-        w, b = (torch.stack([getattr(layers[i], name) for i in members]) for name in ("weight", "bias"))
-        # The weights come first, so that their gradients lie in memory as they do.
-        y = torch.baddbmm(b[:, :, None], w, x.mT, beta=bias_gain, alpha=weight_gain)
-        ys.update(zip(members, y.mT.contiguous().unbind(), strict=True))
-    return [ys[i] for i in range(len(layers))]
 
 
 class Conv2dLayer(nn.Module):

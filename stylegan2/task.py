@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -27,18 +26,19 @@ from ggdr.stylegan2.losses import (
 )
 from ggdr.stylegan2.network_labels import NetworkLabels, labels_to_config
 from ggdr.torch_utils.distributed import ProcessGroup
-from ggdr.torch_utils.ema import ema_beta, update_ema
+from ggdr.torch_utils.ema import averaged, ema_beta, update_ema
 from ggdr.torch_utils.gan import Batch, Panel, Phase, PhaseOutput, Picture
 from ggdr.torch_utils.moments import load_moments
-from ggdr.torch_utils.regularizers import Regularizers
+from ggdr.torch_utils.regularizers import Reals, Regularizers
 
 LabelSampler = Callable[[int, torch.Generator], Tensor]  # (n, generator) -> labels [n, c_dim] float32
 
 
 class StyleGAN2Task:
-    """Networks, optimisers and losses of one StyleGAN2-ADA run, with regularisers on D's fakes.
+    """Networks, optimisers and losses of one StyleGAN2-ADA run, with regularisers on D's fakes and reals.
 
-    Its batches are {"img": [N, C, H, W] float32 in [-1, 1], "c": [N, c_dim] float32}.
+    Its batches are {"img": [N, C, H, W] float32 in [-1, 1], "c": [N, c_dim] float32}, and whatever else regularisers on
+    reals ask for.
 
     All random numbers come from two generators, one on the CPU and one on the device, in the same state on every
     process; see Phase.draw.
@@ -54,6 +54,7 @@ class StyleGAN2Task:
         loss: LossConfig,
         optim: OptimConfig,
         sample_labels: LabelSampler,
+        G_ema: Generator | None = None,
         augment: AugmentPipe | None = None,
         ada: AdaController | None = None,
         regularizers: Regularizers | None = None,
@@ -63,7 +64,7 @@ class StyleGAN2Task:
         seed: int = 0,
     ) -> None:
         self.G, self.D = G.train(), D.train()
-        self.G_ema = copy.deepcopy(G).eval().requires_grad_(False)
+        self.G_ema = averaged(G) if G_ema is None else G_ema
         self.loss, self.optim = loss, optim
         self.sample_labels, self.augment, self.ada = sample_labels, augment, ada
         self.regularizers = regularizers or Regularizers()
@@ -141,7 +142,8 @@ class StyleGAN2Task:
         return {"real_aug": self._draw_augment(n)}
 
     def _draw_D(self, n: int, parts: int) -> dict[str, Any]:
-        return {**self._draw_fake(n, parts), **self._draw_real(n, parts)}
+        draws = {**self._draw_fake(n, parts), **self._draw_real(n, parts)}
+        return {**draws, "regularizers": self.regularizers.draw(n, self.cpu_rng)}
 
     def _draw_pl(self, n: int, parts: int) -> dict[str, Any]:
         """Path length regularisation works on part of the batch, but on at least one image a share."""
@@ -201,7 +203,10 @@ class StyleGAN2Task:
                 img = img if aug is None else aug(img)
             logits = self.D(img, _in_turn(draws["c"], batch["c"]), num_batches=2)
         fake_logits, real_logits = logits[fakes], logits[reals]
-        guided = self.regularizers.penalties(feats, warp=None if aug is None else aug[fakes].warp, fakes=fakes)
+        warp, real_warp = (None, None) if aug is None else (aug[fakes].warp, aug[reals].warp)
+        guided = self.regularizers.penalties(
+            feats, warp, fakes=fakes, reals=Reals(batch, reals, real_warp), draws=draws.get("regularizers")
+        )
         if self.ada is not None:
             self.ada.observe(real_logits.detach())
         losses = {"D_fake": fake_logistic_loss(fake_logits), "D_real": real_logistic_loss(real_logits)}

@@ -90,7 +90,7 @@ def load_snapshot(path: str | os.PathLike, *, tensors: bool = True) -> Snapshot:
             config = parse_json(metadata["config"])
             for key in file.keys() if tensors else ():
                 net, dot, name = key.partition(".")
-                if not (net.isidentifier() and dot and name):  # commands print the names of networks
+                if not (net.replace("-", "_").isidentifier() and dot and name):  # commands print the names of networks
                     raise ValueError(f"tensor {printable(key)} belongs to no network")
                 networks.setdefault(net, {})[name] = file.get_tensor(key)
     except SnapshotError:

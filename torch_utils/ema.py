@@ -4,8 +4,18 @@
 
 from __future__ import annotations
 
+import copy
+from typing import TypeVar
+
 import torch
 from torch import nn
+
+Net = TypeVar("Net", bound=nn.Module)
+
+
+def averaged(net: Net) -> Net:
+    """A copy in eval mode without gradients, for the moving average of a network."""
+    return copy.deepcopy(net).eval().requires_grad_(False)
 
 
 def ema_beta(batch: int, nimg: int, *, halflife_kimg: float, rampup: float | None) -> float:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from ggdr.torch_utils.distributed import ProcessGroup
@@ -203,7 +204,7 @@ class PhaseRunner:
             loss = reduce(add, terms.values())
             if not loss.requires_grad:
                 raise _no_gradient(phase)
-            (loss * (phase.interval * phase.loss_scale / self.rounds)).backward()
+            _add_gradients(loss * (phase.interval * phase.loss_scale / self.rounds), phase.params)
             total += loss.detach() / self.rounds
             self._report(phase, {name: term.detach() for name, term in terms.items()}, out.observed)
         for p in phase.params:
@@ -261,6 +262,29 @@ def _check_terms(phase: Phase, losses: Mapping[str, Tensor]) -> None:
 def _no_gradient(phase: Phase) -> ValueError:
     """What to raise where a phase has nothing to learn from."""
     return ValueError(f"phase {phase.name}: its losses depend on no parameter that it trains")
+
+
+def _add_gradients(loss: Tensor, params: Sequence[Parameter]) -> None:
+    """Adds a loss's gradients to those of parameters; None stays where it does not depend on them.
+
+    As `backward`, but without gradients of what else requires one, such as the images of R1.
+    """
+    taken: set[int] = set()
+    for p, grad in zip(params, torch.autograd.grad(loss, params, allow_unused=True), strict=True):
+        if grad is None:
+            continue
+        total = grad if p.grad is None else p.grad + grad
+        # Each has its own, as the loop writes to them, laid out as the parameter, as optimisers on lists need it.
+        if id(total) in taken or not _is_laid_out_as(total, p):
+            total = torch.empty_like(p, requires_grad=False).copy_(total)
+        taken.add(id(total))
+        p.grad = total
+
+
+def _is_laid_out_as(x: Tensor, other: Tensor) -> bool:
+    """Whether tensors of one shape lie in memory alike; strides along a single element say nothing."""
+    strides = x.stride(), other.stride()
+    return strides[0] == strides[1] or all(n == 1 or a == b for n, a, b in zip(x.shape, *strides, strict=True))
 
 
 def _step_if(optimizer: Optimizer, is_finite: Tensor) -> None:

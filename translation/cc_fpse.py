@@ -45,7 +45,7 @@ class CCFPSETask(LayoutTask):
             with torch.no_grad():
                 fake = self.make(layout, draws["seeds"])
             maps, _ = self.D(torch.cat([fake, real]), torch.cat([layout, layout]))
-        guided = self.regularizers[""].penalties(feats, fakes=slice(0, n))
+        guided = self.regularizers[""].penalties(feats, fakes=slice(0, n), draws=draws.get("regularizers"))
         of_fake, of_real = [x[:n] for x in maps], [x[n:] for x in maps]
         losses = {"D_fake": hinge(of_fake, False), "D_real": hinge(of_real, True)}
         scores = {"fake": of_fake, "real": of_real}

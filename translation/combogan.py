@@ -111,10 +111,11 @@ class ComboGANTask(TranslationHost):
 
     # Forward passes.
 
-    def _draw(self, n: int, parts: int) -> dict[str, Tensor]:
-        """Places in the batch; which pools are drawn from is known when it is."""
+    def _draw(self, n: int, parts: int) -> dict[str, Any]:
+        """Places in the batch, as its pools are known only when it is; and what regularisers of all domains draw."""
         self._batch_size, self._plans = n, {}
-        return {"index": torch.arange(n)}
+        regularizers = self.regularizers[str(self.trained[0])]
+        return {"index": torch.arange(n), "regularizers": regularizers.draw(n, self.cpu_rng)}
 
     def _pool_draws(self, domain: int, index: Tensor) -> dict[str, Tensor]:
         """The share of the images at these places of what the whole batch draws from a domain's pool."""
@@ -141,10 +142,10 @@ class ComboGANTask(TranslationHost):
     def _translate(self, img: Tensor, source: int, target: int) -> Tensor:
         return self.G.decode(self.G.encode(img, source), target)
 
-    def _D_losses(self, batch: Batch, draws: Mapping[str, Tensor]) -> PhaseOutput:
+    def _D_losses(self, batch: Batch, draws: Mapping[str, Any]) -> PhaseOutput:
         a, b = self._domains(batch)
         outputs = [
-            self._D_output(*args, draws["index"])
+            self._D_output(*args, draws)
             for args in ((batch["A"], batch["B"], a, b), (batch["B"], batch["A"], b, a))
             if args[3] in self.trained
         ]
@@ -152,7 +153,7 @@ class ComboGANTask(TranslationHost):
         observed = {name: sum(out.observed[name] for out in outputs) / len(outputs) for name in outputs[0].observed}
         return PhaseOutput(losses, observed)
 
-    def _D_output(self, img: Tensor, real: Tensor, source: int, target: int, index: Tensor) -> PhaseOutput:
+    def _D_output(self, img: Tensor, real: Tensor, source: int, target: int, draws: Mapping[str, Any]) -> PhaseOutput:
         """The losses of the target's discriminator."""
         of_fake, of_real, guided = judge_both(
             partial(self._translate, img, source, target),
@@ -160,7 +161,8 @@ class ComboGANTask(TranslationHost):
             self.D[target],
             self.regularizers[str(target)],
             pool=self.pools[str(target)],
-            draws=self._pool_draws(target, index),
+            draws=self._pool_draws(target, draws["index"]),
+            drawn=draws.get("regularizers"),
         )
         maps = {"fake": of_fake, "real": of_real}
         # Halved, so that D learns more slowly than G.

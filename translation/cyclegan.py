@@ -127,7 +127,8 @@ class CycleGANTask(TranslationHost):
     # Forward passes.
 
     def _draw_D(self, side: str, n: int, parts: int) -> dict[str, Any]:
-        return {"seeds": self.draw_seeds(n), "pool": self.pools[side].draw(n)}
+        draws = {"seeds": self.draw_seeds(n), "pool": self.pools[side].draw(n)}
+        return {**draws, "regularizers": self.regularizers[side].draw(n, self.cpu_rng)}
 
     def _draw_G(self, n: int, parts: int) -> dict[str, Tensor]:
         return {f"{kind}_{side}": self.draw_seeds(n) for kind in ("fake", "cycle", "same") for side in SIDES}
@@ -140,6 +141,7 @@ class CycleGANTask(TranslationHost):
             self.regularizers[side],
             pool=self.pools[side],
             draws=draws["pool"],
+            drawn=draws.get("regularizers"),
         )
         guided = of_side(guided, side)
         logits = {"fake": of_fake, "real": of_real}

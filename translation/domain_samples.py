@@ -88,7 +88,7 @@ class CombinationSamples:
         return found
 
     def draw(self) -> np.ndarray:
-        """[H, W, 3] uint8: at the left inputs, then a column for each domain; reconstructions are on the diagonal."""
+        """[H, W, 3] uint8, with names: inputs, then a column for each domain; reconstructions are on the diagonal."""
         rows, labels = [], []
         for i, img in self.inputs.items():
             out = [to_u8(self.task.translate(from_u8(img), i, j)) for j in self.domains]
@@ -96,7 +96,8 @@ class CombinationSamples:
             labels += [shortened(self.task.domains[i])] * len(img)
         columns = 1 + len(self.domains)
         scale = max(-(-MIN_GRID_WIDTH // (columns * self.crop.size)), 1)
-        return make_grid(torch.cat(rows), columns, scale=scale, row_labels=labels)
+        names = ["input", *(shortened(self.task.domains[i]) for i in self.domains)]
+        return make_grid(torch.cat(rows), columns, scale=scale, row_labels=labels, column_labels=names)
 
 
 def combination_picture(task: ComboGANTask, dataset: UnpairedImages, crop: CropConfig) -> Picture:

@@ -194,6 +194,7 @@ def judge_both(
     *,
     pool: ImagePool | None = None,
     draws: Mapping[str, Tensor] | None = None,
+    drawn: Mapping[str, Any] | None = None,
 ) -> tuple[Any, Any, PhaseOutput]:
     """What D says of fakes and of reals, and what its regularisers give, for new fakes alone.
 
@@ -207,6 +208,7 @@ def judge_both(
         real:  [N, C, H, W].
         pool:  older fakes that D may be shown in place of new ones.
         draws: this share's part of `pool.draw`.
+        drawn: this share's part of `regularizers.draw`.
 
     Returns:
         What D returned for the fakes, which are those from the pool if there is one; for the reals; and the
@@ -228,7 +230,8 @@ def judge_both(
         verdict = D(seen)
     n = len(fake)
     of_fake, of_real = _parted(verdict, n) if is_joint else (verdict, D(real))
-    return of_fake, of_real, regularizers.penalties(feats, fakes=slice(0, n) if is_joint and is_new else None)
+    fakes = slice(0, n) if is_joint and is_new else None
+    return of_fake, of_real, regularizers.penalties(feats, fakes=fakes, draws=drawn)
 
 
 def _parted(verdict: Any, n: int) -> tuple[Any, Any]:

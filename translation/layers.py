@@ -11,6 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ggdr.torch_utils.ops import uses_native
+from ggdr.torch_utils.ops.bias_act import bias_act
+from ggdr.torch_utils.ops.cpu.conv3x3 import conv3x3, is_compiled
+
+COMPILED_ON = ("cpu",)  # the kinds of devices on which networks of this package have compiled operations
+
 Rngs = Sequence[torch.Generator] | None  # one for each image, on its device
 Activation = Callable[[], nn.Module]
 
@@ -76,6 +82,23 @@ class SkipLevel(ImageLevel):
         return torch.cat([x, self.model(x, rngs)], dim=1)
 
 
+class Conv3x3(nn.Conv2d):
+    """A 3x3 convolution of stride 1 without padding; on a CPU, large float32 maps take the compiled kernel.
+
+    It is PyTorch's everywhere else: on other devices, on small maps, where kernels cannot be built, and in autocast,
+    as processors that have products in half precision are faster with those.
+    """
+
+    def __init__(self, cin: int, cout: int, *, bias: bool = True) -> None:
+        super().__init__(cin, cout, 3, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not is_compiled(x, self.weight) or torch.is_autocast_enabled(x.device.type):
+            return super().forward(x)
+        y = conv3x3(x, self.weight)
+        return y if self.bias is None else bias_act(y, self.bias)
+
+
 class BatchNorm(nn.BatchNorm2d):
     """A batch norm that can take each image's own statistics; see `image_statistics`."""
 
@@ -92,10 +115,19 @@ class InstanceNorm(nn.InstanceNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype == torch.float32:
+            # PyTorch's instance norm would copy what the compiled convolution gives to another layout; its batch norm
+            # of one image does not. In graphs that are traced with reference operations, sizes may be unknown.
+            if x.device.type == "cpu" and uses_native(x.device) and len(x) == 1 and is_channels_last(x):
+                return F.batch_norm(x, None, None, training=True, eps=self.eps)
             return super().forward(x)
         # On a CPU PyTorch rounds means and deviations to the type of the weights, or without any to that of x.
         one, zero = (fill(x.shape[1], dtype=torch.float32, device=x.device) for fill in (torch.ones, torch.zeros))
         return F.instance_norm(x, weight=one, bias=zero, eps=self.eps)
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Whether the channels of [N, C, H, W] are neighbours in memory, and its pixels are not."""
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
 class Tanh(nn.Tanh):
@@ -112,7 +144,10 @@ def norm_layer(norm: str, width: int) -> nn.Module:
 
 def conv(cin: int, cout: int, kernel: int, stride: int = 1, padding: int = 0, *, norm: str = "instance") -> nn.Conv2d:
     """A convolution, with a bias where the norm behind it does not have one."""
-    return nn.Conv2d(cin, cout, kernel, stride, padding, bias=norm == "instance")
+    bias = norm == "instance"
+    if (kernel, stride, padding) == (3, 1, 0):
+        return Conv3x3(cin, cout, bias=bias)
+    return nn.Conv2d(cin, cout, kernel, stride, padding, bias=bias)
 
 
 def conv_up(cin: int, cout: int, kernel: int, *, norm: str = "instance") -> nn.ConvTranspose2d:

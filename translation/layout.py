@@ -99,8 +99,8 @@ class LayoutTask(TranslationHost):
     def _draw(self, n: int, parts: int) -> dict[str, Tensor]:
         return {"seeds": self.draw_seeds(n)}
 
-    def _draw_D(self, n: int, parts: int) -> dict[str, Tensor]:
-        return self._draw(n, parts)
+    def _draw_D(self, n: int, parts: int) -> dict[str, Any]:
+        return {**self._draw(n, parts), "regularizers": self.regularizers[""].draw(n, self.cpu_rng)}
 
     def make(self, layout: Tensor, seeds: Tensor) -> Tensor:
         """G's images of label maps with noise of these seeds, int64 [N] on the CPU."""

@@ -68,9 +68,9 @@ class OASISTask(LayoutTask):
             self.D.train()
         return torch.where(found > 0, found - 1, IGNORED).to("cpu", torch.uint8)
 
-    def _draw_D(self, n: int, parts: int) -> dict[str, Tensor]:
+    def _draw_D(self, n: int, parts: int) -> dict[str, Any]:
         """One coin for each class, the same for all images."""
-        draws = self._draw(n, parts)
+        draws = super()._draw_D(n, parts)
         if self.config.labelmix_weight:
             coins = torch.randint(2, [1, self.labels.num + 1], generator=self.cpu_rng).float()
             draws["coins"] = coins.to(self.group.device).expand(n, -1)
@@ -88,7 +88,7 @@ class OASISTask(LayoutTask):
                 fake = self.make(layout, draws["seeds"])
                 mixed = [] if mask is None else [mixture(mask, real, fake)]
             of_fake, of_real, *of_mixed = self.D(torch.cat([fake, real, *mixed])).split(len(fake))
-        guided = self.regularizers[""].penalties(feats, fakes=slice(0, len(fake)))
+        guided = self.regularizers[""].penalties(feats, fakes=slice(0, len(fake)), draws=draws.get("regularizers"))
         weights = self._weights(layout)
         losses = {"D_fake": fake_loss(of_fake), "D_real": segmentation_loss(of_real, layout, weights)}
         for logits in of_mixed:

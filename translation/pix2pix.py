@@ -66,7 +66,7 @@ class Pix2PixTask(TranslationHost):
         G_params, D_params = list(G.parameters()), [*D.parameters(), *regularizers.parameters()]
         self._start(
             [
-                Phase("D", D_params, self.adam(D_params), self._D_losses, ("D_fake", "D_real"), self._draw),
+                Phase("D", D_params, self.adam(D_params), self._D_losses, ("D_fake", "D_real"), self._draw_D),
                 Phase("G", G_params, self.adam(G_params), self._G_losses, G_terms, self._draw),
             ],
             [
@@ -87,12 +87,16 @@ class Pix2PixTask(TranslationHost):
     def _draw(self, n: int, parts: int) -> dict[str, Tensor]:
         return {"seeds": self.draw_seeds(n)}
 
+    def _draw_D(self, n: int, parts: int) -> dict[str, Any]:
+        return {**self._draw(n, parts), "regularizers": self.regularizers[""].draw(n, self.cpu_rng)}
+
     def _D_losses(self, batch: Batch, draws: dict[str, Any]) -> PhaseOutput:
         fake_logits, real_logits, guided = judge_both(
             lambda: torch.cat([batch["A"], self.G(batch["A"], draws["seeds"])], dim=1),
             torch.cat([batch["A"], batch["B"]], dim=1),
             self.D,
             self.regularizers[""],
+            drawn=draws.get("regularizers"),
         )
         # Halved, so that D learns more slowly than G.
         losses = {"D_fake": self._loss(fake_logits, False) / 2, "D_real": self._loss(real_logits, True) / 2}

@@ -13,7 +13,7 @@ from torch import nn
 from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError, load_snapshot
 from ggdr.torch_utils.data.label_maps import LabelClasses, classes_from_json
 from ggdr.torch_utils.restore import restore_network
-from ggdr.torch_utils.snapshot_kinds import refuse_stylegan2
+from ggdr.torch_utils.snapshot_kinds import holds_translator, refuse_stylegan2
 from ggdr.torch_utils.untrusted.text import printable
 from ggdr.translation.config import (
     ComboGANGeneratorConfig,
@@ -43,6 +43,12 @@ DISCRIMINATORS = (PatchDiscriminatorConfig,)
 LAYOUT_TRANSLATORS: dict[type[NetworkConfig], type[LayoutTranslator]] = {
     OASISGeneratorConfig: OASISTranslator,
     CCFPSEGeneratorConfig: CCFPSETranslator,
+}
+# Whose generator it is; others are pix2pix'.
+MODELS_BY_GENERATOR = {
+    ComboGANGeneratorConfig.network: "combogan",
+    OASISGeneratorConfig.network: "oasis",
+    CCFPSEGeneratorConfig.network: "cc-fpse",
 }
 MAX_NAME = 100  # characters of a domain's name
 
@@ -83,6 +89,21 @@ def translator_of(snapshot: Snapshot, device: torch.device | str = "cpu") -> Tra
     if labels is None:
         raise SnapshotError(f"{snapshot.path}: does not say which classes its label maps have")
     return LAYOUT_TRANSLATORS[type(config)](restored("G_ema", config), labels)
+
+
+def model_of(snapshot: Snapshot) -> str | None:
+    """The model whose generators a snapshot holds, as `ggdr translate train --model` calls it, whoever trained them.
+
+    None of what holds none.
+    """
+    if not holds_translator(snapshot.config):
+        return None
+    if "G_A" in snapshot.config:
+        return "cyclegan"
+    G = snapshot.config.get("G")
+    if not isinstance(G, Mapping):
+        return None
+    return MODELS_BY_GENERATOR.get(str(G.get("network")), "pix2pix")
 
 
 def domain_names(snapshot: Snapshot, unnamed: Sequence[str]) -> tuple[str, ...]:

@@ -118,12 +118,12 @@ def _changed(
 
 
 def _training(training: Mapping[str, Any], gone: int, G: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a run as if it had not had a domain."""
+    """Settings of a run as if it had not had a domain, nor left any as it was."""
     data = training.get("data")
     if isinstance(data, Mapping):
         lists = {name: data[name] for name in ("domains", "num_images") if isinstance(data.get(name), (list, tuple))}
         data = {**data, **{name: [x for i, x in enumerate(items) if i != gone] for name, items in lists.items()}}
-    return {**training, "G": G, **({} if data is None else {"data": data})}
+    return {**training, "G": G, "frozen": [], **({} if data is None else {"data": data})}
 
 
 def _listed(names: Sequence[str]) -> str:

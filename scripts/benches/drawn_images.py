@@ -5,16 +5,20 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from ggdr.torch_utils.data.convert import encode_png
+from ggdr.torch_utils.data.dataset import ImageDataset
 from ggdr.torch_utils.data.writer import new_dataset
 
 NUM_DISTINCT = 64  # pictures drawn for a set of any size
 DISTINCT_PIXELS = 2**21  # at most so many pixels in all, but two pictures
+NUM_CLASSES = 8  # of label maps
 
 
 def draw_pictures(res: int, *, seed: int = 0) -> list[np.ndarray]:
@@ -53,3 +57,18 @@ def write_images(path: Path, files: Sequence[bytes], *, num_images: int, suffix:
             add(f"{i // 1000:05d}/img{i:08d}.{suffix}", files[i % len(files)])
         add("dataset.json", b'{"labels": null}')
     return path
+
+
+def write_pictures(path: Path, pictures: Sequence[np.ndarray], *, with_label_maps: bool) -> ImageDataset:
+    """A dataset of pictures uint8 [res, res, 3], each once; label maps are of NUM_CLASSES bands of brightness."""
+    files = [encode_png(pixels) for pixels in pictures]
+    if not with_label_maps:
+        return ImageDataset(write_images(path, files, num_images=len(files)))
+    with new_dataset(path) as add:
+        for i, (pixels, data) in enumerate(zip(pictures, files, strict=True)):
+            add(f"images/{i:08d}.png", data)
+            bands = pixels.mean(axis=2) // (256 // NUM_CLASSES)
+            add(f"labels/{i:08d}.png", encode_png(bands.astype(np.uint8)))
+        add("classes.json", json.dumps({"names": [f"band {i}" for i in range(NUM_CLASSES)]}).encode())
+        add("dataset.json", b'{"labels": null}')
+    return ImageDataset(path, use_label_maps=True)

@@ -17,9 +17,8 @@ def network_settings(r: Mapping[str, Any]) -> str:
 
 
 def guide_and_augmentation(r: Mapping[str, Any]) -> str:
-    """What GGDR predicts, and what D's images go through."""
-    guide = "no GGDR" if r["ggdr_res"] is None else f"GGDR at {', '.join(f'{res}x{res}' for res in r['ggdr_res'])}"
-    return f"{guide}, augmentation {_augmentation(r)}"
+    """What D is taught, and what its images go through."""
+    return f"{r['regularizers']}, augmentation {_augmentation(r)}"
 
 
 def _settings_line(r: Mapping[str, Any]) -> str:
@@ -51,23 +50,23 @@ def report_pieces(r: Mapping[str, Any]) -> str:
 
 
 def report_table(results: Sequence[Mapping[str, Any]]) -> str:
-    """Rows by augmentation, columns by GGDR."""
-    lines = [_settings_line(results[0]), "seconds per 1000 images", ""]
-    lines.append(f"{'augmentation':<20}{'no GGDR':>10}{'GGDR':>10}{'ratio':>8}{'of peak':>10}")
-    for without, with_ggdr in zip(results[::2], results[1::2], strict=True):
-        times = without["sec_per_kimg"], with_ggdr["sec_per_kimg"]
+    """Rows by augmentation, columns without and with regularisers."""
+    lines = [_settings_line(results[0]), f"seconds per 1000 images, without and with {results[1]['regularizers']}", ""]
+    lines.append(f"{'augmentation':<20}{'without':>10}{'with':>10}{'ratio':>8}{'of peak':>10}")
+    for plain, regularized in zip(results[::2], results[1::2], strict=True):
+        times = plain["sec_per_kimg"], regularized["sec_per_kimg"]
         lines.append(
-            f"{_augmentation(with_ggdr):<20}{times[0]:>10.2f}{times[1]:>10.2f}{times[1] / times[0]:>8.3f}"
-            f"{with_ggdr['fraction_of_peak']:>10.0%}"
+            f"{_augmentation(regularized):<20}{times[0]:>10.2f}{times[1]:>10.2f}{times[1] / times[0]:>8.3f}"
+            f"{regularized['fraction_of_peak']:>10.0%}"
         )
     return "\n".join(lines)
 
 
 def table_json(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The four results, and what GGDR costs: its time over that without, by augmentation."""
+    """The four results, and what regularisers cost: the time with them over that without, by augmentation."""
     cost = {
-        with_ggdr["aug"]: with_ggdr["sec_per_kimg"] / without["sec_per_kimg"]
-        for without, with_ggdr in zip(results[::2], results[1::2], strict=True)
+        regularized["aug"]: regularized["sec_per_kimg"] / plain["sec_per_kimg"]
+        for plain, regularized in zip(results[::2], results[1::2], strict=True)
     }
     memory = results[0]["peak_memory_mib"]  # of all four together
     return {"ggdr_cost": cost, "peak_memory_mib": memory, "variants": [_without_memory(r) for r in results]}

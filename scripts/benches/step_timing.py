@@ -13,16 +13,16 @@ from typing import Any
 
 import torch
 
-from ggdr.scripts.benches.drawn_images import draw_pictures, write_images
+from ggdr.scripts.benches.drawn_images import draw_pictures, write_pictures
 from ggdr.scripts.benches.report import describe_machine, peak_resident_mib, progress
 from ggdr.scripts.errors import CliError
 from ggdr.scripts.training import settings_stylegan2
 from ggdr.scripts.training.host import build_task
 from ggdr.scripts.training.hosts import HOSTS
+from ggdr.scripts.training.regularizers import describe_regularizers, needs_label_maps
 from ggdr.scripts.training.run import tune_process
 from ggdr.scripts.training.settings import HALF_DTYPES, RunSettings
 from ggdr.scripts.training.settings_stylegan2 import StyleGAN2Settings
-from ggdr.torch_utils.data.convert import encode_png
 from ggdr.torch_utils.data.loader import ImageDataset
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.loop import NonFiniteError
@@ -34,7 +34,7 @@ WARM_UP = 2
 
 
 def measure_steps(commands: Sequence[Mapping[str, Any]], group: ProcessGroup) -> list[dict[str, Any]]:
-    """The results of some settings that differ in GGDR and augmentation only, timed turn by turn.
+    """The results of some settings that differ in regularisers and augmentation only, timed turn by turn.
 
     Raises:
         click.BadParameter: a setting cannot be used.
@@ -42,8 +42,8 @@ def measure_steps(commands: Sequence[Mapping[str, Any]], group: ProcessGroup) ->
     """
     command = commands[0]
     with tempfile.TemporaryDirectory() as folder:
-        files = [encode_png(pixels) for pixels in draw_pictures(int(command["resolution"]))]
-        dataset = ImageDataset(write_images(Path(folder) / "drawn.zip", files, num_images=len(files)))
+        pictures, with_label_maps = draw_pictures(int(command["resolution"])), any(map(needs_label_maps, commands))
+        dataset = write_pictures(Path(folder) / "drawn.zip", pictures, with_label_maps=with_label_maps)
         settings = [resolve_settings(variant, dataset, group) for variant in commands]
         try:
             return _measure(settings, dataset, group, command["iterations"])
@@ -70,6 +70,7 @@ def resolve_settings(command: Mapping[str, Any], dataset: ImageDataset, group: P
         num_processes=group.world,
         device_type=group.device.type,
         init_snapshot=None,
+        label_classes=dataset.label_classes,
     )
     if command["aug"] == "ada":
         options = replace(options, augment=replace(options.augment, p=command["p"]))
@@ -87,6 +88,8 @@ def describe_settings(options: StyleGAN2Settings) -> dict[str, Any]:
         "channel_base": options.G.channel_base,
         "channel_max": options.G.channel_max,
         "precision": options.precision,
+        "regularizers": describe_regularizers(options.regularizers),
+        "regularizer_names": list(options.regularizers),
         "ggdr_res": list(options.regularizers["ggdr"].guide_res) if "ggdr" in options.regularizers else None,
         "aug": options.augment.mode,
         "augpipe": options.augment.pipe if augments else None,

@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ggdr.scripts.benches.drawn_images import write_images
+from ggdr.scripts.benches.drawn_images import write_pictures
 from ggdr.scripts.benches.step_timing import describe_settings, resolve_settings
 from ggdr.scripts.training.gpu_needs import trace_settings
+from ggdr.scripts.training.regularizers import needs_label_maps
 from ggdr.scripts.training.settings_stylegan2 import StyleGAN2Settings
-from ggdr.torch_utils.data.convert import encode_png
-from ggdr.torch_utils.data.loader import ImageDataset
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.ops import uses_native
 from ggdr.torch_utils.timing.gpus import LAUNCH_SECONDS, Gpu
@@ -38,8 +37,8 @@ def trace_command(command: Mapping[str, Any], gpu: Gpu) -> dict[str, Any]:
     """
     res = int(command["resolution"])
     with tempfile.TemporaryDirectory() as folder:
-        files = [encode_png(np.zeros([res, res, 3], dtype=np.uint8))]
-        dataset = ImageDataset(write_images(Path(folder) / "black.zip", files, num_images=1))
+        black = np.zeros([res, res, 3], dtype=np.uint8)
+        dataset = write_pictures(Path(folder) / "black.zip", [black], with_label_maps=needs_label_maps(command))
         options = resolve_settings(command, dataset, CUDA)
         trace = trace_settings(options, dataset)
         plain = trace

@@ -38,7 +38,13 @@ def _maths(r: Mapping[str, Any]) -> list[str]:
 
 
 def _share(r: Mapping[str, Any]) -> str:
-    return "" if r["without_ggdr"] is None else f"; GGDR is {r['ggdr_share']:.1%} of it"
+    if r["without_ggdr"] is None:
+        return ""
+    return f"; {'GGDR is' if _has_ggdr_alone(r) else 'they are'} {r['ggdr_share']:.1%} of it"
+
+
+def _has_ggdr_alone(r: Mapping[str, Any]) -> bool:
+    return r["regularizer_names"] == ["ggdr"]
 
 
 def _memory(r: Mapping[str, Any]) -> str:
@@ -59,7 +65,7 @@ def _pieces(r: Mapping[str, Any]) -> list[str]:
     for name, piece in r["by_piece"].items():
         lines.append(_piece(name, piece, maths))
         if name == "D" and r["without_ggdr"] is not None:
-            lines.append(_piece("D without GGDR", r["without_ggdr"], maths))
+            lines.append(_piece(f"D without {'GGDR' if _has_ggdr_alone(r) else 'them'}", r["without_ggdr"], maths))
     return [*lines, _piece("iteration, mean", {"every": 1, **r["iteration"]}, maths)]
 
 

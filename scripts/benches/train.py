@@ -33,7 +33,7 @@ from ggdr.scripts.options.training import (
     precision_option,
     seed_option,
 )
-from ggdr.scripts.training.regularizers import regularizer_options
+from ggdr.scripts.training.regularizers import chosen_regularizers, regularizer_options, without_regularizers
 
 EXAMPLES = """\b
 Examples:
@@ -69,7 +69,9 @@ OF_THE_CLOCK = ("device", "threads", "iterations", "table")  # options that --tr
 )
 @click.option("--threads", type=WholeNumber(min=1), metavar="N", help="Threads on a CPU.  [default: one a core]")
 @click.option("--iterations", type=WholeNumber(min=4), default=16, metavar="N", help="Iterations that are timed.")
-@click.option("--table", is_flag=True, help="With and without GGDR, with and without augmentation, turn by turn.")
+@click.option(
+    "--table", is_flag=True, help="With and without regularisers, with and without augmentation, turn by turn."
+)
 @trace_option
 @json_option
 @click.pass_context
@@ -136,8 +138,9 @@ def _four_commands(command: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The cells of --table, row by row: augmentation off and on, and in each row GGDR off and on."""
     if command["aug"] == "noaug":
         raise bad_parameter("--table needs an augmentation to compare with, got noaug", "--aug")
-    if not command["ggdr"]:
-        raise bad_parameter("--table times both with and without GGDR", "--no-ggdr")
-    without = {"ggdr": False, "ggdr_res": (), "ggdr_weight": None}
+    with cli_errors():
+        names = chosen_regularizers(command)
+    if not names:
+        raise bad_parameter("--table times both with and without regularisers", "--no-ggdr")
     rows = [{**command, "aug": aug} for aug in ("noaug", command["aug"])]
-    return [cell for row in rows for cell in ({**row, **without}, row)]
+    return [cell for row in rows for cell in (without_regularizers(row), row)]

@@ -21,6 +21,7 @@ from ggdr.metrics.image_sets import FileImages, GeneratedImages
 from ggdr.metrics.names import MetricSpec
 from ggdr.metrics.resize import MODES
 from ggdr.torch_utils.cache import cache_folder
+from ggdr.torch_utils.data.container import Container
 from ggdr.torch_utils.data.labels import LabelTable
 from ggdr.torch_utils.distributed import ProcessGroup
 
@@ -103,7 +104,7 @@ class GeneratorJudge:
 
     def __init__(
         self,
-        data: Path,
+        data: Path | Container,
         job: Job,
         open_images: Callable[[Path, torch.device, LabelTable | None], SnapshotImages],
     ) -> None:

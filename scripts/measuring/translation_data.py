@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +16,29 @@ from torch import Tensor
 from ggdr.metrics.evaluate import Job
 from ggdr.metrics.extract import MetricError
 from ggdr.scripts.measuring.translation_judge import Direction, Translate, TranslationJudge
+from ggdr.torch_utils.data.container import Container
 from ggdr.torch_utils.data.image_files import DataError
 from ggdr.torch_utils.data.label_maps import LabelClasses, classes_from_json
 from ggdr.torch_utils.untrusted.text import printable
 from ggdr.translation.data.crops import CropConfig
 from ggdr.translation.data.datasets import PairedImages, UnpairedImages
-from ggdr.translation.data.measured import MeasuredDomain, MeasuredPairs, open_held_out
+from ggdr.translation.data.measured import HeldOut, MeasuredDomain, MeasuredPairs, open_held_out
 from ggdr.translation.label_maps import to_input
 from ggdr.translation.snapshot import load_translator
+
+Source = Path | Container | HeldOut  # what metrics are measured on, as far as it is open
 
 
 def open_pairs_judge(
     training: Mapping[str, Any],
-    data: Path,
+    data: Source,
     job: Job,
 ) -> TranslationJudge:
     """Measures translators on the pairs that are held out.
 
     Args:
         training: the settings of the run that they are of, as they are stored: "crop", "data", "labels".
-        data:     pairs, with folders of splits or without.
+        data:     pairs, with folders of splits or without; or those that are held out, if they are open.
 
     Raises:
         DataError: there are no pairs, or they cannot be read.
@@ -48,22 +52,24 @@ def open_pairs_judge(
         measured.read([0])
     except DataError as error:
         raise _naming(error, split) from error
-    return TranslationJudge(
-        [Direction("AtoB", measured, measured.side("B"))], split, job, partial(load_directions, names="AB")
-    )
+    load = partial(load_directions, names={"A": "A", "B": "B"}, planes=measured.dataset.sides[0].planes)
+    return TranslationJudge([Direction("AtoB", measured, measured.side("B"))], split, job, load)
 
 
 def open_domains_judge(
     training: Mapping[str, Any],
-    data: Path,
+    data: Source,
     job: Job,
     names: Sequence[str] | None = None,
 ) -> TranslationJudge:
     """Measures translators between each two domains, on their images that are held out; see `open_pairs_judge`.
 
+    Two domains that both stay as they are, "frozen" in the settings, are left out: nothing changes between them.
+
     Args:
-        names: of the domains in the names of directions: with "AB" there are "AtoB" and "BtoA"; None: their numbers in
-               the order of the settings, if these name domains; then other domains of the data are left out.
+        names: of the domains in the names of directions: with "AB" there are "AtoB" and "BtoA"; None: their numbers.
+               Domains are in the order of the settings, if these name them; then others of the data are left out. With
+               `names` data may call them otherwise: then they are as they come.
 
     Raises:
         DataError: there are not two domains, or as many as names, or those of the settings, or they cannot be read.
@@ -71,56 +77,64 @@ def open_domains_judge(
     """
     dataset, split = open_held_out_domains(data, channels=_of_data(training, "channels", 3))
     trained = _of_data(training, "domains", None)
-    if names is None and trained is not None:
-        if not isinstance(trained, (list, tuple)) or not all(isinstance(name, str) for name in trained):
-            raise MetricError(
-                f"settings of the snapshot's training are damaged: domains: {printable(repr(trained), 80)}"
-            )
-        try:
-            dataset = dataset.selected(trained)
-        except DataError as error:
-            raise _naming(error, split) from error
+    if trained is not None:
+        trained = _names(trained, "domains")
+        if names is None or set(trained) <= set(dataset.names):
+            try:
+                dataset = dataset.selected(trained)
+            except DataError as error:
+                raise _naming(error, split) from error
     num = len(dataset.domains)
     if names is not None and len(names) != num:
-        raise DataError(f"{printable(data)}: expected {len(names)} domains, found {num}: {', '.join(dataset.names)}")
+        raise DataError(
+            f"{printable(dataset.path)}: expected {len(names)} domains, found {num}: {', '.join(dataset.names)}"
+        )
     names = names or [str(i) for i in range(num)]
     domains = [MeasuredDomain(dataset, _crop(training), i) for i in range(num)]
+    ways, which = _learnt_ways(dataset.names, _names(training.get("frozen", ()), "frozen"))
     directions = [
         Direction(f"{names[i]}to{names[j]}", domains[i], domains[j].images, way_back=f"{names[j]}to{names[i]}")
-        for i in range(num)
-        for j in range(num)
-        if i != j
+        for i, j in ways
     ]
-    return TranslationJudge(directions, split, job, partial(load_directions, names=names))
+    named = dict(zip(dataset.names, names, strict=True))
+    load = partial(load_directions, names=named, planes=dataset.sides[0].planes)
+    return TranslationJudge(directions, split, job, load, which)
 
 
-def load_directions(snapshot: Path, device: torch.device, names: Sequence[str]) -> dict[str, Translate]:
+def load_directions(
+    snapshot: Path, device: torch.device, names: Mapping[str, str], planes: int
+) -> dict[str, Translate]:
     """How a snapshot translates each way, by the names of directions.
 
     Args:
-        names: of its domains in these, in order.
+        names:  of the domains in these, by what the data call them: so its domains are found, whose order may be
+                another; or by their order, where it calls them otherwise.
+        planes: of what is translated: channels, or classes of label maps.
 
     Raises:
         SnapshotError: it is no translator.
-        MetricError: it has other numbers of domains.
+        MetricError: it has other numbers of domains, or takes images of other channels.
     """
     translator = load_translator(snapshot, device)
     if len(translator.domains) != len(names):
         raise MetricError(f"{snapshot}: translates between {len(translator.domains)} domains, expected {len(names)}")
-    named = dict(zip(translator.domains, names, strict=True))
+    own = translator.domains
+    named = names if set(names) == set(own) else dict(zip(own, names.values(), strict=True))
+    directions = [(a, b) for a in translator.sources for b in translator.targets(a) if a != b]
+    for source, target in directions:
+        expected = translator.channels(source, target)[0]
+        if expected != planes:
+            raise MetricError(
+                f"{snapshot}: takes {expected} channels of {printable(source)}, those of the data are {planes}"
+            )
 
     def translate(source: str, target: str, images_u8: Tensor, seeds: Sequence[int]) -> Tensor:
         return translator(to_input(images_u8, translator.labels), source, target, seed=seeds)
 
-    return {
-        f"{named[source]}to{named[target]}": partial(translate, source, target)
-        for source in translator.sources
-        for target in translator.targets(source)
-        if source != target
-    }
+    return {f"{named[source]}to{named[target]}": partial(translate, source, target) for source, target in directions}
 
 
-def open_held_out_pairs(data: Path, *, direction: str, channels: int) -> tuple[PairedImages, str]:
+def open_held_out_pairs(data: Source, *, direction: str, channels: int) -> HeldOut:
     """The pairs that metrics are measured on, and their split.
 
     Raises:
@@ -130,13 +144,15 @@ def open_held_out_pairs(data: Path, *, direction: str, channels: int) -> tuple[P
     return _open(data, PairedImages, direction=direction, channels=channels)
 
 
-def open_held_out_domains(data: Path, *, channels: int) -> tuple[UnpairedImages, str]:
+def open_held_out_domains(data: Source, *, channels: int) -> HeldOut:
     """The domains that metrics are measured on, and their split; raises as `open_held_out_pairs` does."""
     return _open(data, UnpairedImages, channels=channels)
 
 
-def _open(data: Path, kind: type, **settings: Any) -> tuple[Any, str]:
-    """See `open_held_out`."""
+def _open(data: Source, kind: type, **settings: Any) -> HeldOut:
+    """See `open_held_out`; what is open is taken as it is."""
+    if isinstance(data, HeldOut):
+        return data
     try:
         return open_held_out(data, kind, **settings)
     except DataError as error:
@@ -167,6 +183,25 @@ def _of_data(training: Mapping[str, Any], name: str, default: Any) -> Any:
     """A setting of the training set."""
     data = training.get("data")
     return data.get(name, default) if isinstance(data, Mapping) else default
+
+
+def _names(stored: Any, setting: str) -> list[str]:
+    """Names of domains in stored settings; raises MetricError if they are none."""
+    if not isinstance(stored, (list, tuple)) or not all(isinstance(name, str) for name in stored):
+        shown = printable(repr(stored), 80)
+        raise MetricError(f"settings of the snapshot's training are damaged: {setting}: {shown}")
+    return list(stored)
+
+
+def _learnt_ways(names: Sequence[str], frozen: Sequence[str]) -> tuple[list[tuple[int, int]], str]:
+    """The two domains, by number, of each direction in which anything is learnt; and which these are, if not all."""
+    ways = list(permutations(range(len(names)), 2))
+    learning = [name for name in names if name not in frozen]
+    learnt = [way for way in ways if any(names[i] in learning for i in way)]
+    if not learning or len(learnt) == len(ways):
+        return ways, ""
+    of = ", ".join(printable(name, 100) for name in learning)
+    return learnt, f"in {len(learnt)} of {len(ways)} directions, from and to {of}: the others stay as they are"
 
 
 def _naming(error: DataError, which: str) -> DataError:

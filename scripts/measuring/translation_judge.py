@@ -26,7 +26,9 @@ from ggdr.torch_utils.pictures.images import to_u8
 from ggdr.torch_utils.untrusted.text import printable
 from ggdr.translation.data.measured import MeasuredDomain, MeasuredImages, MeasuredPairs
 
-DEFAULT_NUM = 200  # images that the metrics of presets take, where there are so many
+# Images that the metrics of presets take, where there are so many: from a direction, and from all together; and at
+# least from each where there are many.
+DEFAULT_NUM, DEFAULT_TOTAL, DEFAULT_FEWEST = 200, 1200, 20
 TRAINING_IMAGES = "no test or val images are there: measured on those of training"
 
 # Images uint8 [n, C, H, W] and the seed of each one's dropout, to their translations, float in [-1, 1].
@@ -59,6 +61,7 @@ class TranslationJudge:
         split:      that the images are of.
         job:        how to compare; translation number i has the dropout of seed `job.seed * SEED_STRIDE + i`.
         load:       load(snapshot, device) gives how each direction is translated, by its name.
+        which:      directions there are, if these are not all that the model has; for people.
     """
 
     def __init__(
@@ -67,8 +70,9 @@ class TranslationJudge:
         split: str,
         job: Job,
         load: Callable[[Path, torch.device], Mapping[str, Translate]],
+        which: str = "",
     ) -> None:
-        self.directions, self.split, self.load = list(directions), split, load
+        self.directions, self.split, self.load, self.which = list(directions), split, load, which
         self.job = job if split != "train" else replace(job, warnings=(*job.warnings, TRAINING_IMAGES))
 
     @property
@@ -78,7 +82,8 @@ class TranslationJudge:
         few = f"{min(nums)}" if min(nums) == max(nums) else f"{min(nums)} to {max(nums)}"
         what = "pairs" if isinstance(first, MeasuredPairs) else "images of a domain"
         which = {"train": "training "}.get(self.split, f"{self.split} ")
-        return f"metrics are measured on {few} {which}{what} of {printable(first.dataset.path, 1000)}"
+        about = f"metrics are measured on {few} {which}{what} of {printable(first.dataset.path, 1000)}"
+        return ", ".join(filter(None, [about, self.which]))
 
     @property
     def defaults(self) -> str:
@@ -86,6 +91,7 @@ class TranslationJudge:
         fewest = min(direction.inputs.num for direction in self.directions)
         return default_metrics(
             fewest,
+            len(self.directions),
             has_pairs=all(isinstance(x.inputs, MeasuredPairs) for x in self.directions),
             has_cycle=all(x.way_back for x in self.directions),
         )
@@ -210,16 +216,18 @@ class TranslatedImages:
         return to_u8(img)
 
 
-def default_metrics(num: int, *, has_pairs: bool, has_cycle: bool = False) -> str:
+def default_metrics(num: int, directions: int = 1, *, has_pairs: bool, has_cycle: bool = False) -> str:
     """What presets measure: cheap, without weights, and unbiased for few images.
 
     Args:
-        num: images that there are.
+        num:        images that there are.
+        directions: that are measured; of many each takes fewer images.
     """
     singles = ["psnr", "ssim"] if has_pairs else ["cycle_psnr"] if has_cycle else []
     if num < 2:
         return ",".join(singles)
-    count = f"{thousands(min(num, DEFAULT_NUM))}k"
+    most = min(DEFAULT_NUM, max(DEFAULT_TOTAL // directions, DEFAULT_FEWEST))
+    count = f"{thousands(min(num, most))}k"
     return ",".join([f"kd_offline{count}_full", *(f"{name}{count}" for name in singles)])
 
 

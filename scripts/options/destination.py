@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -19,6 +19,8 @@ from ggdr.scripts.options.numbers import WholeNumber
 from ggdr.scripts.options.parameters import MAX_WORKERS, bad_parameter
 from ggdr.torch_utils.data.archives import DRAWN
 from ggdr.torch_utils.data.image_files import IMAGE_SUFFIXES
+
+MOST_BROKEN = 20  # files that are named
 
 max_images_option = click.option(
     "--max-images",
@@ -31,6 +33,11 @@ convert_workers_option = click.option(
     type=WholeNumber(1, MAX_WORKERS),
     metavar="N",
     help="Processes that convert. The result does not depend on it.  [default: number of CPUs]",
+)
+skip_broken_option = click.option(
+    "--skip-broken",
+    is_flag=True,
+    help="Leave out, and name, files that cannot be read as images, in place of stopping.",
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace DEST if it exists.")
 
@@ -67,6 +74,17 @@ def check_destination(source: str, dest: Path, *, overwrite: bool, ours: str, ki
             raise bad_parameter(
                 f"{dest} holds {foreign[0]}, so it is no {kind} of ours; --overwrite does not delete it", "DEST"
             )
+
+
+def broken_notes(broken: Sequence[str]) -> Iterator[str]:
+    """What to tell of files that --skip-broken left out.
+
+    Args:
+        broken: the error of each.
+    """
+    yield from broken[:MOST_BROKEN]
+    if len(broken) > MOST_BROKEN:
+        yield f"{len(broken) - MOST_BROKEN} more broken files are left out"
 
 
 def size_of(dest: Path) -> int:

@@ -5,25 +5,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import click
 
 from ggdr.scripts.options.numbers import WholeNumber
+from ggdr.scripts.options.parameters import CheckedText
 from ggdr.torch_utils.data.label_maps import MAX_CLASSES
-
-
-class IgnoredLabels(click.ParamType):
-    """The text of `parse_ignored`."""
-
-    name = "ignored"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        try:
-            parse_ignored(value)
-        except (TypeError, ValueError) as error:
-            self.fail(str(error), param, ctx)
-        return value
 
 
 def parse_ignored(text: str) -> tuple[int, ...]:
@@ -38,6 +25,12 @@ def parse_ignored(text: str) -> tuple[int, ...]:
     if len(set(values)) != len(text.split(",")):
         raise ValueError(f"expected different numbers from 0 to 255 with commas between them, or none; got {text!r}")
     return tuple(sorted(values))
+
+
+class IgnoredLabels(CheckedText):
+    """The text of `parse_ignored`."""
+
+    name, parse = "ignored", staticmethod(parse_ignored)
 
 
 classes_option = click.option(

@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 from click.core import ParameterSource
@@ -21,6 +21,19 @@ if TYPE_CHECKING:
 
 
 DIST_TIMEOUT_MIN = 15.0
+
+
+class CheckedText(click.ParamType):
+    """Text that a function reads, whose ValueError is the message; it stays text."""
+
+    parse: ClassVar[Callable[[str], Any]]
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            type(self).parse(value)
+        except (AttributeError, TypeError, ValueError) as error:
+            self.fail(str(error), param, ctx)
+        return value
 
 
 class Device(click.ParamType):

@@ -12,12 +12,14 @@ import click
 
 from ggdr.scripts.errors import OptionError, nearest
 from ggdr.scripts.options.numbers import FiniteFloat
+from ggdr.scripts.options.parameters import CheckedText
 
 # Hosts that `ggdr translate train` trains; the first is the default.
 MODELS = ("pix2pix", "cyclegan", "combogan", "oasis", "cc-fpse")
 GENERATORS = ("unet", "resnet")
 COMBOGAN_BLOCKS = ("encoder_blocks", "decoder_blocks", "shared_encoder_blocks", "shared_decoder_blocks")
 MAX_EPOCHS = 10**6
+MAX_NAME = 100  # characters of a domain's name
 WEIGHT = FiniteFloat(min=0, max=1e6)  # of a loss
 
 
@@ -50,6 +52,7 @@ MODEL_OPTIONS = {
     "forward_weight": ModelOption(("combogan",), "weighs the coarse distance of a fake from the image"),
     "labelmix_weight": ModelOption(("oasis",), "weighs how D is to take mixed images for mixtures"),
     "feature_weight": ModelOption(("cc-fpse",), "weighs the distance of D's features from those of the target"),
+    "domains": ModelOption(("cyclegan", "combogan"), "chooses domains of the data"),
     "add_domain": ModelOption(("combogan",), "names the domain that a trained network gets"),
     **{name: ModelOption(("combogan",), "says how many residual blocks there are") for name in COMBOGAN_BLOCKS},
 }
@@ -81,19 +84,6 @@ class NamedChoice(click.Choice):
         return value
 
 
-class Epochs(click.ParamType):
-    """The text of `parse_epochs`."""
-
-    name = "epochs"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        try:
-            parse_epochs(value)
-        except (TypeError, ValueError) as error:
-            self.fail(str(error), param, ctx)
-        return value
-
-
 def parse_epochs(text: str) -> tuple[int, int]:
     """Epochs with a constant learning rate, and epochs in which it falls to 0: "100+50" is (100, 50), "100" (100, 0).
 
@@ -110,19 +100,6 @@ def parse_epochs(text: str) -> tuple[int, int]:
     return constant, falling
 
 
-class CycleWeight(click.ParamType):
-    """The text of `parse_cycle_weight`."""
-
-    name = "weight"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        try:
-            parse_cycle_weight(value)
-        except (TypeError, ValueError) as error:
-            self.fail(str(error), param, ctx)
-        return value
-
-
 def parse_cycle_weight(text: str) -> tuple[float, float]:
     """Weights of the forward and the backward cycle: "10" is (10, 10), "10,0" the forward cycle alone.
 
@@ -137,3 +114,44 @@ def parse_cycle_weight(text: str) -> tuple[float, float]:
     except (click.BadParameter, ValueError) as error:
         raise ValueError(f"expected one weight, or FORWARD,BACKWARD, from 0 to {WEIGHT.max:g}; got {text!r}") from error
     return weights[0], weights[-1]
+
+
+def parse_names(text: str) -> list[str]:
+    """Names of domains: "horse,zebra" is ["horse", "zebra"].
+
+    Raises:
+        ValueError: one is empty, long, or no text that can be shown as it is.
+    """
+    names = text.split(",")
+    for name in names:
+        if not name or not name.isprintable() or len(name) > MAX_NAME or name != name.strip():
+            raise ValueError(
+                f"expected names of 1 to {MAX_NAME} characters, as in horse,zebra; got {name!r} in {text!r}"
+            )
+    return names
+
+
+def parse_domains(text: str) -> list[str]:
+    """As `parse_names`, which it raises as, and ValueError where there are not two names or more, all different."""
+    names = parse_names(text)
+    if len(set(names)) != len(names) or len(names) < 2:
+        raise ValueError(f"expected two different names or more, as in horse,zebra; got {text!r}")
+    return names
+
+
+class Epochs(CheckedText):
+    """The text of `parse_epochs`."""
+
+    name, parse = "epochs", staticmethod(parse_epochs)
+
+
+class CycleWeight(CheckedText):
+    """The text of `parse_cycle_weight`."""
+
+    name, parse = "weight", staticmethod(parse_cycle_weight)
+
+
+class DomainNames(CheckedText):
+    """The text of `parse_domains`."""
+
+    name, parse = "domains", staticmethod(parse_domains)

@@ -4,24 +4,21 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 from ggdr.scripts.importing.provenance import imported_from, started_from
 from ggdr.scripts.importing.published import ADDRESS, LICENCE
-from ggdr.scripts.reports import translator_card
-from ggdr.scripts.reports.card_facts import Facts, is_plain
+from ggdr.scripts.reports import generator_card, translator_card
+from ggdr.scripts.reports.card_facts import Facts
 from ggdr.scripts.reports.card_markdown import code, md, section, table, yaml_lines
+from ggdr.scripts.reports.card_metrics import evaluation, metric_values
 from ggdr.scripts.reports.read_run import as_text, finite_number
-from ggdr.stylegan2.network_labels import labels_of_config
 from ggdr.torch_utils.runlog import format_time
 
-FEW_IMAGES = 10_000
 COMPARABLE_FAKES = 50_000
-CHANNELS = {1: "grey", 3: "RGB", 4: "RGBA"}
 AUGMENTATIONS = {"ada": "adaptive (ADA)", "fixed": "fixed", "noaug": "none"}
 PRECISIONS = {"fp32": "float32", "fp16": "float16 at the highest resolutions", "bf16": "bfloat16 at the highest"}
 NETWORKS = {"G_ema": "averaged generator", "G": "generator", "D": "discriminator", "ggdr": "GGDR decoder"}
@@ -33,14 +30,7 @@ PAPERS = {
   year      = {2022},
   eprint    = {2207.13320}
 }""",
-    "stylegan2-ada": """@inproceedings{karras2020ada,
-  title     = {Training Generative Adversarial Networks with Limited Data},
-  author    = {Karras, Tero and Aittala, Miika and Hellsten, Janne and Laine, Samuli and Lehtinen, Jaakko and
-               Aila, Timo},
-  booktitle = {Advances in Neural Information Processing Systems (NeurIPS)},
-  year      = {2020},
-  eprint    = {2006.06676}
-}""",
+    **generator_card.PAPERS,
     **translator_card.PAPERS,
 }
 
@@ -71,13 +61,13 @@ def model_card(facts: Facts, about: CardText) -> str:
     sections = [
         _front_matter(facts, about),
         f"# {md(about.title)}",
-        _summary(facts),
+        _card_of(facts).summary(facts),
         "" if about.samples is None else f"![Samples]({about.samples[0]})\n\n{md(about.samples[1])}",
-        section("How to use it", _usage(facts, about)),
+        section("How to use it", _card_of(facts).usage(facts, about.repo, about.weights)),
         section("The network", table(_network(facts, about))),
         section("Training data", table(_data(facts))),
         section("Training", table(_training(facts))),
-        section("Evaluation", _evaluation(facts)),
+        section("Evaluation", evaluation(facts)),
         section("Limitations", "\n".join(f"- {line}" for line in _limitations(facts))),
         section("Provenance", table(_provenance(facts))),
         section("Licence", _licence(facts, about)),
@@ -86,26 +76,28 @@ def model_card(facts: Facts, about: CardText) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
+def _card_of(facts: Facts) -> ModuleType:
+    """What is said of this kind of network."""
+    return generator_card if facts.translator is None else translator_card
+
+
 # What the hub reads.
 
 
 def _front_matter(facts: Facts, about: CardText) -> str:
     """YAML; its values are written as JSON, which is YAML too."""
-    task, name = "unconditional-image-generation", "Image generation"
-    tags = ["gan", "stylegan2", "stylegan2-ada", *(["ggdr"] if facts.has_ggdr else []), "image-generation", "pytorch"]
-    if facts.translator is not None:
-        task, name, tags = translator_card.TASK, "Image translation", translator_card.tags(facts)
-    fields: dict[str, Any] = {"library_name": "ggdr", "pipeline_tag": task, "tags": tags}
+    card = _card_of(facts)
+    fields: dict[str, Any] = {"library_name": "ggdr", "pipeline_tag": card.TASK, "tags": card.tags(facts)}
     if about.license is not None:
         fields["license"] = about.license
     results = [
         {
-            "task": {"type": task, "name": name},
+            "task": {"type": card.TASK, "name": card.TASK_NAME},
             "dataset": {"type": dataset, "name": dataset},
             "metrics": [{"type": key, "name": key, "value": value} for key, value in values.items()],
         }
         for record in facts.metrics
-        if (values := _values(record)) and (dataset := _dataset_of(facts, record))
+        if (values := metric_values(record)) and (dataset := _dataset_of(facts, record))
     ]
     if results:
         fields["model-index"] = [{"name": about.title, "results": results}]
@@ -117,85 +109,13 @@ def _dataset_of(facts: Facts, record: Mapping[str, Any]) -> str | None:
     return record["choices"]["reals"].get("path") or facts.part("training", "data").get("path")
 
 
-def _values(record: Mapping[str, Any]) -> dict[str, float]:
-    return {name: value for name, value in record["results"].items() if finite_number(value) is not None}
-
-
 # Sections.
-
-
-def _summary(facts: Facts) -> str:
-    if facts.translator is not None:
-        return translator_card.summary(facts)
-    G, data = facts.G, facts.part("training", "data").get("path")
-    kind = f"{_labels_in_words(facts)} of " if G.c_dim else ""
-    with_ggdr = ", trained with generator-guided discriminator regularisation (GGDR)" if facts.has_ggdr else ""
-    of_data = "" if data is None else f" Its training images: {code(data)}."
-    return (
-        f"A StyleGAN2 generator of {kind}{G.img_resolution}x{G.img_resolution} {CHANNELS[G.img_channels]} images"
-        f"{with_ggdr}.{of_data} Weights are stored as safetensors: loading them runs no code."
-    )
-
-
-def _labels_in_words(facts: Facts) -> str:
-    """What a conditional network is given beside latents."""
-    labels = labels_of_config(facts.config, facts.G.c_dim)
-    return f"labels of {facts.G.c_dim} numbers" if labels.examples else f"{facts.G.c_dim} classes"
-
-
-def _usage(facts: Facts, about: CardText) -> str:
-    if facts.translator is not None:
-        return translator_card.usage(facts, about.repo, about.weights)
-    G = facts.G
-    examples = labels_of_config(facts.config, G.c_dim).examples
-    label = f"c = torch.eye(G.c_dim)[torch.arange(16) % G.c_dim]  # one-hot labels of {G.c_dim} classes\n"
-    if examples:
-        label = f"c = torch.tensor([{list(examples[0])}]).expand(16, -1)  # a label of the training set\n"
-    c, label = (", c", label) if G.c_dim else ("", "")
-    shape = f"[16, {G.img_channels}, {G.img_resolution}, {G.img_resolution}]"
-    choice = " --class 0" if G.c_dim else ""
-    if examples:
-        choice = f" --label {','.join(f'{x:.6g}' for x in examples[0])}"
-    weights = shlex.quote(about.weights)
-    return f"""After `pip install -e '.[app]'` in a copy of the GGDR project, and `pip install huggingface_hub`:
-
-```python
-import torch
-from huggingface_hub import hf_hub_download
-from ggdr.stylegan2 import load_generator
-from ggdr.torch_utils.pictures.images import make_grid, save_image
-
-G = load_generator(hf_hub_download({json.dumps(about.repo)}, {json.dumps(about.weights)}))
-z = torch.randn(16, G.z_dim)
-{label}img = G(z{c}, truncation_psi=0.7, noise_mode="const")  # {shape} float32, about -1 to 1
-save_image(make_grid(img, columns=4), "images.png")
-```
-
-Or from the command line, with a downloaded {code(about.weights)}:
-
-```bash
-ggdr generate --network {weights} --seeds 0-63{choice} --trunc 0.7 --outdir out
-```"""
 
 
 def _network(facts: Facts, about: CardText) -> list[tuple[str, str]]:
     held = facts.networks if about.networks is None else about.networks
     in_file = ("In the file", ", ".join(NETWORKS.get(name, code(name)) for name in held))
-    if facts.translator is not None:
-        return [*translator_card.network_rows(facts), in_file]
-    G, D = facts.G, facts.D
-    discriminator = "" if D is None else f", {D.architecture} discriminator"
-    rows = [
-        ("Architecture", f"StyleGAN2, {G.architecture} generator{discriminator}"),
-        ("Images", f"{G.img_resolution}x{G.img_resolution}, {CHANNELS[G.img_channels]}"),
-        ("Labels", _labels_in_words(facts) if G.c_dim else "none: unconditional"),
-        ("Latents", f"z {G.z_dim}, w {G.w_dim}, {G.mapping_num_layers} mapping layers"),
-        ("Feature maps", f"{G.channels(4)} at 4x4 to {G.channels(G.img_resolution)} at the highest resolution"),
-        ("Parameters", f"{facts.parameters['G']:,} of the generator"),
-    ]
-    if "D" in facts.parameters:
-        rows.append(("", f"{facts.parameters['D']:,} of the discriminator"))
-    return [*rows, in_file]
+    return [*_card_of(facts).network_rows(facts), in_file]
 
 
 def _shown(value: Any) -> str:
@@ -287,64 +207,8 @@ def _reported(facts: Facts) -> list[tuple[str, str]]:
     return rows
 
 
-def _evaluation(facts: Facts) -> str:
-    if not facts.metrics:
-        return "Not evaluated: no metric was computed of this snapshot."
-    lines = ["| metric | value | computed on |", "| --- | --- | --- |"]
-    for record in facts.metrics:
-        values = {name.removeprefix(record["metric"]).strip("_"): value for name, value in _values(record).items()}
-        shown = "; ".join(f"{name} {value:.5g}".strip() for name, value in values.items())
-        lines.append(f"| {code(record['metric'])} | {md(shown)} | {_how(record)} |")
-    warnings = dict.fromkeys(text for record in facts.metrics for text in record["warnings"])
-    notes = "\n".join(f"- {md(text)}" for text in warnings)
-    return "\n".join(lines) + (f"\n\nWhat to mind when comparing:\n\n{notes}" if notes else "")
-
-
-def _how(record: Mapping[str, Any]) -> str:
-    """The choices that a result depends on, as its line records them."""
-    choices = record["choices"]
-    fakes, reals = choices["fakes"], choices["reals"]
-    parts = []
-    if "num_fakes" in choices:
-        parts.append(f"{as_text(choices['num_fakes'])} fakes")
-    if fakes.get("psi") is not None:
-        parts.append("not truncated" if fakes["psi"] == 1 else f"truncated, psi {as_text(fakes['psi'])}")
-    if fakes.get("noise_mode"):
-        parts.append(f"{fakes['noise_mode']} noise")
-    if fakes.get("labels"):
-        parts.append(f"labels {fakes['labels']}")
-    if reals:
-        num = f"{as_text(choices['num_reals'])} " if "num_reals" in choices else ""
-        flips = {"True": " with flips", "False": " without flips"}.get(str(reals.get("flips")), "")
-        hashed = f" ({reals['sha256']})" if reals.get("sha256") else ""
-        parts.append(f"{num}reals of {reals.get('path', 'stored statistics')}{hashed}{flips}")
-    known = {"mode": "mode {}", "resize": "{}", "quantisation": "{}", "seed": "seed {}"}
-    parts += [form.format(as_text(choices[key])) for key, form in known.items() if choices.get(key) is not None]
-    if choices.get("cov_ddof") is not None:
-        parts.append(f"covariance / {'N' if choices['cov_ddof'] == 0 else 'N - 1'}")
-    if choices.get("detector"):
-        parts.append(f"{choices['detector']} {choices.get('detector_hash', '')}".strip())
-    shown = {"mode", "num_fakes", "num_reals", "seed", "quantisation", "fakes", "reals", "versions", "cov_ddof"}
-    shown |= {"detector", "detector_hash", "resize"}
-    parts += [
-        f"{key.replace('_', ' ')} {as_text(value)}"
-        for key, value in choices.items()
-        if key not in shown and is_plain(value)
-    ]
-    return md("; ".join(parts))
-
-
-def _limits_of_generator(facts: Facts) -> list[str]:
-    res = f"{facts.G.img_resolution}x{facts.G.img_resolution}"
-    lines = [f"It makes {res} images like those it was trained on, with their gaps and their biases, and no others."]
-    num = finite_number(facts.part("training", "data").get("num_images"))
-    if num is not None and num < FEW_IMAGES:
-        lines.append(f"It was trained on {as_text(num)} images only: expect less variety, and images close to those.")
-    return lines
-
-
 def _limitations(facts: Facts) -> list[str]:
-    lines = _limits_of_generator(facts) if facts.translator is None else translator_card.limitations(facts)
+    lines = _card_of(facts).limitations(facts)
     lines.append("Whether it reproduces training images was not examined.")
     if not facts.metrics:
         lines.append("No metric was computed: how good and how varied its images are is not known.")
@@ -392,5 +256,5 @@ def _licence(facts: Facts, about: CardText) -> str:
 
 
 def _papers(facts: Facts) -> Sequence[str]:
-    own = "stylegan2-ada" if facts.translator is None else facts.translator.model
+    own = _card_of(facts).model(facts)
     return ["ggdr", own] if facts.has_ggdr else [own]

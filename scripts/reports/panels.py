@@ -15,7 +15,7 @@ from ggdr.torch_utils.gan import Panel
 from ggdr.torch_utils.runlog import RESERVED_KEYS
 from ggdr.torch_utils.untrusted.json_text import is_finite, parse_json
 from ggdr.torch_utils.untrusted.regular_files import read_lines
-from ggdr.torch_utils.untrusted.text import printable
+from ggdr.torch_utils.untrusted.text import printable, shortened
 
 METRIC = "result/"  # what the keys of metrics begin with
 AXES = ("linear", "log", "zero")
@@ -89,16 +89,30 @@ def _keys_with_numbers(stats: Lines) -> Iterator[str]:
                 yield key
 
 
-def metric_panels(lines: Lines) -> list[Panel]:
-    """A panel for each value of each metric, but standard deviations; a metric is a group, called by its name."""
+def metric_panels(lines: Lines, domains: Sequence[str] = ()) -> list[Panel]:
+    """A panel for each value of each metric, but standard deviations; a metric is a group, called by its name.
+
+    Args:
+        domains: names, in order, by which directions such as "AtoB" and "0to1" are called.
+    """
     panels = []
     for key in dict.fromkeys(key for line in lines for key in line if key.startswith(METRIC)):
         match = _VALUE.fullmatch(key.removeprefix(METRIC))
         if match is not None and match[2] != "std" and _is_metric(match[1]):
             better = "higher" if parse_metric(match[1]).higher_is_better else "lower"
-            label = " ".join(part for part in (match[2], match[3]) if part) or match[1]
+            way = match[3] and _direction(match[3], domains)
+            label = " ".join(part for part in (match[2], way) if part) or match[1]
             panels.append(Panel(key, label, match[1], f"{better} is better"))
     return panels
+
+
+def _direction(name: str, domains: Sequence[str]) -> str:
+    """A direction in the names of its domains; as it is, where these are not known."""
+    ends = name.split("to")
+    numbers = [int(end) if end.isdecimal() else ord(end) - ord("A") if len(end) == 1 else -1 for end in ends]
+    if len(ends) != 2 or not all(0 <= i < len(domains) for i in numbers):
+        return name
+    return " to ".join(shortened(domains[i]) for i in numbers)
 
 
 def _is_metric(name: str) -> bool:

@@ -88,11 +88,18 @@ def read_run(path: Path, name: str) -> Run:
     log = read_tail(log_path).splitlines()[-LOG_LINES:] if is_own else []
     written = max(file.stat().st_mtime for file in (path / STATS_FILE, log_path) if file.is_file())
     metrics = read_metrics(path)
-    measured = metric_panels(metrics)
+    measured = metric_panels(metrics, _domains(options))
     if len(measured) > MAX_PANELS:
         notes.append(f"{path}: of {len(measured)} values of metrics the first {MAX_PANELS} are shown")
     known = (panels, measured[:MAX_PANELS], pictures)
     return Run(name, path, stats + metrics, options, *known, log, in_use, written, notes)
+
+
+def _domains(options: Mapping[str, Any]) -> list[str]:
+    """Names of a translator's domains, in order; none if it has no such."""
+    data = options.get("data")
+    names = data.get("domains") if isinstance(data, Mapping) else None
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
 
 
 def status(run: Run) -> dict[str, Any]:

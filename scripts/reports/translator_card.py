@@ -15,7 +15,7 @@ from ggdr.scripts.reports.read_run import as_text
 if TYPE_CHECKING:
     from ggdr.translation.translator import Translator
 
-TASK = "image-to-image"
+TASK, TASK_NAME = "image-to-image", "Image translation"
 KINDS = {
     "resnet_generator": "ResNet generator",
     "unet_generator": "U-Net generator",
@@ -77,6 +77,11 @@ PAPERS = {
   eprint    = {1910.06809}
 }""",
 }
+
+
+def model(facts: Facts) -> str:
+    """What it was trained as, by its name in PAPERS."""
+    return facts.translator.model
 
 
 def tags(facts: Facts) -> list[str]:

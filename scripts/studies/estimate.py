@@ -130,13 +130,13 @@ def _prepare(study: Study, variant: Variant, folder: StudyFolder) -> _Ready:
     command = training_command(study.command).make_context(f"ggdr {study.command}", words).params
     group = join_processes(command["device"])
     host = HOSTS[host_name(study.command, study.options_of(variant))]
-    if host.has_ops:
+    if group.device.type in host.compiled_on:
         prepare_ops(command["ops"], group.device)
     prepared = host.prepare(command, Origin(), group)
     settings, judge = prepared.settings, None
     if settings.metrics:
         with metric_errors():
-            data = Path(measured_data(study.command, study.options_of(variant)))
+            data = prepared.measured or Path(measured_data(study.command, study.options_of(variant)))
             judge = host.open_judge(settings.to_json(), data, training_job(group))
     if isinstance(settings, StyleGAN2Settings):
         settings = with_every_transform(settings)

@@ -27,7 +27,10 @@ def trace_settings(settings: StyleGAN2Settings, data: ImageDataset) -> StepTrace
     def batch() -> dict[str, torch.Tensor]:
         img = torch.empty([share, data.num_channels, data.resolution, data.resolution], device=META)
         c = torch.empty([share, data.c_dim], device=META)
-        return {"img": img.contiguous(memory_format=torch.channels_last), "c": c}
+        found = {"img": img.contiguous(memory_format=torch.channels_last), "c": c}
+        if data.use_label_maps:
+            found["label_map"] = torch.empty([share, 1, *img.shape[2:]], dtype=torch.uint8, device=META)
+        return found
 
     tf32 = settings.precision != "fp32"  # as `tune_process` has it
     return trace_step(

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 from ggdr.metrics.evaluate import Job
@@ -30,7 +29,7 @@ class Host(Protocol):
         command:  what to type to train it.
         data:     what its data are, for whoever named none that are there.
         replaces: by option, the others that a resumed run forgets when that one is typed anew.
-        has_ops:  whether its networks use the compiled operations.
+        compiled_on: the kinds of devices on which its networks use compiled operations; empty: there is no --ops.
         has_published: whether it starts from published networks by their names.
     """
 
@@ -38,7 +37,7 @@ class Host(Protocol):
     command: str
     data: str
     replaces: Mapping[str, tuple[str, ...]]
-    has_ops: bool
+    compiled_on: Sequence[str]
     has_published: bool
 
     def prepare(self, command: Mapping[str, Any], origin: Origin, group: ProcessGroup) -> Prepared:
@@ -65,13 +64,13 @@ class Host(Protocol):
             SnapshotError: it is of another architecture or size; says in which settings.
         """
 
-    def open_judge(self, training: Mapping[str, Any], data: Path, job: Job) -> SnapshotJudge:
+    def open_judge(self, training: Mapping[str, Any], data: Any, job: Job) -> SnapshotJudge:
         """What measures snapshots of this host.
 
         Args:
             training: the settings of the run that they are of, as `to_json` gives them; of a snapshot of no run, or a
                       foreign one, empty or damaged.
-            data:     what to compare with.
+            data:     what to compare with: a path, or `Prepared.measured`.
             job:      how to compare.
 
         Raises:
@@ -109,9 +108,15 @@ def build_task(host: Host, settings: Any, data: Any, group: ProcessGroup) -> GAN
 
 @dataclass
 class Prepared:
-    """What a host makes of the options of a command: nothing is written yet."""
+    """What a host makes of the options of a command: nothing is written yet.
+
+    Attributes:
+        snapshot: whose weights a new run starts from.
+        measured: what metrics are measured on, as far as it is open; None: --metrics-data or --data, which is not.
+    """
 
     settings: RunSettings
     data: Any
-    snapshot: Snapshot | None = None  # whose weights a new run starts from
+    snapshot: Snapshot | None = None
     notes: list[str] = field(default_factory=list)
+    measured: Any = None

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,11 +12,10 @@ from torch import nn
 
 from ggdr.metrics.evaluate import Job
 from ggdr.scripts.errors import OptionError
-from ggdr.scripts.measuring.translation_data import open_domains_judge, open_held_out_domains
-from ggdr.scripts.measuring.translation_judge import TranslationJudge, default_metrics
-from ggdr.scripts.options.training import NO_METRICS
+from ggdr.scripts.measuring.translation_data import Source, open_domains_judge, open_held_out_domains
+from ggdr.scripts.measuring.translation_judge import TranslationJudge
 from ggdr.scripts.training.host import Prepared
-from ggdr.scripts.training.host_translation import Networks, TranslationModel, some_names
+from ggdr.scripts.training.host_translation import Networks, TranslationModel, open_domains, some_names, stored_domains
 from ggdr.scripts.training.regularizers import describe_regularizers
 from ggdr.scripts.training.resume import Origin
 from ggdr.scripts.training.settings import HALF_DTYPES
@@ -29,11 +27,9 @@ from ggdr.torch_utils.untrusted.text import printable
 from ggdr.translation.combogan import ComboGANTask, combogan_attachments
 from ggdr.translation.config import ComboGANDiscriminatorConfig, ComboGANGeneratorConfig
 from ggdr.translation.data.datasets import UnpairedImages
+from ggdr.translation.data.measured import HeldOut
 from ggdr.translation.domain_samples import combination_picture
 from ggdr.translation.snapshot_domains import combogan_configs, combogan_names, with_domain
-
-# Images that metrics take by default from all directions together, and at least from each.
-MEASURED, FEWEST_MEASURED = 1200, 20
 
 
 class ComboGANHost(TranslationModel):
@@ -61,8 +57,8 @@ class ComboGANHost(TranslationModel):
             except ValueError as error:
                 raise OptionError("--add-domain", str(error)) from error
             start = self.snapshot_networks(snapshot)
-        names = _stored_names(origin) if snapshot is None else combogan_names(snapshot)
-        data, notes = _arranged(UnpairedImages(command["data"]), names, added)
+        names = stored_domains(origin) if snapshot is None else combogan_names(snapshot)
+        data, notes = _arranged(open_domains(command), names, added)
         if start is not None and start["G"].domains != len(data.domains):
             raise OptionError(
                 "--data",
@@ -71,19 +67,12 @@ class ComboGANHost(TranslationModel):
             )
         if start is not None and start["G"].img_channels != 3:
             raise OptionError("--resume", f"{origin.init_snapshot} is for {start['G'].img_channels} channels, not 3")
-        settings = resolve_settings(
-            command,
-            data,
-            default_metrics=self.default_metrics(command, data.names),
-            device_type=group.device.type,
-            num_processes=group.world,
-            init_snapshot=origin.init_snapshot,
-            start=start,
-        )
+        measured = self.measured(command, data)
+        settings = resolve_settings(command, data, self.circumstances(origin, group, data, measured, start))
         decoder = data.decoder(settings.crop)
         for i in range(len(data.domains)):
             decoder(data.middles((i, i), [0]))  # an image that is too small is an error now
-        return Prepared(settings, data, snapshot, notes + self.notes(settings, data, start, group))
+        return Prepared(settings, data, snapshot, notes + self.notes(settings, data, start, group), measured)
 
     def snapshot_networks(self, snapshot: Snapshot) -> Networks:
         G, D = combogan_configs(snapshot)
@@ -119,22 +108,17 @@ class ComboGANHost(TranslationModel):
         task.pictures = [combination_picture(task, data, settings.crop)]
         return task
 
-    def open_judge(self, training: Mapping[str, Any], data: Path, job: Job) -> TranslationJudge:
+    def open_judge(self, training: Mapping[str, Any], data: Source, job: Job) -> TranslationJudge:
         return open_domains_judge(training, data, job)
 
-    def default_metrics(self, command: Mapping[str, Any], names: Sequence[str] | None = None) -> str:
-        """What is measured where --metrics does not say it: of fewer images where there are many directions.
+    def open_held_out(self, command: Mapping[str, Any], source: Source) -> HeldOut:
+        return open_held_out_domains(source, channels=3)
 
-        Args:
-            names: of the domains that are measured; None: all.
-        """
-        if command["metrics"] is not None:
-            return NO_METRICS
-        dataset, _ = open_held_out_domains(command["metrics_data"] or command["data"], channels=3)
-        domains = [domain for domain in dataset.domains if names is None or domain.name in names]
-        directions = len(domains) * (len(domains) - 1)
-        most = max(MEASURED // max(directions, 1), FEWEST_MEASURED)
-        return default_metrics(min([most, *(len(x.files) for x in domains)]), has_pairs=False, has_cycle=True)
+    def count_measured(self, measured: UnpairedImages, data: UnpairedImages) -> tuple[int, int]:
+        others = len(data.domains) - 1
+        # Two with each of the others, of one domain or of all.
+        directions = (len(data.domains) if data.always is None else 2) * others
+        return measured.fewest(data.names), directions
 
     def summary(self, settings: ComboGANSettings, data: UnpairedImages) -> str:
         s = settings
@@ -151,14 +135,6 @@ def _adds(snapshot: Snapshot, name: str) -> bool:
     training = snapshot.config.get("training")
     frozen = training.get("frozen") if isinstance(training, Mapping) else None
     return combogan_names(snapshot) == [*frozen, name] if isinstance(frozen, list) and frozen else False
-
-
-def _stored_names(origin: Origin) -> list[str] | None:
-    """The domains of a resumed run; None of a new one, or of damaged settings, which are refused as others."""
-    data = origin.stored.get("data")
-    names = data.get("domains") if isinstance(data, Mapping) else None
-    is_named = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    return names if is_named and len(set(names)) == len(names) > 1 else None
 
 
 def _arranged(data: UnpairedImages, names: Sequence[str] | None, added: str | None) -> tuple[UnpairedImages, list[str]]:

@@ -5,17 +5,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from ggdr.metrics.evaluate import Job
 from ggdr.scripts.errors import OptionError
-from ggdr.scripts.measuring.translation_data import open_domains_judge, open_held_out_domains
+from ggdr.scripts.measuring.translation_data import Source, open_domains_judge, open_held_out_domains
 from ggdr.scripts.measuring.translation_judge import TranslationJudge
 from ggdr.scripts.training.host import Prepared
-from ggdr.scripts.training.host_translation import Networks, TranslationModel, channels_differ, some_names
+from ggdr.scripts.training.host_translation import (
+    Networks,
+    TranslationModel,
+    channels_differ,
+    open_domains,
+    some_names,
+    stored_domains,
+)
 from ggdr.scripts.training.regularizers import describe_regularizers
 from ggdr.scripts.training.resume import Origin
 from ggdr.scripts.training.settings import HALF_DTYPES
@@ -26,8 +32,9 @@ from ggdr.torch_utils.regularizers import Attachment, Regularizers
 from ggdr.torch_utils.untrusted.text import printable
 from ggdr.translation.cyclegan import SIDES, CycleGANTask, cyclegan_attachments
 from ggdr.translation.data.datasets import UnpairedImages
+from ggdr.translation.data.measured import HeldOut
 from ggdr.translation.domain_samples import cycle_pictures
-from ggdr.translation.snapshot import DISCRIMINATORS, GENERATORS
+from ggdr.translation.snapshot import DISCRIMINATORS, GENERATORS, domain_names
 
 
 class CycleGANHost(TranslationModel):
@@ -41,28 +48,23 @@ class CycleGANHost(TranslationModel):
 
     def prepare(self, command: Mapping[str, Any], origin: Origin, group: ProcessGroup) -> Prepared:
         snapshot, start = self.starting_networks(command, origin)
-        data = UnpairedImages(command["data"], channels=int(command["img_channels"]))
-        names = [printable(name, 100) for name in data.names]
-        if len(names) != 2:
+        data = open_domains(command)
+        if len(data.names) != 2:
             raise OptionError(
                 "--data",
-                f"{printable(data.path)}: holds {len(names)} domains, {some_names(data.names)}; {NAME} translates "
-                "between two",
+                f"{printable(data.path)}: holds {len(data.names)} domains, {some_names(data.names)}; {NAME} translates "
+                "between two, which --domains chooses",
             )
+        names = stored_domains(origin) if snapshot is None else domain_names(snapshot, SIDES)
+        if names is not None and set(names) == set(data.names):
+            data = data.selected(names)  # in the order of the networks
         if start is not None:
             _check_fits(start, data, origin)
-        settings = resolve_settings(
-            command,
-            data,
-            default_metrics=self.default_metrics(command),
-            num_processes=group.world,
-            device_type=group.device.type,
-            init_snapshot=origin.init_snapshot,
-            start=start,
-        )
+        measured = self.measured(command, data)
+        settings = resolve_settings(command, data, self.circumstances(origin, group, data, measured, start))
         data.decoder(settings.crop)(data.middles((0, 1), [0]))  # an image that is too small is an error now
-        notes = [f"A is {names[0]}, B is {names[1]}"]
-        return Prepared(settings, data, snapshot, notes + self.notes(settings, data, start, group))
+        notes = [", ".join(f"{side} is {printable(x, 100)}" for side, x in zip(SIDES, data.names, strict=True))]
+        return Prepared(settings, data, snapshot, notes + self.notes(settings, data, start, group), measured)
 
     def attachments(self, networks: Mapping[str, nn.Module], resolution: int) -> dict[str, Attachment]:
         return cyclegan_attachments(*(networks[name] for name in self.networks), resolution)
@@ -87,12 +89,14 @@ class CycleGANHost(TranslationModel):
         task.pictures = cycle_pictures(task, data, settings.crop, seed=settings.seed)
         return task
 
-    def open_judge(self, training: Mapping[str, Any], data: Path, job: Job) -> TranslationJudge:
+    def open_judge(self, training: Mapping[str, Any], data: Source, job: Job) -> TranslationJudge:
         return open_domains_judge(training, data, job, names=SIDES)
 
-    def count_measured(self, command: Mapping[str, Any], data: Path) -> int:
-        dataset, _ = open_held_out_domains(data, channels=int(command["img_channels"]))
-        return min(len(domain.files) for domain in dataset.domains)
+    def open_held_out(self, command: Mapping[str, Any], source: Source) -> HeldOut:
+        return open_held_out_domains(source, channels=int(command["img_channels"]))
+
+    def count_measured(self, measured: UnpairedImages, data: UnpairedImages) -> tuple[int, int]:
+        return measured.fewest(data.names), len(SIDES)
 
     def summary(self, settings: CycleGANSettings, data: UnpairedImages) -> str:
         s, kind = settings, settings.G_A.network.partition("_")[0]

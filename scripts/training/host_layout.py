@@ -5,24 +5,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from ggdr.metrics.evaluate import Job
-from ggdr.scripts.measuring.translation_data import open_held_out_pairs, open_pairs_judge
-from ggdr.scripts.measuring.translation_judge import TranslationJudge, default_metrics
-from ggdr.scripts.options.training import NO_METRICS
-from ggdr.scripts.training.host import Prepared
-from ggdr.scripts.training.host_translation import Networks, TranslationModel, channels_differ
-from ggdr.scripts.training.label_maps import add_classes
+from ggdr.scripts.measuring.translation_judge import default_metrics
+from ggdr.scripts.training.host_pairs import PairsModel
+from ggdr.scripts.training.host_translation import Networks
 from ggdr.scripts.training.regularizers import describe_regularizers
-from ggdr.scripts.training.resume import Origin
 from ggdr.scripts.training.settings import HALF_DTYPES
 from ggdr.scripts.training.settings_layout import LayoutSettings, resolve_settings
-from ggdr.scripts.training.settings_pix2pix import resolve_direction
+from ggdr.scripts.training.settings_translation import Circumstances
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.regularizers import Attachment, Regularizers
 from ggdr.torch_utils.untrusted.text import printable
@@ -41,7 +35,7 @@ from ggdr.translation.oasis import OASISTask, oasis_attachment
 from ggdr.translation.spectral_norm import init_xavier
 
 
-class LayoutHost(TranslationModel):
+class LayoutHost(PairsModel):
     """See `scripts.training.host.Host`.
 
     Args:
@@ -52,9 +46,8 @@ class LayoutHost(TranslationModel):
     """
 
     data = "expected a folder or zip with label maps and images of equal names, as in labels and images"
-    has_pairs = True
     has_image_statistics = False
-    fixed = ("data.direction", "labels")
+    needs_label_maps = True
 
     def __init__(
         self,
@@ -65,29 +58,11 @@ class LayoutHost(TranslationModel):
     ) -> None:
         self.name, self.networks, self.task, self.attachment = name, networks, task, attachment
 
-    def prepare(self, command: Mapping[str, Any], origin: Origin, group: ProcessGroup) -> Prepared:
-        snapshot, start = self.starting_networks(command, origin)
-        data = PairedImages(
-            command["data"], direction=resolve_direction(command), channels=int(command["img_channels"])
-        )
-        first = tuple(map(printable, data.first_pair()))
-        data, label_notes = add_classes(data, command, origin, snapshot, is_shown=group.is_main, needed_by=self.name)
-        if start is not None:
-            _check_fits(start, data, origin)
-        settings = resolve_settings(
-            command,
-            data,
-            host=self.name,
-            default_metrics=self.default_metrics(command),
-            num_processes=group.world,
-            device_type=group.device.type,
-            init_snapshot=origin.init_snapshot,
-            start=start,
-        )
-        data.decoder(settings.crop)(data.middles([0]))  # an image that is too small is an error now
-        notes = [f"of the first pair the input is {first[0]}, the target {first[1]}"]
-        notes += label_notes
-        return Prepared(settings, data, snapshot, notes + self.notes(settings, data, start, group))
+    def resolve(self, command: Mapping[str, Any], data: PairedImages, given: Circumstances) -> LayoutSettings:
+        return resolve_settings(command, data, given, host=self.name)
+
+    def fits(self, networks: Networks, planes: tuple[int, int]) -> bool:
+        return planes == (networks["G"].in_channels, networks["G"].out_channels)
 
     def init_network(self, net: nn.Module, rng: torch.Generator) -> None:
         init_xavier(net, rng)
@@ -116,16 +91,9 @@ class LayoutHost(TranslationModel):
         task.pictures = layout_pictures(task, data, settings.crop, seed=settings.seed)
         return task
 
-    def open_judge(self, training: Mapping[str, Any], data: Path, job: Job) -> TranslationJudge:
-        return open_pairs_judge(training, data, job)
-
-    def default_metrics(self, command: Mapping[str, Any]) -> str:
+    def default_metrics(self, num_images: int, num_directions: int) -> str:
         """A distance between sets: a label map has many images, of which the target is one."""
-        if command["metrics"] is not None:
-            return NO_METRICS
-        where = {"direction": resolve_direction(command), "channels": int(command["img_channels"])}
-        pairs, _ = open_held_out_pairs(command["metrics_data"] or command["data"], **where)
-        return default_metrics(pairs.num_images, has_pairs=False)
+        return default_metrics(num_images, num_directions, has_pairs=False)
 
     def summary(self, settings: LayoutSettings, data: PairedImages) -> str:
         s = settings
@@ -134,13 +102,6 @@ class LayoutHost(TranslationModel):
             f"{s.crop.size}x{s.crop.size} pixels, {s.G.channels} channels, batch {s.loop.batch}, "
             f"{s.loop.total_nimg / 1000:g} kimg, {describe_regularizers(s.regularizers)}"
         )
-
-
-def _check_fits(start: Networks, data: PairedImages, origin: Origin) -> None:
-    """Raises OptionError where networks are for images of other channels than those of the dataset."""
-    G, of_data = start["G"], tuple(side.planes for side in data.sides)
-    if of_data != (G.in_channels, G.out_channels):
-        raise channels_differ(of_data, (G.in_channels, G.out_channels), origin)
 
 
 OASIS = LayoutHost(

@@ -17,7 +17,12 @@ from ggdr.metrics.evaluate import Job
 from ggdr.scripts.measuring.judge import GeneratorJudge
 from ggdr.scripts.measuring.snapshot_images import SnapshotGenerator
 from ggdr.scripts.training.host import Prepared
-from ggdr.scripts.training.regularizers import build_regularizers, describe_regularizers, load_networks
+from ggdr.scripts.training.regularizers import (
+    build_regularizers,
+    describe_regularizers,
+    load_networks,
+    needs_label_maps,
+)
 from ggdr.scripts.training.resume import Origin, starting_point
 from ggdr.scripts.training.settings import HALF_DTYPES, precision_note, safer_precision
 from ggdr.scripts.training.settings_stylegan2 import NAME, StyleGAN2Settings, resolve_settings
@@ -32,9 +37,11 @@ from ggdr.stylegan2.network_labels import labels_of_dataset
 from ggdr.stylegan2.samples import sample_pictures, undrawable_classes
 from ggdr.stylegan2.task import StyleGAN2Task
 from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError
+from ggdr.torch_utils.data.container import Container
 from ggdr.torch_utils.data.labels import LabelTable
 from ggdr.torch_utils.data.loader import ImageDataset, ImageLoader
 from ggdr.torch_utils.distributed import ProcessGroup
+from ggdr.torch_utils.ema import averaged
 from ggdr.torch_utils.gan import Batch
 from ggdr.torch_utils.pictures.images import from_u8
 from ggdr.torch_utils.untrusted.text import printable, shortened
@@ -57,7 +64,7 @@ class StyleGAN2Host:
     command = "ggdr train"
     data = "`ggdr dataset SOURCE DEST` makes datasets"
     replaces = {"aug": ("p", "target")}
-    has_ops = True
+    compiled_on = ("cpu", "cuda")
     has_published = True
 
     def prepare(self, command: Mapping[str, Any], origin: Origin, group: ProcessGroup) -> Prepared:
@@ -70,6 +77,7 @@ class StyleGAN2Host:
             mirror=command["mirror"],
             max_images=command["subset"],
             seed=command["seed"],
+            use_label_maps=needs_label_maps(command),
         )
         size = {"resolution": data.resolution, "channels": data.num_channels, "c_dim": data.c_dim}
         if start is not None:
@@ -83,6 +91,7 @@ class StyleGAN2Host:
             device_type=group.device.type,
             init_snapshot=origin.init_snapshot,
             start=start,
+            label_classes=data.label_classes,
         )
         notes = [f"{printable(data.path)}: {data.left_out}"] if data.left_out else []
         if command["cond"] and data.label_note:
@@ -107,7 +116,7 @@ class StyleGAN2Host:
         slow = precision_note(settings.precision, group.device)
         if slow is not None:
             notes.append(slow)
-        return Prepared(settings, data, snapshot, notes)
+        return Prepared(settings, data, snapshot, notes, data.decoder.container)
 
     def build(self, settings: StyleGAN2Settings, data: ImageDataset, group: ProcessGroup) -> StyleGAN2Task:
         half_dtype, device = HALF_DTYPES[settings.precision], group.device
@@ -116,7 +125,8 @@ class StyleGAN2Host:
             # channels_last: what convolution kernels like best, on CPUs and GPUs alike.
             G = Generator(settings.G, half_dtype=half_dtype).to(device, memory_format=torch.channels_last)
             D = Discriminator(settings.D, half_dtype=half_dtype).to(device, memory_format=torch.channels_last)
-            regularizers = build_regularizers(attachment(G, D), settings.regularizers)
+            G_ema = averaged(G)
+            regularizers = build_regularizers(attachment(G, D, G_ema), settings.regularizers)
         a = settings.augment
         task = StyleGAN2Task(
             G,
@@ -124,6 +134,7 @@ class StyleGAN2Host:
             loss=settings.loss,
             optim=settings.optim,
             sample_labels=data.random_labels,
+            G_ema=G_ema,
             augment=None if a.mode == "noaug" else AugmentPipe(PIPES[a.pipe], a.p),
             ada=AdaController(a.p, target=a.target, speed_kimg=a.speed_kimg) if a.mode == "ada" else None,
             regularizers=regularizers,
@@ -171,7 +182,7 @@ class StyleGAN2Host:
             networks["G_ema"] = networks["G"]
         return notes + load_networks(task, networks, task.regularizers.state_dicts(), snapshot.path)
 
-    def open_judge(self, training: Mapping[str, Any], data: Path, job: Job) -> GeneratorJudge:
+    def open_judge(self, training: Mapping[str, Any], data: Path | Container, job: Job) -> GeneratorJudge:
         return GeneratorJudge(data, job, _open_images)
 
     def is_fixed(self, name: str) -> bool:

@@ -6,31 +6,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from ggdr.scripts.errors import OptionError
+from ggdr.scripts.measuring.translation_data import Source
 from ggdr.scripts.measuring.translation_judge import default_metrics
 from ggdr.scripts.options.training import NO_METRICS
-from ggdr.scripts.options.translation import COMBOGAN_BLOCKS, refuse_other_models
+from ggdr.scripts.options.translation import COMBOGAN_BLOCKS, parse_domains, refuse_other_models
 from ggdr.scripts.training.regularizers import build_regularizers, load_networks
 from ggdr.scripts.training.resume import Origin, starting_point
 from ggdr.scripts.training.settings import precision_note, safer_precision
-from ggdr.scripts.training.settings_translation import TranslationSettings
+from ggdr.scripts.training.settings_translation import Circumstances, TranslationSettings
 from ggdr.torch_utils.checkpoint import Snapshot
+from ggdr.torch_utils.data.image_files import DataError
 from ggdr.torch_utils.distributed import ProcessGroup
 from ggdr.torch_utils.gan import Batch
 from ggdr.torch_utils.regularizers import Attachment, Regularizers
 from ggdr.torch_utils.untrusted.text import printable
 from ggdr.translation.config import NetworkConfig
-from ggdr.translation.data.datasets import TranslationDataset
+from ggdr.translation.data.datasets import TranslationDataset, UnpairedImages
 from ggdr.translation.data.loader import TranslationLoader
+from ggdr.translation.data.measured import HeldOut
 from ggdr.translation.host import TranslationHost
 from ggdr.translation.label_maps import to_input
-from ggdr.translation.layers import init_weights
+from ggdr.translation.layers import COMPILED_ON, init_weights
 from ggdr.translation.networks import build_network
 from ggdr.translation.snapshot import network_configs
 
@@ -60,7 +62,7 @@ class TranslationModel:
 
     command = "ggdr translate train"
     replaces = {"kimg": ("epochs",), "epochs": ("kimg",), "generator": ("downs", "blocks")}
-    has_ops = False
+    compiled_on = COMPILED_ON
     has_published = False
 
     def attachments(self, networks: Mapping[str, nn.Module], resolution: int) -> dict[str, Attachment]:
@@ -82,16 +84,41 @@ class TranslationModel:
         """The task of these networks, with its pictures."""
         raise NotImplementedError
 
-    def count_measured(self, command: Mapping[str, Any], data: Path) -> int:
-        """Images, or pairs, that metrics are measured on; raises as `open_judge` does."""
+    def open_held_out(self, command: Mapping[str, Any], source: Source) -> HeldOut:
+        """The images that metrics are measured on; raises as `open_judge` does."""
         raise NotImplementedError
 
-    def default_metrics(self, command: Mapping[str, Any]) -> str:
-        """What is measured where --metrics does not say it; nothing is opened where it does."""
-        if command["metrics"] is not None:
-            return NO_METRICS
-        num = self.count_measured(command, command["metrics_data"] or command["data"])
-        return default_metrics(num, has_pairs=self.has_pairs, has_cycle=not self.has_pairs)
+    def count_measured(self, measured: Any, data: Any) -> tuple[int, int]:
+        """Images, or pairs, of the smallest domain that metrics are measured on, and how many directions there are.
+
+        Args:
+            measured: the dataset that metrics are measured on.
+            data:     the training set.
+        """
+        raise NotImplementedError
+
+    def default_metrics(self, num_images: int, num_directions: int) -> str:
+        """What is measured if the options do not say it, on so many images; see `count_measured`."""
+        return default_metrics(num_images, num_directions, has_pairs=self.has_pairs, has_cycle=not self.has_pairs)
+
+    def measured(self, command: Mapping[str, Any], data: TranslationDataset) -> Source:
+        """What metrics are measured on; opened where it decides which they are, else as far as the data are open."""
+        source = command["metrics_data"] or data.container
+        return source if command["metrics"] is not None else self.open_held_out(command, source)
+
+    def circumstances(
+        self,
+        origin: Origin,
+        group: ProcessGroup,
+        data: TranslationDataset,
+        measured: Source,
+        start: Networks | None,
+    ) -> Circumstances:
+        """What settings depend on beside options and data."""
+        metrics = NO_METRICS  # unless they are left open
+        if isinstance(measured, HeldOut):
+            metrics = self.default_metrics(*self.count_measured(measured.dataset, data))
+        return Circumstances(metrics, group.world, group.device.type, origin.init_snapshot, start)
 
     def starting_networks(self, command: Mapping[str, Any], origin: Origin) -> tuple[Snapshot | None, Networks | None]:
         """What a run starts from, or once started from; see `starting_point`.
@@ -195,9 +222,32 @@ class TranslationModel:
         return f"{smaller}{fewer}a smaller --crop; or a new run with fewer --channels"
 
 
+def open_domains(command: Mapping[str, Any]) -> UnpairedImages:
+    """The domains of --data, or those of them that --domains names.
+
+    Raises:
+        DataError, OptionError: they cannot be read, or one is not there.
+    """
+    data = UnpairedImages(command["data"], channels=int(command["img_channels"]))
+    if command["domains"] is None:
+        return data
+    try:
+        return data.selected(parse_domains(command["domains"]))
+    except DataError as error:
+        raise OptionError("--domains", str(error)) from error
+
+
 def some_names(names: Sequence[str]) -> str:
     """The first of the names of domains, for messages."""
     return ", ".join(printable(name, 100) for name in names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
+
+
+def stored_domains(origin: Origin) -> list[str] | None:
+    """The domains of a resumed run; None of a new one, or of damaged settings, which are refused as others."""
+    data = origin.stored.get("data")
+    names = data.get("domains") if isinstance(data, Mapping) else None
+    is_named = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return names if is_named and len(set(names)) == len(names) > 1 else None
 
 
 def channels_differ(got: Sequence[int], expected: Sequence[int], origin: Origin) -> OptionError:

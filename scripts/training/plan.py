@@ -37,7 +37,7 @@ class RunPlan:
     Attributes:
         version:  of the run folder, when it was looked at.
         command:  the options by parameter name, with those of a resumed run where none are given.
-        data:     the training set, as the host opened it.
+        data:     the training set, as the host opened it; `measured` is what metrics are measured on.
         resume:   the state to go on from, or None; `state_path` is where it is from.
         snapshot: whose weights a new run starts from, or None.
         history:  what was told of earlier starts of this run.
@@ -50,6 +50,7 @@ class RunPlan:
     command: dict[str, Any]
     settings: RunSettings
     data: Any
+    measured: Any
     resume: dict[str, Any] | None
     state_path: Path | None
     snapshot: Snapshot | None
@@ -81,11 +82,13 @@ def resolve_run(host_name: str, command: Mapping[str, Any], given: Collection[st
     folder = RunFolder(command["outdir"])
     version = folder.version()  # before anything in it is read
     origin = find_origin(command["outdir"], command["resume"], host.command, has_published=host.has_published)
-    stored = {k: v for k, v in origin.stored.get("command", {}).items() if k in command and k not in PER_PROCESS}
+    left_out = {*PER_PROCESS, *regularizers.CODE}
+    stored = {k: v for k, v in origin.stored.get("command", {}).items() if k in command and k not in left_out}
     if origin.stored.get("host", host.name) != host.name:
         other = printable(origin.stored["host"])
         raise CliError(f"--resume: the run is one of {other}, and this command trains {host.name}")
-    replaced = {name for option in given for name in host.replaces.get(option, ())}
+    replaces = {**host.replaces, **regularizers.REPLACES}
+    replaced = {name for option in given for name in replaces.get(option, ())}
     stored = {k: v for k, v in stored.items() if k not in {*replaced, *given}}
     stored = checked_options(stored, command, origin.options_path)
     command = {**command, **stored}
@@ -121,6 +124,7 @@ def resolve_run(host_name: str, command: Mapping[str, Any], given: Collection[st
         command=command,
         settings=prepared.settings,
         data=prepared.data,
+        measured=prepared.measured or command.get("metrics_data") or command["data"],
         resume=resume,
         state_path=origin.state_path,
         snapshot=None if resume is not None else prepared.snapshot,

@@ -4,22 +4,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from ggdr.scripts.errors import OptionError
-from ggdr.scripts.options.numbers import FiniteFloat, WholeNumber
+from ggdr.scripts.training.regularizer_options import (
+    Site,
+    describe_res,
+    res_option,
+    resolve_res,
+    resolve_weight,
+    weight_option,
+)
 
 if TYPE_CHECKING:
     from ggdr import GGDR
     from ggdr.torch_utils.gan import Panel
     from ggdr.torch_utils.regularizers import Attachment
 
-MAX_DEFAULT_RES = 64
 DEFAULT_WEIGHT = 10.0
+COSINE = "1 \N{MINUS SIGN} cosine similarity"
 
 
 @dataclass(frozen=True)
@@ -36,41 +40,13 @@ class GGDRKind:
     name = "ggdr"
     fixed = ("guide_res",)
     options = (
-        click.option("--ggdr/--no-ggdr", default=True, help="Generator-guided discriminator regularisation."),
-        click.option(
-            "--ggdr-res",
-            type=WholeNumber(min=8),
-            metavar="PIXELS",
-            multiple=True,
-            help="Feature map of G that D learns to predict; may be given several times."
-            "  [default: the one nearest to resolution / 4, from 8 to 64]",
-        ),
-        click.option(
-            "--ggdr-weight",
-            type=FiniteFloat(min=0),
-            metavar="FLOAT",
-            help="Weight of the cosine distance; 0 only measures it: the decoder learns, D is trained as without."
-            f"  [default: {DEFAULT_WEIGHT:g}]",
-        ),
+        res_option("ggdr", "Feature map of G that D learns to predict"),
+        weight_option("ggdr", DEFAULT_WEIGHT, "the cosine distance"),
     )
 
-    def resolve(self, command: Mapping[str, Any], resolution: int, guides: Sequence[int]) -> GGDRSettings | None:
+    def resolve(self, command: Mapping[str, Any], site: Site) -> GGDRSettings:
         """Guides from 8 pixels up."""
-        if not command["ggdr"]:
-            given = {"--ggdr-res": command.get("ggdr_res") or None, "--ggdr-weight": command.get("ggdr_weight")}
-            for option, value in given.items():
-                if value is not None:
-                    raise OptionError(option, "needs --ggdr, got --no-ggdr")
-            return None
-        allowed = [res for res in guides if res >= 8]
-        default = max(min(MAX_DEFAULT_RES, resolution // 4), 8)
-        nearest = min(allowed, key=lambda res: abs(res - default), default=default)
-        guide_res = tuple(command.get("ggdr_res") or ()) or (nearest,)
-        for res in guide_res:
-            if res not in allowed:
-                raise OptionError("--ggdr-res", f"{res} is not among the feature maps {', '.join(map(str, allowed))}")
-        weight = command.get("ggdr_weight")
-        return GGDRSettings(tuple(sorted(set(guide_res))), DEFAULT_WEIGHT if weight is None else weight)
+        return GGDRSettings(resolve_res(command, self.name, site), resolve_weight(command, self.name, DEFAULT_WEIGHT))
 
     def read(self, stored: Mapping[str, Any]) -> GGDRSettings:
         """Settings as a run or snapshot stores them; KeyError, TypeError or ValueError if they are damaged."""
@@ -93,7 +69,7 @@ class GGDRKind:
         """The distance of prediction and truth."""
         from ggdr.torch_utils.gan import Panel
 
-        return Panel(name, "ggdr", "GGDR cosine distance", "1 \N{MINUS SIGN} cosine similarity", headline=True)
+        return Panel(name, "ggdr", "GGDR cosine distance", COSINE, headline=True)
 
     def summary(self, settings: GGDRSettings) -> str:
-        return f"GGDR x{settings.weight:g} at {', '.join(f'{res}x{res}' for res in settings.guide_res)}"
+        return f"GGDR x{settings.weight:g} at {describe_res(settings.guide_res)}"

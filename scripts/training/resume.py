@@ -20,6 +20,7 @@ from ggdr.scripts.training.snapshot_files import PATTERN, SNAPSHOT_SUFFIX, snaps
 from ggdr.scripts.training.stored import check_state
 from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError, load_snapshot, load_state
 from ggdr.torch_utils.untrusted.text import printable
+from ggdr.translation.snapshot import model_of
 
 # By a setting's name, its option and how many of its unit the option counts in.
 _LOOP_OPTIONS = {
@@ -47,6 +48,8 @@ class Origin:
 def host_of_run(outdir: Path, resume: str | None) -> str | None:
     """The host of the run that --resume goes on with, or whose snapshot it starts from; None if nothing says so.
 
+    Of a snapshot of no run, as one that was imported, its networks say it.
+
     Raises:
         SnapshotError: the settings of the resumed run, or the snapshot, cannot be read.
     """
@@ -54,7 +57,8 @@ def host_of_run(outdir: Path, resume: str | None) -> str | None:
         return None
     path = outdir if resume == "latest" else Path(resume)
     if path.suffix == SNAPSHOT_SUFFIX and path.is_file():
-        return host_of_snapshot(load_snapshot(path, tensors=False))
+        snapshot = load_snapshot(path, tensors=False)
+        return host_of_snapshot(snapshot) or model_of(snapshot)
     folder = RunFolder(path.parent if path.suffix == ".pt" else path)
     return folder.read_options().get("host") if folder.has_options() else None
 

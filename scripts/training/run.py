@@ -41,7 +41,7 @@ from ggdr.torch_utils.timing.allocator import keep_freed_memory
 
 def start_as(command: click.Command, plan: RunPlan, group: ProcessGroup) -> bool:
     """`start_run` with the operations that --ops of a training command means, if any, and its words on record."""
-    if plan.host.has_ops:
+    if group.device.type in plan.host.compiled_on:
         prepare_ops(plan.command["ops"], group.device)
     return start_run(plan, group, typed_words(command, plan.command, leave_out=("dry_run", "resume")))
 
@@ -69,8 +69,7 @@ def _build_and_train(plan: RunPlan, group: ProcessGroup, argv: list[str]) -> boo
     metrics = None
     if settings.metrics:
         with metric_errors():
-            data = Path(plan.command.get("metrics_data") or plan.command["data"])
-            judge = plan.host.open_judge(settings.to_json(), data, training_job(group))
+            judge = plan.host.open_judge(settings.to_json(), plan.measured, training_job(group))
             metrics = SnapshotMetrics(settings.metrics, judge, folder.path, group, settings.patience)
     notes = [*plan.notes, *([metrics.judge.about] if metrics is not None and metrics.judge.about else [])]
     if plan.command.get("batch_gpu") == AUTO:
@@ -99,7 +98,7 @@ def _build_and_train(plan: RunPlan, group: ProcessGroup, argv: list[str]) -> boo
                 save_state(folder.state_path, plan.resume)  # a fork: from now on it resumes by itself
             on = declared["device"]
             where = f"{settings.precision} on {on['processes']} x {on['type']}"
-            where += f" with {on['operations']} operations" if plan.host.has_ops else ""
+            where += f" with {on['operations']} operations" if "operations" in on else ""
             notes.append(f"{plan.host.summary(settings, plan.data)}, {where}")
         try:
             finished = _train(plan, task, group=group, metrics=metrics, notes=notes)
@@ -128,11 +127,13 @@ def _snapshot_path(plan: RunPlan, nimg: int) -> Path:
 
 def _declared(host: Host, task: GANTask, group: ProcessGroup) -> dict[str, Any]:
     """What curves, report and cards have to know of a run, as data."""
-    operations = {"operations": "compiled" if uses_native(group.device) else "reference"} if host.has_ops else {}
+    device: dict[str, Any] = {"type": group.device.type, "processes": group.world}
+    if group.device.type in host.compiled_on:
+        device["operations"] = "compiled" if uses_native(group.device) else "reference"
     return {
         "panels": [asdict(panel) for panel in run_panels(task)],
         "pictures": [{"name": x.name, "title": x.title, "once": x.once} for x in task.pictures],
-        "device": {"type": group.device.type, "processes": group.world, **operations},
+        "device": device,
     }
 
 

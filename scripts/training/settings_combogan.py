@@ -13,6 +13,7 @@ from ggdr.scripts.options.translation import COMBOGAN_BLOCKS, WEIGHT, parse_cycl
 from ggdr.scripts.training.regularizers import resolve_regularizers
 from ggdr.scripts.training.settings_translation import (
     LARGE,
+    Circumstances,
     DomainSettings,
     TranslationSettings,
     domain_settings,
@@ -50,24 +51,12 @@ class ComboGANSettings(TranslationSettings):
     optim: ComboGANConfig
 
 
-def resolve_settings(
-    command: Mapping[str, Any],
-    data: UnpairedImages,
-    *,
-    default_metrics: str,
-    device_type: str,
-    num_processes: int,
-    init_snapshot: str | None,
-    start: Mapping[str, NetworkConfig] | None = None,
-) -> ComboGANSettings:
+def resolve_settings(command: Mapping[str, Any], data: UnpairedImages, given: Circumstances) -> ComboGANSettings:
     """Fills in what the command line leaves open.
 
     Args:
-        command:       the options of `ggdr translate train` by parameter name; None where not given.
-        data:          with the domains in the order of the networks; with `always`, that one alone is trained.
-        default_metrics: what is measured if the options do not say it.
-        init_snapshot: the snapshot that the weights come from, or None.
-        start:         its networks, which come before those of preset and command line.
+        command: the options of `ggdr translate train` by parameter name; None where not given.
+        data:    with the domains in the order of the networks; with `always`, that one alone is trained.
 
     Raises:
         OptionError: a value that cannot be used, with the option's name.
@@ -76,19 +65,10 @@ def resolve_settings(
     crop = resolve_crop(command, p)
     if crop.size % MULTIPLE or crop.size < AT_LEAST:
         raise OptionError("--crop", f"{NAME} takes multiples of {MULTIPLE} from {AT_LEAST} up, got {crop.size}")
-    networks = start or _networks(command, p, crop.size, len(data.domains))
+    networks = given.start or _networks(command, p, crop.size, len(data.domains))
     optim = _optim(command, p, data)
     return ComboGANSettings(
-        **run_fields(
-            command,
-            p,
-            host=NAME,
-            total_nimg=optim.total_nimg,
-            default_metrics=default_metrics,
-            device_type=device_type,
-            num_processes=num_processes,
-            init_snapshot=init_snapshot,
-        ),
+        **run_fields(command, p, given, host=NAME, total_nimg=optim.total_nimg),
         data=domain_settings(command, p, data),
         frozen=() if data.always is None else tuple(name for name in data.names if name != data.names[data.always]),
         crop=crop,

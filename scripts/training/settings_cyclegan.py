@@ -11,6 +11,7 @@ from typing import Any
 from ggdr.scripts.options.translation import parse_cycle_weight
 from ggdr.scripts.training.regularizers import resolve_regularizers
 from ggdr.scripts.training.settings_translation import (
+    Circumstances,
     DomainSettings,
     GeneratorConfig,
     TranslationSettings,
@@ -23,7 +24,7 @@ from ggdr.scripts.training.settings_translation import (
     resolve_optim,
     run_fields,
 )
-from ggdr.translation.config import CycleGANConfig, NetworkConfig, PatchDiscriminatorConfig
+from ggdr.translation.config import CycleGANConfig, PatchDiscriminatorConfig
 from ggdr.translation.cyclegan import SIDES
 from ggdr.translation.data.datasets import UnpairedImages
 from ggdr.translation.presets import PRESETS, TranslationPreset
@@ -43,24 +44,12 @@ class CycleGANSettings(TranslationSettings):
     optim: CycleGANConfig
 
 
-def resolve_settings(
-    command: Mapping[str, Any],
-    data: UnpairedImages,
-    *,
-    default_metrics: str,
-    num_processes: int,
-    device_type: str,
-    init_snapshot: str | None,
-    start: Mapping[str, NetworkConfig] | None = None,
-) -> CycleGANSettings:
+def resolve_settings(command: Mapping[str, Any], data: UnpairedImages, given: Circumstances) -> CycleGANSettings:
     """Fills in what the command line leaves open.
 
     Args:
-        command:       the options of `ggdr translate train` by parameter name; None where not given.
-        default_metrics: what is measured if the options do not say it.
-        data:          of two domains.
-        init_snapshot: the snapshot that the weights come from, or None.
-        start:         its networks, which come before those of preset and command line.
+        command: the options of `ggdr translate train` by parameter name; None where not given.
+        data:    of two domains.
 
     Raises:
         OptionError: a value that cannot be used, with the option's name.
@@ -68,7 +57,7 @@ def resolve_settings(
     p = PRESETS[NAME][command["cfg"]]
     crop = resolve_crop(command, p)
     channels = data.sides[0].channels
-    networks = start or {
+    networks = given.start or {
         **{f"G_{side}": generator_config(command, p, crop.size, channels, channels) for side in SIDES},
         **{f"D_{side}": discriminator_config(command, p, channels) for side in SIDES},
     }
@@ -79,16 +68,7 @@ def resolve_settings(
     common = [res for res in guides[0] if res in guides[1]]
     optim = _optim(command, p, data)
     return CycleGANSettings(
-        **run_fields(
-            command,
-            p,
-            host=NAME,
-            total_nimg=optim.total_nimg,
-            default_metrics=default_metrics,
-            num_processes=num_processes,
-            device_type=device_type,
-            init_snapshot=init_snapshot,
-        ),
+        **run_fields(command, p, given, host=NAME, total_nimg=optim.total_nimg),
         data=domain_settings(command, p, data),
         crop=crop,
         **networks,

@@ -12,6 +12,7 @@ from ggdr.scripts.errors import OptionError
 from ggdr.scripts.training.regularizers import resolve_regularizers
 from ggdr.scripts.training.settings_pix2pix import PairSettings, resolve_direction
 from ggdr.scripts.training.settings_translation import (
+    Circumstances,
     TranslationSettings,
     chosen_width,
     resolve_crop,
@@ -56,15 +57,7 @@ class LayoutSettings(TranslationSettings):
 
 
 def resolve_settings(
-    command: Mapping[str, Any],
-    data: PairedImages,
-    *,
-    host: str,
-    default_metrics: str,
-    num_processes: int,
-    device_type: str,
-    init_snapshot: str | None,
-    start: Mapping[str, NetworkConfig] | None = None,
+    command: Mapping[str, Any], data: PairedImages, given: Circumstances, *, host: str
 ) -> LayoutSettings:
     """Fills in what the command line leaves open; see `settings_pix2pix.resolve_settings`.
 
@@ -74,23 +67,14 @@ def resolve_settings(
     """
     p = PRESETS[host][command["cfg"]]
     crop = resolve_crop(command, p)
-    networks = start or layout_networks(host, command, p, crop.size, *(side.planes for side in data.sides))
+    networks = given.start or layout_networks(host, command, p, crop.size, *(side.planes for side in data.sides))
     G, D = networks["G"], networks["D"]
     _check_crop(command, crop.size, G, D)
     config, weight = OPTIMS[host]
     optim = resolve_optim(command, p, config, data.num_images, **{weight: command[weight]})
     guides = sorted(res for res in layout_guides(G, crop.size) if res > crop.size >> D.layers)
     return LayoutSettings(
-        **run_fields(
-            command,
-            p,
-            host=host,
-            total_nimg=optim.total_nimg,
-            default_metrics=default_metrics,
-            num_processes=num_processes,
-            device_type=device_type,
-            init_snapshot=init_snapshot,
-        ),
+        **run_fields(command, p, given, host=host, total_nimg=optim.total_nimg),
         data=PairSettings(
             str(command["data"]),
             resolve_direction(command),

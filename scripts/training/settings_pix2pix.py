@@ -10,6 +10,7 @@ from typing import Any
 
 from ggdr.scripts.training.regularizers import resolve_regularizers
 from ggdr.scripts.training.settings_translation import (
+    Circumstances,
     GeneratorConfig,
     TranslationSettings,
     check_crop,
@@ -22,7 +23,7 @@ from ggdr.scripts.training.settings_translation import (
     run_fields,
 )
 from ggdr.torch_utils.data.label_maps import LabelClasses
-from ggdr.translation.config import NetworkConfig, PatchDiscriminatorConfig, Pix2PixConfig
+from ggdr.translation.config import PatchDiscriminatorConfig, Pix2PixConfig
 from ggdr.translation.data.datasets import DIRECTIONS, PairedImages
 from ggdr.translation.presets import PRESETS
 
@@ -57,23 +58,11 @@ def resolve_direction(command: Mapping[str, Any]) -> str:
     return command["direction"] or DIRECTIONS[0]
 
 
-def resolve_settings(
-    command: Mapping[str, Any],
-    data: PairedImages,
-    *,
-    default_metrics: str,
-    num_processes: int,
-    device_type: str,
-    init_snapshot: str | None,
-    start: Mapping[str, NetworkConfig] | None = None,
-) -> Pix2PixSettings:
+def resolve_settings(command: Mapping[str, Any], data: PairedImages, given: Circumstances) -> Pix2PixSettings:
     """Fills in what the command line leaves open.
 
     Args:
-        command:       the options of `ggdr translate train` by parameter name; None where not given.
-        default_metrics: what is measured if the options do not say it.
-        init_snapshot: the snapshot that the weights come from, or None.
-        start:         its networks G and D, which come before those of preset and command line.
+        command: the options of `ggdr translate train` by parameter name; None where not given.
 
     Raises:
         OptionError: a value that cannot be used, with the option's name.
@@ -81,7 +70,7 @@ def resolve_settings(
     p = PRESETS[NAME][command["cfg"]]
     crop = resolve_crop(command, p)
     channels = [side.planes for side in data.sides]
-    networks = start or {
+    networks = given.start or {
         "G": generator_config(command, p, crop.size, *channels),
         "D": discriminator_config(command, p, sum(channels)),
     }
@@ -90,16 +79,7 @@ def resolve_settings(
     weights = {name: command[name] for name in ("gan_weight", "l1_weight")}
     optim = resolve_optim(command, p, Pix2PixConfig, data.num_images, **weights)
     return Pix2PixSettings(
-        **run_fields(
-            command,
-            p,
-            host=NAME,
-            total_nimg=optim.total_nimg,
-            default_metrics=default_metrics,
-            num_processes=num_processes,
-            device_type=device_type,
-            init_snapshot=init_snapshot,
-        ),
+        **run_fields(command, p, given, host=NAME, total_nimg=optim.total_nimg),
         data=PairSettings(
             str(command["data"]),
             resolve_direction(command),

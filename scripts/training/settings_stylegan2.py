@@ -33,6 +33,7 @@ from ggdr.stylegan2.config import (
 )
 from ggdr.stylegan2.discriminator import Discriminator
 from ggdr.stylegan2.task import freezable_layers
+from ggdr.torch_utils.data.label_maps import LabelClasses
 from ggdr.torch_utils.loop import LoopConfig
 
 NAME = "stylegan2"
@@ -97,6 +98,7 @@ def resolve_settings(
     device_type: str,
     init_snapshot: str | None,
     start: StartNetworks | None = None,
+    label_classes: LabelClasses | None = None,
 ) -> StyleGAN2Settings:
     """Fills in what the command line leaves open.
 
@@ -104,6 +106,7 @@ def resolve_settings(
         command:       the options of `ggdr train` by parameter name; None where not given.
         init_snapshot: the snapshot that the weights come from (faster ADA, no EMA ramp-up), or None.
         start:         networks that fit the data, whose settings come before those of preset and command line.
+        label_classes: of the label maps of the data, if there are any.
 
     Raises:
         OptionError: a value that cannot be used, with the option's name.
@@ -153,7 +156,16 @@ def resolve_settings(
         loss=LossConfig(p.gamma, style_mixing_prob=p.style_mixing_prob, pl_weight=p.pl_weight),
         optim=OptimConfig(p.lr, ema_halflife_kimg=p.ema_kimg, ema_rampup=p.ema_rampup, freeze_d=get("freezed")),
         augment=_augment(command, p.ada_speed_kimg),
-        regularizers=resolve_regularizers(command, resolution, [2**i for i in range(3, resolution.bit_length())]),
+        regularizers=resolve_regularizers(
+            command,
+            resolution,
+            [2**i for i in range(3, resolution.bit_length())],
+            has_average=True,
+            shows_reals=True,
+            channels=channels,
+            data=str(get("data")),
+            labels=label_classes,
+        ),
         loop=LoopConfig(
             total_nimg=round(p.kimg * 1000),
             batch=p.batch,

@@ -12,6 +12,7 @@ import torch
 
 from ggdr.scripts.errors import OptionError
 from ggdr.scripts.options.translation import parse_epochs
+from ggdr.scripts.training.regularizers import chosen_regularizers
 from ggdr.scripts.training.settings import (
     RunSettings,
     allowed_skips,
@@ -61,6 +62,23 @@ class TranslationSettings(RunSettings):
     def to_json(self) -> dict[str, Any]:
         """Plain dicts, lists, numbers and strings; networks as `config_from_json` takes them."""
         return {**super().to_json(), **{name: config.to_json() for name, config in self.networks.items()}}
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What settings depend on beside options and data.
+
+    Attributes:
+        default_metrics: what is measured if the options do not say it.
+        init_snapshot:   the snapshot that the weights come from, or None.
+        start:           its networks, which come before those of preset and command line.
+    """
+
+    default_metrics: str
+    num_processes: int
+    device_type: str
+    init_snapshot: str | None = None
+    start: Mapping[str, NetworkConfig] | None = None
 
 
 @dataclass(frozen=True)
@@ -139,43 +157,32 @@ def resolve_optim(
 
 
 def run_fields(
-    command: Mapping[str, Any],
-    p: TranslationPreset,
-    *,
-    host: str,
-    total_nimg: int,
-    default_metrics: str,
-    num_processes: int,
-    device_type: str,
-    init_snapshot: str | None,
+    command: Mapping[str, Any], p: TranslationPreset, given: Circumstances, *, host: str, total_nimg: int
 ) -> dict[str, Any]:
     """The fields of RunSettings but for regularisers, and `metrics_data`.
-
-    Args:
-        default_metrics: what is measured if the options do not say it.
 
     Raises:
         OptionError: a batch does not split, the device lacks a precision, or metrics are not what they should be.
     """
     batch = p.batch if command["batch"] is None else command["batch"]
     tick, snap = command["tick"], command["snap"]
-    precision = resolve_precision(command["precision"], device_type)
-    metrics = resolve_metrics(default_metrics if command["metrics"] is None else command["metrics"])
+    precision = resolve_precision(command["precision"], given.device_type)
+    metrics = resolve_metrics(given.default_metrics if command["metrics"] is None else command["metrics"])
     return {
         "host": host,
         "cfg": command["cfg"],
         "loop": LoopConfig(
             total_nimg=total_nimg,
             batch=batch,
-            batch_gpu=resolve_batch_gpu(batch, None, num_processes),
+            batch_gpu=resolve_batch_gpu(batch, None, given.num_processes),
             tick_nimg=round((p.tick_kimg if tick is None else tick) * 1000),
             snap_ticks=p.snap_ticks if snap is None else snap,
             max_skips=allowed_skips(precision),
         ),
         "precision": precision,
-        "num_processes": num_processes,
+        "num_processes": given.num_processes,
         "seed": command["seed"],
-        "init_snapshot": init_snapshot,
+        "init_snapshot": given.init_snapshot,
         "init_source": None,
         "metrics": metrics,
         "metrics_data": None if command["metrics_data"] is None else str(command["metrics_data"]),
@@ -217,7 +224,7 @@ def check_crop(command: Mapping[str, Any], size: int, D: PatchDiscriminatorConfi
 
 def guide_sizes(command: Mapping[str, Any], G: GeneratorConfig, D: PatchDiscriminatorConfig, size: int) -> list[int]:
     """Sides of the feature maps of G that are larger than the smallest of D, rising; none without regularisers."""
-    if not command["ggdr"]:
+    if not chosen_regularizers(command):
         return []
     with torch.device("meta"):
         net = build_network(G)

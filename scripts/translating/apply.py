@@ -18,6 +18,7 @@ from ggdr.scripts.translating.options import (
     check_tiles,
     from_option,
     open_translator,
+    prepare_translator_ops,
     to_option,
     translation_options,
 )
@@ -64,6 +65,7 @@ def apply(
     batch_size: int,
     seed: int,
     device: str,
+    ops: str | None,
 ) -> None:
     """Translate images and videos with a trained network.
 
@@ -94,6 +96,7 @@ def apply(
         translation = Translation(translator, seed, tile, overlap, batch_size)
         check_memory(translation, inputs, directions)
     make_folder(outdir)
+    prepare_translator_ops(ops, translator.device)
     for note in [*unread_files(images), *notes]:
         say(f"note: {note}", err=True)
     with cli_errors(), progress_bars() as bars:

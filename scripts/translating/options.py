@@ -14,13 +14,15 @@ from click.core import ParameterSource
 
 from ggdr.scripts.options.network import batch_option, network_option
 from ggdr.scripts.options.numbers import WholeNumber
-from ggdr.scripts.options.parameters import bad_parameter, choose_device, device_option
+from ggdr.scripts.options.parameters import bad_parameter, choose_device, device_option, ops_option, prepare_ops
 from ggdr.scripts.options.training import seed_option
 from ggdr.scripts.options.translation import NamedChoice
 from ggdr.torch_utils.untrusted.text import printable
 from ggdr.translation.config_base import NOISE_KINDS
 
 if TYPE_CHECKING:
+    import torch
+
     from ggdr.scripts.translating.image_files import Translation
     from ggdr.scripts.translating.inputs import Input
     from ggdr.translation.translator import Translator
@@ -40,7 +42,7 @@ to_option = click.option("--to", "target", metavar="DOMAIN", help="Domain that t
 
 
 def translation_options(command: Callable) -> Callable:
-    """--network, --noise, --tile, --overlap, --batch, --seed, --device."""
+    """--network, --noise, --tile, --overlap, --batch, --seed, --device, --ops."""
     tile = click.option(
         "--tile",
         type=WholeNumber(8, MAX_TILE),
@@ -53,7 +55,16 @@ def translation_options(command: Callable) -> Callable:
         metavar="PIXELS",
         help="What tiles have in common, where they are blended.  [default: a quarter of the tile]",
     )
-    for option in (device_option, seed_option, batch_option(1), overlap, tile, noise_option, network_option):
+    for option in (
+        ops_option,
+        device_option,
+        seed_option,
+        batch_option(1),
+        overlap,
+        tile,
+        noise_option,
+        network_option,
+    ):
         command = option(command)
     return command
 
@@ -84,6 +95,14 @@ def open_translator(network: Path, device: str, noise: str | None = None) -> Tra
         text = f"{network} is a {translator.model}, which has no noise of this kind: leave it out"
         raise bad_parameter(text, "--noise")
     return translator
+
+
+def prepare_translator_ops(ops: str | None, device: torch.device) -> None:
+    """`prepare_ops` where networks of translators have compiled operations."""
+    from ggdr.translation.layers import COMPILED_ON
+
+    if device.type in COMPILED_ON:
+        prepare_ops(ops, device)
 
 
 def check_tiles(translator: Translator, tile: int | None, overlap: int | None) -> tuple[int | None, int]:

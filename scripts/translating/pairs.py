@@ -14,12 +14,14 @@ from click.core import ParameterSource
 
 from ggdr.scripts.errors import CliError, write_error_text
 from ggdr.scripts.options.destination import (
+    broken_notes,
     check_destination,
     convert_workers_option,
     max_images_option,
     overwrite_option,
     sigterm_unwinds,
     size_of,
+    skip_broken_option,
 )
 from ggdr.scripts.options.numbers import FiniteFloat, WholeNumber
 from ggdr.scripts.options.parameters import bad_parameter
@@ -35,7 +37,6 @@ from ggdr.translation.data.holes import HOLES
 from ggdr.translation.data.make_pairs import MadePairs, make_pairs
 from ggdr.translation.data.pair_tasks import FACTORS, MIN_SIDE, SIGMAS, TASKS, PairTask
 
-MOST_BROKEN = 20  # files that are named
 OF_TASKS = {"factor": "superres", "sigma": "edges", "holes": "inpaint"}
 
 EXAMPLES = """\b
@@ -88,7 +89,7 @@ Examples:
     "--holes", type=NamedChoice(HOLES), default=PairTask.holes, help="inpaint: shape of the hole, filled with magenta."
 )
 @seed_option
-@click.option("--skip-broken", is_flag=True, help="Leave out, and name, files that cannot be read as images.")
+@skip_broken_option
 @convert_workers_option
 @overwrite_option
 @click.pass_context
@@ -132,9 +133,7 @@ def pairs(ctx: click.Context, source: str, dest: Path, overwrite: bool, **option
 
 def _notes(made: MadePairs) -> Iterator[str]:
     """What of the source is not in the pairs, or of no use there."""
-    yield from made.broken[:MOST_BROKEN]
-    if len(made.broken) > MOST_BROKEN:
-        yield f"{len(made.broken) - MOST_BROKEN} more broken files are left out"
+    yield from broken_notes(made.broken)
     if made.num_equal:
         yield f"{made.num_equal} of {made.num_train + made.num_test} pairs have two equal images"
     if made.left_out:

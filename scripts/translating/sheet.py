@@ -20,6 +20,7 @@ from ggdr.scripts.translating.options import (
     check_tiles,
     from_option,
     open_translator,
+    prepare_translator_ops,
     translation_options,
 )
 
@@ -62,6 +63,7 @@ def sheet(
     batch_size: int,
     seed: int,
     device: str,
+    ops: str | None,
 ) -> None:
     """Show images and their translations on one sheet.
 
@@ -85,6 +87,7 @@ def sheet(
         translation = Translation(translator, seed, tile, overlap, batch_size)
         check_memory(translation, shown, [(each, translator.targets(each)[0]) for each in sources])
     make_folder(out.parent, "--out")
+    prepare_translator_ops(ops, translator.device)
     for note in notes:
         say(f"note: {note}", err=True)
     with cli_errors(), progress_bars() as bars:

@@ -12,7 +12,14 @@ from click.core import ParameterSource
 
 from ggdr.scripts.options.label_maps import classes_option, ignore_label_option
 from ggdr.scripts.options.numbers import FiniteFloat, WholeNumber
-from ggdr.scripts.options.parameters import KIMG, MAX_WORKERS, bad_parameter, device_option, dist_timeout_option
+from ggdr.scripts.options.parameters import (
+    KIMG,
+    MAX_WORKERS,
+    bad_parameter,
+    device_option,
+    dist_timeout_option,
+    ops_option,
+)
 from ggdr.scripts.options.sections import SectionedCommand
 from ggdr.scripts.options.training import (
     batch_option,
@@ -32,6 +39,7 @@ from ggdr.scripts.options.translation import (
     MODELS,
     WEIGHT,
     CycleWeight,
+    DomainNames,
     Epochs,
     NamedChoice,
 )
@@ -56,7 +64,7 @@ Examples:
 
 SECTIONS = {
     "Run": ("model", "outdir", "data", "cfg", "kimg", "epochs", "resume", "add_domain", "seed", "dry_run"),
-    "Data": ("crop", "fit", "enlarge", "mirror", "img_channels", "workers"),
+    "Data": ("domains", "crop", "fit", "enlarge", "mirror", "img_channels", "workers"),
     "Regularisers": regularizer_parameters(),
     "Networks": ("generator", "channels", "downs", "blocks", "norm", "dropout", "d_layers", *COMBOGAN_BLOCKS),
     "Optimisation": ("batch", "lr", "gan_loss", "gan_weight"),
@@ -67,7 +75,7 @@ SECTIONS = {
     "OASIS": ("labelmix_weight",),
     "CC-FPSE": ("feature_weight",),
     "Reports and snapshots": ("tick", "snap", "metrics", "metrics_data", "patience"),
-    "Machine": ("device", "precision", "deterministic", "dist_timeout"),
+    "Machine": ("device", "precision", "deterministic", "ops", "dist_timeout"),
 }
 
 
@@ -100,6 +108,12 @@ SECTIONS = {
     type=NamedChoice(["AtoB", "BtoA"]),
     help="Which of a pair G is given. A is trainA, or the label map, or else the left half of a file or the first of "
     "two folders by name.  [default: AtoB]",
+)
+@click.option(
+    "--domains",
+    type=DomainNames(),
+    metavar="NAME,NAME...",
+    help="cyclegan, combogan: domains of --data to train on, in this order.  [default: all, as they come]",
 )
 @click.option(
     "--cfg",
@@ -285,6 +299,7 @@ SECTIONS = {
 @device_option
 @precision_choice("the convolutions")
 @deterministic_option
+@ops_option
 @dist_timeout_option
 @tick_option
 @snap_option

@@ -95,6 +95,18 @@ def test_it_computes_in_float32_whatever_its_parameters_were_turned_into(dtype):
     torch.testing.assert_close(pred, expected)
 
 
+def test_what_upsampling_keeps_follows_the_filter_and_serves_training():
+    decoder, feats = FeatureDecoder({"b4": (3, 4, 4)}, {"b8": (3, 8, 8)}), {"b4": torch.randn(1, 3, 4, 4)}
+    with torch.inference_mode():
+        before = decoder(feats)["b8"].clone()
+    pred = decoder(feats)["b8"]
+    pred.sum().backward()  # what was made in inference mode could not be kept for this
+    assert torch.equal(pred, before)
+    state = decoder.state_dict()
+    decoder.load_state_dict(state | {"b8_dec.resample_filter": 2 * state["b8_dec.resample_filter"]})
+    torch.testing.assert_close(decoder(feats)["b8"], 4 * pred)
+
+
 def test_what_cannot_be_joined_is_said():
     with pytest.raises(ValueError, match="guide 'g' of 64x64 is out of reach: .* 'e8', is 8x8, .* up to 4 times"):
         FeatureDecoder({"e4": (3, 4, 4), "e8": (3, 8, 8), "e64": (3, 64, 64)}, {"g": (2, 64, 64)})

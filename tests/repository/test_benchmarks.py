@@ -132,7 +132,7 @@ def test_the_table_of_small_networks_is_that_of_the_values_that_are_kept():
     page = (ROOT / "docs" / "study.md").read_text()
     output = output_of("-m", "benchmarks.small_networks", STUDIES / "small-networks-24kimg.json")
     rows = [line for line in output.split("\n\n")[1].splitlines() if line.startswith("| ")]
-    assert len(rows) == 11 and all(row in page for row in rows)
+    assert len(rows) == 15 and all(row in page for row in rows)
 
 
 def test_the_sheet_of_shapes_is_drawn_from_a_dataset(tmp_path):
@@ -147,3 +147,10 @@ def test_the_sheet_of_pairs_shows_every_task_and_the_target(tmp_path):
     assert "sheet.png" in output_of("-m", "benchmarks.pair_tasks_sheet", "--out", tmp_path / "sheet.png")
     drawn, shown = (np.asarray(Image.open(path), int) for path in (tmp_path / "sheet.png", ROOT / "docs" / "pairs.png"))
     assert drawn.shape == shown.shape and np.abs(drawn - shown).mean() < 2  # fonts and versions of Pillow differ
+
+
+def test_benchmark_of_regularisers_tabulates_each_of_them():
+    small = ["--cfg", "demo", "--channel-base", 64, "--channel-max", 8, "--batch", 8, "--resolution", 16]
+    output = output_of("-m", "benchmarks.regularizer_costs", "--no-counted", *small, "--iterations", 4)
+    rows = [line.split("|")[1].strip() for line in output.splitlines() if line.startswith("| `")]
+    assert rows == ["`none`", "`ggdr`", "`semantic`", "`ema-guide`", "`contrastive`", "`features`"]

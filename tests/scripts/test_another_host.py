@@ -61,7 +61,7 @@ class ToyHost:
     command = "toy train"
     data = "toys are drawn"
     replaces = {}
-    has_ops = False
+    compiled_on = ()
     has_published = False
 
     def prepare(self, command, origin, group):

@@ -81,9 +81,9 @@ def files(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run(command, snapshot):
+def run(command, snapshot, *more):
     """What a command says of a snapshot: its message, in one line."""
-    result = CliRunner().invoke(main, [*command.split(), commands()[command], str(snapshot), *ARGS[command]])
+    result = CliRunner().invoke(main, [*command.split(), commands()[command], str(snapshot), *ARGS[command], *more])
     assert result.exit_code == 2 and isinstance(result.exception, SystemExit), result.output
     return " ".join(result.output.partition("Error: ")[2].split())
 
@@ -115,7 +115,8 @@ def test_a_file_of_neither_is_not_called_one(files):
 
 
 def test_a_model_of_other_networks_is_told_by_them(files):
-    message = run("translate train", save_translator(files / "net.safetensors", TRANSLATORS["CycleGAN"]))
+    network = save_translator(files / "net.safetensors", TRANSLATORS["CycleGAN"])
+    message = run("translate train", network, "--model", "pix2pix")
     assert (
         "net.safetensors: holds D_A, D_B, G_A, G_B, but no G; to translate takes the generators of a model" in message
     )

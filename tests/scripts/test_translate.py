@@ -16,12 +16,14 @@ from PIL import Image
 
 from ggdr.scripts.options.translation import parse_epochs
 from ggdr.scripts.training.resume import host_of_run
+from ggdr.scripts.translating.options import prepare_translator_ops
 from ggdr.torch_utils.checkpoint import SnapshotError, load_snapshot
+from ggdr.torch_utils.ops import build
 from ggdr.torch_utils.pictures.images import from_u8
 from ggdr.torch_utils.runlog import read_stats
 from ggdr.translation.config import UnetGeneratorConfig, config_from_json
 from ggdr.translation.snapshot import load_translator
-from tests.conftest import python, torchrun
+from tests.conftest import ggdr, python, torchrun
 from tests.scripts.test_train import assert_same_weights, ggdr_train
 from tests.tiny import save_tiny, tiny_generator
 
@@ -72,6 +74,35 @@ def whole(tmp_path_factory, pairs):
     return run
 
 
+def test_a_run_says_which_operations_it_uses(pairs, tmp_path):
+    translate("--data", pairs, "--outdir", tmp_path, *TINY, "--kimg", 0.008, "--ops", "reference")
+    assert "fp32 on 1 x cpu with reference operations" in (tmp_path / "log.txt").read_text()
+    device = json.loads((tmp_path / "training_options.json").read_text())["device"]
+    assert device == {"type": "cpu", "processes": 1, "operations": "reference"}
+
+
+def test_native_operations_stop_commands_before_they_write_where_there_are_none(
+    pairs, whole, tmp_path, fresh_ops, no_compiler
+):
+    commands = [
+        ["train", "--data", pairs, "--outdir", tmp_path / "run", *TINY],
+        ["apply", pairs / "A", "--network", whole, "--outdir", tmp_path / "out", "--device", "cpu"],
+        ["sheet", pairs / "A", "--network", whole, "--out", tmp_path / "sheet.png", "--device", "cpu"],
+    ]
+    for words in commands:
+        assert "no C++ compiler" in ggdr("translate", *words, "--ops", "native", code=2)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix in (".png", ".json")]
+
+
+def test_a_gpu_needs_no_library_for_translators(fresh_ops, monkeypatch):
+    built = []
+    monkeypatch.setattr(build, "load_library", built.append)
+    prepare_translator_ops("native", torch.device("cuda"))
+    assert not built
+    prepare_translator_ops("native", torch.device("cpu"))
+    assert built == ["cpu"]
+
+
 def test_a_run_folder_holds_settings_pictures_and_snapshots(whole, pairs):
     names = {path.name for path in whole.iterdir()}
     snapshots = {f"network-snapshot-000000.{n}.safetensors" for n in ("016", "032")}
@@ -87,7 +118,7 @@ def test_a_run_folder_holds_settings_pictures_and_snapshots(whole, pairs):
     assert options["host"] == "pix2pix" and options["data"]["direction"] == "AtoB"
     assert config_from_json(options["G"]) == UnetGeneratorConfig(3, 3, 4, 5, "instance", True)
     assert options["pictures"] == [{"name": "translations", "title": "Input, output, target", "once": False}]
-    assert "operations" not in options["device"]
+    assert options["device"]["operations"] in ("compiled", "reference")
     assert load_snapshot(whole / min(snapshots)).networks.keys() == {"G", "D", "ggdr"}
     log = (whole / "log.txt").read_text()
     assert f"12 pairs from {pairs}, AtoB, 32x32 pixels, unet of 4 channels, batch 4, 0.032 kimg, GGDR x10 at 8x8" in log

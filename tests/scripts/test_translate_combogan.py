@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from ggdr.scripts.options.translation import COMBOGAN_BLOCKS, MODEL_OPTIONS
+from ggdr.scripts.reports.read_run import read_run
 from ggdr.scripts.training.hosts import translator_host
 from ggdr.torch_utils.checkpoint import load_snapshot, load_state
 from ggdr.torch_utils.pictures.images import from_u8, to_u8
@@ -92,7 +93,8 @@ def test_its_picture_shows_inputs_as_each_domain(whole, domains):
     data, translator = UnpairedImages(domains), load_translator(last_of(whole))
     rows = 6  # two of each domain
     scale = picture.shape[0] // (rows * SIZE)
-    picture = picture[:, -4 * SIZE * scale :][::scale, ::scale]  # without the names at the left
+    assert (picture[: -rows * SIZE * scale] == 255).any()  # the names at the top
+    picture = picture[-rows * SIZE * scale :, -4 * SIZE * scale :][::scale, ::scale]  # without names
     cells = torch.from_numpy(picture.reshape(rows, SIZE, 4, SIZE, 3).transpose(0, 2, 4, 1, 3).copy())
     for row, source in enumerate(name for name in NUM for _ in range(2)):
         img = cells[row, :1]
@@ -107,6 +109,14 @@ def test_all_directions_are_measured_by_numbers_in_the_order_of_the_settings(who
     names = {"cycle_mae0.004k", *(f"cycle_mae0.004k_{a}to{b}" for a in range(3) for b in range(3) if a != b)}
     assert results(whole, "cycle_mae0.004k")[48].keys() == names
     assert (whole / "network-best.safetensors").exists()
+
+
+def test_reports_call_directions_by_the_names_of_domains(whole):
+    metric, *ways = read_run(whole, "run").metrics
+    assert metric.label == metric.group == "cycle_mae0.004k"
+    labels = {way.name: way.label for way in ways}
+    expected = {f"_{i}to{j}": f"{a} to {b}" for i, a in enumerate(NUM) for j, b in enumerate(NUM) if a != b}
+    assert labels == {f"{metric.name}{name}": label for name, label in expected.items()}
 
 
 def test_default_metrics_take_fewer_images_where_there_are_many_directions(tmp_path):

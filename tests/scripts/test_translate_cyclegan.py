@@ -298,7 +298,8 @@ def test_data_of_other_than_two_domains_are_named(tmp_path):
 @pytest.mark.parametrize("option", [name for name, of in MODEL_OPTIONS.items() if "pix2pix" not in of.models])
 def test_options_of_others_are_refused_for_pix2pix(option, tmp_path):
     pairs, word = make_pairs(tmp_path / "pairs", num=2), f"--{option.replace('_', '-')}"
-    output = plain(translate("--data", pairs, "--outdir", tmp_path / "run", "--cfg", "cpu", word, 1, code=2))
+    value = {"domains": "a,b"}.get(option, 1)
+    output = plain(translate("--data", pairs, "--outdir", tmp_path / "run", "--cfg", "cpu", word, value, code=2))
     models = " and ".join(MODEL_OPTIONS[option].models)
     assert f"'{word}': has no meaning for pix2pix; in {models} it " in output and not (tmp_path / "run").exists()
 
@@ -330,3 +331,37 @@ def test_cycle_weights_are_read_as_they_are_meant():
     for text in ("", ",", "1,", "a", "-1", "1,2,3", "inf"):
         with pytest.raises(ValueError, match="expected one weight"):
             parse_cycle_weight(text)
+
+
+def test_domains_of_the_data_are_chosen_and_have_their_order(tmp_path):
+    data, run = make_domains(tmp_path / "data", {"apple": 4, "horse": 5, "zebra": 6}), tmp_path / "run"
+    args = ["--data", data, *TINY, "--kimg", 0.008]
+    assert "3 domains, apple, horse, zebra; cyclegan translates between two, which --domains chooses" in plain(
+        translate(*args, "--outdir", run, code=2)
+    )
+    metric = ["--metrics", "cycle_mae0.004k"]
+    assert "A is zebra, B is apple" in translate(*args, *metric, "--outdir", run, "--domains", "zebra,apple")
+    found = json.loads((run / "training_options.json").read_text())["data"]
+    assert found["domains"] == ["zebra", "apple"] and found["num_images"] == [6, 4]
+    metrics("--network", run, "--data", data, *metric, "--outdir", tmp_path)
+    assert results(tmp_path, metric[1]) == results(run, metric[1])
+    go_on = ["--outdir", run, "--resume", "latest", "--kimg", 0.012]
+    refused = translate(*go_on, "--domains", "apple,horse", code=2)
+    assert "cannot go on with another data.domains zebra, apple -> apple, horse" in plain(refused)
+    assert "A is zebra, B is apple" in translate(*go_on)
+    combogan = ["--model", "combogan", "--cfg", "cpu", "--data", data, "--outdir", tmp_path / "b"]
+    assert settings_of(*combogan, "--domains", "zebra,apple")["data"]["domains"] == ["zebra", "apple"]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("horse,donkey", "holds no domain donkey; it has horse, zebra"),
+        ("horse", "expected two different names or more, as in horse,zebra; got 'horse'"),
+        ("horse,horse", "expected two different names or more"),
+        ("horse,", "expected names of 1 to 100 characters, as in horse,zebra; got '' in 'horse,'"),
+    ],
+)
+def test_domains_that_are_not_there_are_a_message(names, message, domains, tmp_path):
+    output = plain(translate("--data", domains, "--outdir", tmp_path / "run", *TINY, "--domains", names, code=2))
+    assert "'--domains': " in output and message in output

@@ -88,6 +88,19 @@ def test_what_is_measured_has_the_networks_order(domains, added, tmp_path):
     assert "holds no domain spring, winter; it has autumn, fog" in plain(message)
 
 
+def test_directions_that_stay_as_they_are_are_not_measured(domains, before, added, tmp_path):
+    names = {f"cycle_mae0.004k_{a}to{b}" for i in range(3) for a, b in ((i, 3), (3, i))}
+    assert results(added, "cycle_mae0.004k")[24].keys() == {"cycle_mae0.004k", *names}
+    text = "in 6 of 12 directions, from and to fog: the others stay as they are"
+    assert text in (added / "log.txt").read_text()
+    assert text in metrics("--network", added, "--data", domains, "--metrics", "cycle_mae0.004k")
+    # Default metrics take more images of fewer directions.
+    many = make_domains(tmp_path / "many", dict.fromkeys([*OLD, NEW], 200))
+    args = ["--data", many, "--outdir", tmp_path / "run", *SHORT, "--resume"]
+    assert settings_of(*args, before, "--add-domain", NEW)["metrics"] == ["kd_offline0.2k_full", "cycle_psnr0.2k"]
+    assert settings_of(*args, last_of(added))["metrics"] == ["kd_offline0.1k_full", "cycle_psnr0.1k"]
+
+
 def test_such_a_run_resumes_bit_for_bit(domains, before, added, tmp_path):
     run = tmp_path / "run"
     args = ["--data", domains, "--outdir", run, "--resume", before, "--add-domain", NEW, *SHORT, *METRIC]

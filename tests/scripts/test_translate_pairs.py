@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import zipfile
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -216,3 +217,13 @@ def test_they_are_trained_on_and_applied(photos, tmp_path):
     command("apply", "--network", tmp_path / "run", tmp_path / "grey2colour" / "testA", "--outdir", tmp_path / "out")
     made = np.asarray(Image.open(tmp_path / "out" / "img00000000.png"))
     assert made.shape == (32, 40, 3)
+
+
+def test_an_option_of_both_commands_that_convert_has_one_text():
+    from ggdr.scripts.dataset import main as dataset
+    from ggdr.scripts.translating.pairs import pairs as make
+
+    helps = [{x.name: x.help for x in main.params if isinstance(x, click.Option)} for main in (dataset, make)]
+    common = (helps[0].keys() & helps[1].keys()) - {"seed"}  # one draws shapes, the other holes
+    assert common == {"skip_broken", "max_images", "workers", "overwrite"}
+    assert {name: helps[0][name] for name in common} == {name: helps[1][name] for name in common}

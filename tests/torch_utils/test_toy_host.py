@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 from ggdr.torch_utils.distributed import ProcessGroup
-from ggdr.torch_utils.gan import PhaseOutput
+from ggdr.torch_utils.gan import Phase, PhaseOutput
 from ggdr.torch_utils.loop import LoopConfig, NonFiniteError, PhaseRunner, StatsSum, run_panels, train
 from ggdr.torch_utils.regularizers import Regularizers
 from tests.conftest import torchrun
@@ -161,6 +163,30 @@ def test_a_step_with_a_nan_is_left_out_by_any_optimizer(phase_name):
             runner.check_finite()
     with pytest.raises(NonFiniteError, match=f"phase {phase_name} became nan"):
         runner.check_finite()
+
+
+@pytest.mark.parametrize("loss_scale", [1.0, 8.0])
+@pytest.mark.parametrize("batch_gpu", [BATCH, 1])
+def test_each_parameter_gets_a_gradient_of_its_own_that_lies_in_memory_as_it_does(batch_gpu, loss_scale):
+    draw = lambda *size: torch.randn(size, generator=torch.Generator().manual_seed(0))  # noqa: E731
+    first, second, turned, summed = (nn.Parameter(draw(3, 4)) for _ in range(4))
+    unused, image = nn.Parameter(draw(1)), draw(1, 3, 4).requires_grad_()
+    params = [first, second, turned, summed, unused]
+
+    def losses(batch, draws):
+        weighted = batch * (first + second) + batch * turned.t().contiguous().t() + image
+        return PhaseOutput({"loss": weighted.square().sum(dim=[1, 2]) + summed.sum()})
+
+    data = draw(BATCH, 3, 4)
+    expected = torch.autograd.grad(losses(data, None).losses["loss"].mean(), params, allow_unused=True)
+    phase = Phase("G", params, torch.optim.SGD(params, 0.0), losses, ("loss",), loss_scale=loss_scale)
+    task = SimpleNamespace(phases=[phase])
+    PhaseRunner(task, config(batch_gpu=batch_gpu), ProcessGroup(), StatsSum(torch.device("cpu"))).run(phase, data, 0)
+    for p, grad in zip(params[:-1], expected, strict=False):
+        torch.testing.assert_close(p.grad, grad)
+        assert p.grad.stride() == p.stride()
+    assert len({p.grad.data_ptr() for p in params[:-1]}) == 4
+    assert unused.grad is None and image.grad is None
 
 
 def test_a_phase_whose_losses_lack_a_term_says_which():

@@ -4,15 +4,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from ggdr.torch_utils.checkpoint import SnapshotError, save_snapshot
-from ggdr.translation.config import ComboGANGeneratorConfig, ResnetGeneratorConfig, UnetGeneratorConfig
+from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError, save_snapshot
+from ggdr.translation.config import (
+    ComboGANGeneratorConfig,
+    PatchDiscriminatorConfig,
+    ResnetGeneratorConfig,
+    UnetGeneratorConfig,
+)
 from ggdr.translation.layers import init_weights
 from ggdr.translation.needed_memory import bytes_per_pixel
 from ggdr.translation.networks import build_network
-from ggdr.translation.snapshot import load_translator
+from ggdr.translation.snapshot import load_translator, model_of
 from ggdr.translation.translator import Pix2PixTranslator
 
 TINY = ResnetGeneratorConfig(channels=4, blocks=1)
@@ -124,3 +131,25 @@ def test_the_estimate_of_memory_grows_with_the_width_of_the_network():
     # The first convolution's input and output, and its norm's output, are there at once.
     assert estimate(16) > 2 * 16 * 4
     assert 1.6 < estimate(32) / estimate(16) < 2.1
+
+
+@pytest.mark.parametrize(
+    ("model", "configs"),
+    [
+        ("pix2pix", {"G": ResnetGeneratorConfig()}),
+        ("pix2pix", {"G": UnetGeneratorConfig(), "D": PatchDiscriminatorConfig(6)}),
+        ("cyclegan", {"G_A": ResnetGeneratorConfig(), "G_B": ResnetGeneratorConfig()}),
+        ("combogan", {"G": ComboGANGeneratorConfig()}),
+        (None, {"D": PatchDiscriminatorConfig(6)}),
+        (None, {}),
+    ],
+    ids=["resnet", "unet", "cyclegan", "combogan", "D alone", "nothing"],
+)
+def test_a_model_is_known_by_its_generators(model, configs):
+    settings = {name: config.to_json() for name, config in configs.items()}
+    assert model_of(Snapshot(Path("x.safetensors"), settings, {})) == model
+
+
+def test_a_stylegan2_is_no_model_of_translation():
+    settings = {"G": {"z_dim": 8, "img_resolution": 16}, "training": {"network": "resnet_generator"}}
+    assert model_of(Snapshot(Path("x.safetensors"), settings, {})) is None

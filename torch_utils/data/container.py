@@ -80,6 +80,7 @@ class Container:
             )
         self.is_zip = not self.path.is_dir()
         self._listing: Listing | None = None
+        self._digests: dict[bytes, str] = {}  # of files of a folder, by their names
         self._file: BinaryIO | None = None
         self._file_pid = -1
 
@@ -288,6 +289,11 @@ class _Part(io.RawIOBase):
         return len(data)
 
 
+def opened(path: str | os.PathLike | Container) -> Container:
+    """The container itself, whose files stay listed, or one of this path; raises DataError if there is none."""
+    return path if isinstance(path, Container) else Container(path)
+
+
 def _first_label_map(pictures: FileTable, others: FileTable) -> int:
     """The row from which on all are label maps of those before it; the number of rows where there are none."""
     names = pictures.names
@@ -304,15 +310,24 @@ def digest(container: Container, files: FileTable) -> str:
     """SHA-256 (hex) of names, sizes and contents of the given files.
 
     Contents enter as CRCs: those of the zip's directory; for a folder of up to 512 MiB those of all files,
-    beyond that those of 1024 files spread evenly.
+    beyond that those of 1024 files spread evenly. A container reads the same files once.
     """
+    if files.places is None:
+        key = hashlib.sha256(b"\0".join(files.names.all_raw())).digest()
+        if key not in container._digests:
+            container._digests[key] = _digest_of_folder(container, files)
+        return container._digests[key]
     sha = hashlib.sha256()
-    if files.places is not None:
-        for name, size, crc in zip(
-            files.names.all_raw(), files.places["size"].tolist(), files.places["crc"].tolist(), strict=True
-        ):
-            sha.update(name + f"\0{size}\0{crc}\n".encode())
-        return sha.hexdigest()
+    for name, size, crc in zip(
+        files.names.all_raw(), files.places["size"].tolist(), files.places["crc"].tolist(), strict=True
+    ):
+        sha.update(name + f"\0{size}\0{crc}\n".encode())
+    return sha.hexdigest()
+
+
+def _digest_of_folder(container: Container, files: FileTable) -> str:
+    """See `digest`."""
+    sha = hashlib.sha256()
     try:
         sizes = [(container.path / name).stat().st_size for name in files.names]
     except OSError as error:

@@ -7,6 +7,7 @@
 #include "bias_act_autograd.h"
 #include "convolution_autograd.h"
 #include "demodulation_autograd.h"
+#include "linear_layers_autograd.h"
 #include "modulated_product_autograd.h"
 #include "modulation_autograd.h"
 #include "upfirdn2d_autograd.h"
@@ -26,6 +27,9 @@ TORCH_LIBRARY_IMPL(ggdr, Autograd, m) {
   m.impl("demodulation_styles_grad", &demodulation_styles_grad);
   m.impl("demodulation_weight_grad", &demodulation_weight_grad);
   m.impl("scaled_weight", &scaled_weight);
+  m.impl("linear_layers", &linear_layers);
+  m.impl("linear_layers_inputs_grad", &linear_layers_inputs_grad);
+  m.impl("linear_layers_weight_grad", &linear_layers_weight_grad);
   m.impl("modulated_product", &modulated_product);
   m.impl("modulated_product_grad", &modulated_product_grad);
   m.impl("modulate", &modulate);
@@ -38,6 +42,9 @@ TORCH_LIBRARY_IMPL(ggdr, Autograd, m) {
 
 TORCH_LIBRARY_IMPL(ggdr, CompositeExplicitAutograd, m) {
   m.impl("convolution", &convolution_kernel);
+  m.impl("linear_layers", &linear_layers_kernel);
+  m.impl("linear_layers_inputs_grad", &inputs_grad_kernel);
+  m.impl("linear_layers_weight_grad", &layers_weight_grad_kernel);
   m.impl("modulated_product", &product_kernel);
   m.impl("modulated_product_grad", &product_grad_kernel);
 }

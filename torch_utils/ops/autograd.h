@@ -25,6 +25,7 @@ namespace ggdr {
 namespace {
 
 using at::Tensor;
+using at::TensorList;
 using c10::SymInt;
 using OptionalTensor = std::optional<Tensor>;
 using OptionalType = std::optional<at::ScalarType>;
@@ -57,6 +58,15 @@ OptionalTensor or_none(const Tensor& t) { return t.defined() ? OptionalTensor(t)
 OptionalType type_of(const OptionalTensor& t) { return t ? OptionalType(t->scalar_type()) : std::nullopt; }
 
 bool requires_grad(const OptionalTensor& t) { return t && t->requires_grad(); }
+
+bool requires_grad(const Tensor& t) { return t.requires_grad(); }
+
+bool requires_grad(TensorList tensors) {
+  for (const Tensor& t : tensors) {
+    if (t.requires_grad()) return true;
+  }
+  return false;
+}
 
 // Whether a call with these tensors will have derivatives; if not, it costs no more than its kernel.
 template <class... Tensors>

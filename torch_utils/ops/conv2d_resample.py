@@ -43,4 +43,4 @@ def conv2d_resample(x: Tensor, w: Tensor, f: Tensor | None = None, *, up: int = 
     if down == 2:
         pad = (f.shape[-1] - 1) // 2 + 1, (f.shape[-1] - 2) // 2 + 1
         return conv3x3(upfirdn2d(x, f, padding=(*pad, *pad)), w, stride=2)
-    return conv3x3(x, w)
+    return conv3x3(x, w, padding=1)

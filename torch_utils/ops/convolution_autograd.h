@@ -117,69 +117,73 @@ Tensor convolution(const Tensor& x, const Tensor& w, int64_t stride, int64_t pad
 
 // conv3x3, which has kernels of its own for CPUs.
 
-Tensor call_conv3x3(const Tensor& x, const Tensor& w, int64_t stride, bool transpose) {
-  static const auto operation = find<Tensor(const Tensor&, const Tensor&, int64_t, bool)>("ggdr::conv3x3");
-  return operation.call(x, w, stride, transpose);
+Tensor call_conv3x3(const Tensor& x, const Tensor& w, int64_t stride, int64_t padding, bool transpose) {
+  static const auto operation = find<Tensor(const Tensor&, const Tensor&, int64_t, int64_t, bool)>("ggdr::conv3x3");
+  return operation.call(x, w, stride, padding, transpose);
 }
 
-Tensor call_conv3x3_weight_grad(const Tensor& x, const Tensor& gy, int64_t stride) {
-  static const auto operation = find<Tensor(const Tensor&, const Tensor&, int64_t)>("ggdr::conv3x3_weight_grad");
-  return operation.call(x, gy, stride);
+Tensor call_conv3x3_weight_grad(const Tensor& x, const Tensor& gy, int64_t stride, int64_t padding) {
+  static const auto operation =
+      find<Tensor(const Tensor&, const Tensor&, int64_t, int64_t)>("ggdr::conv3x3_weight_grad");
+  return operation.call(x, gy, stride, padding);
 }
 
 struct Conv3x3 : Function<Conv3x3> {
-  using Settings = std::tuple<int64_t, bool>;
+  using Settings = std::tuple<int64_t, int64_t, bool>;
 
-  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& w, int64_t stride, bool transpose) {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& w, int64_t stride, int64_t padding,
+                        bool transpose) {
     const Below below;
-    keep(ctx, Settings{stride, transpose});
+    keep(ctx, Settings{stride, padding, transpose});
     ctx->save_for_backward({x, w});
-    return call_conv3x3(x, w, stride, transpose);
+    return call_conv3x3(x, w, stride, padding, transpose);
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const Tensor& gy = grads[0];
-    const auto [stride, transpose] = kept<Settings>(ctx);
+    const auto [stride, padding, transpose] = kept<Settings>(ctx);
     const variable_list saved = ctx->get_saved_variables();
     const Tensor &x = saved[0], &w = saved[1];
     Tensor gx, gw;
-    if (ctx->needs_input_grad(0)) gx = call_conv3x3(gy, w, stride, !transpose);
-    if (ctx->needs_input_grad(1)) gw = call_conv3x3_weight_grad(transpose ? gy : x, transpose ? x : gy, stride);
-    return {gx, gw, Tensor(), Tensor()};
+    if (ctx->needs_input_grad(0)) gx = call_conv3x3(gy, w, stride, padding, !transpose);
+    if (ctx->needs_input_grad(1)) {
+      gw = call_conv3x3_weight_grad(transpose ? gy : x, transpose ? x : gy, stride, padding);
+    }
+    return {gx, gw, Tensor(), Tensor(), Tensor()};
   }
 };
 
 struct Conv3x3WeightGrad : Function<Conv3x3WeightGrad> {
-  using Settings = std::tuple<int64_t>;
+  using Settings = std::tuple<int64_t, int64_t>;
 
-  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& gy, int64_t stride) {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& gy, int64_t stride, int64_t padding) {
     const Below below;
-    keep(ctx, Settings{stride});
+    keep(ctx, Settings{stride, padding});
     ctx->save_for_backward({x, gy});
-    return call_conv3x3_weight_grad(x, gy, stride);
+    return call_conv3x3_weight_grad(x, gy, stride, padding);
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const Tensor& gw = grads[0];
-    const auto [stride] = kept<Settings>(ctx);
+    const auto [stride, padding] = kept<Settings>(ctx);
     const variable_list saved = ctx->get_saved_variables();
     Tensor gx, ggy;
-    if (ctx->needs_input_grad(0)) gx = call_conv3x3(saved[1], gw, stride, true);
-    if (ctx->needs_input_grad(1)) ggy = call_conv3x3(saved[0], gw, stride, false);
-    return {gx, ggy, Tensor()};
+    if (ctx->needs_input_grad(0)) gx = call_conv3x3(saved[1], gw, stride, padding, true);
+    if (ctx->needs_input_grad(1)) ggy = call_conv3x3(saved[0], gw, stride, padding, false);
+    return {gx, ggy, Tensor(), Tensor()};
   }
 };
 
-Tensor conv3x3(const Tensor& x, const Tensor& w, int64_t stride, bool transpose) {
-  if (is_differentiated(x, w)) return Conv3x3::apply(x, w, stride, transpose);
+Tensor conv3x3(const Tensor& x, const Tensor& w, int64_t stride, int64_t padding, bool transpose) {
+  if (is_differentiated(x, w)) return Conv3x3::apply(x, w, stride, padding, transpose);
   const Below below;
-  return call_conv3x3(x, w, stride, transpose);
+  return call_conv3x3(x, w, stride, padding, transpose);
 }
 
-Tensor conv3x3_weight_grad(const Tensor& x, const Tensor& gy, int64_t stride) {
-  if (is_differentiated(x, gy)) return Conv3x3WeightGrad::apply(x, gy, stride);
+Tensor conv3x3_weight_grad(const Tensor& x, const Tensor& gy, int64_t stride, int64_t padding) {
+  if (is_differentiated(x, gy)) return Conv3x3WeightGrad::apply(x, gy, stride, padding);
   const Below below;
-  return call_conv3x3_weight_grad(x, gy, stride);
+  return call_conv3x3_weight_grad(x, gy, stride, padding);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "demodulation.h"
 
 #include <ATen/Dispatch.h>
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
@@ -84,10 +85,31 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// A block has a filter and kLanes images; its columns share out the channels.
+// What becomes of a sum over channels, for coefficient i.
 template <class A>
+struct Coefficients {
+  A* d;
+
+  GGDR_HD void operator()(int64_t i, A sum) const { d[i] = A(1) / std::sqrt(sum + A(kEps)); }
+};
+
+template <class A>
+struct CoefficientGrads {
+  const A *along, *d;
+  A *of_along, *of_d;
+
+  GGDR_HD void operator()(int64_t i, A sum) const {
+    const A slope = d[i] * d[i] * A(2) * sum;
+    of_along[i] = A(-0.5) * slope * d[i];
+    of_d[i] = A(-1.5) * slope * along[i];
+  }
+};
+
+// Sums of a b q. A block has a filter and kLanes images; its columns share out the channels.
+template <class A, class Finish>
 __global__ void __launch_bounds__(kThreads)
-    coefficients_kernel(Shape shape, const A* __restrict__ s, const A* __restrict__ q, A* __restrict__ d) {
+    coefficients_kernel(Shape shape, const A* __restrict__ a, const A* __restrict__ b, const A* __restrict__ q,
+                        Finish finish) {
   __shared__ A partial[kLanes][kColumns];
   const int column = threadIdx.x % kColumns, lane = threadIdx.x / kColumns;
   const int64_t groups = ceil_div(shape.images, kLanes);
@@ -96,15 +118,15 @@ __global__ void __launch_bounds__(kThreads)
     A sum = 0;
     if (image < shape.images) {
       for (int64_t i = column; i < shape.channels; i += kColumns) {
-        const A style = s[image * shape.channels + i];
-        sum += style * style * q[filter * shape.channels + i];
+        const int64_t style = image * shape.channels + i;
+        sum += a[style] * b[style] * q[filter * shape.channels + i];
       }
     }
     partial[lane][column] = sum;
     __syncthreads();
     if (column == 0 && image < shape.images) {
       for (int i = 1; i < kColumns; ++i) sum += partial[lane][i];
-      d[image * shape.filters + filter] = A(1) / std::sqrt(sum + A(kEps));
+      finish(image * shape.filters + filter, sum);
     }
     __syncthreads();
   }
@@ -116,7 +138,7 @@ __device__ __forceinline__ A sum_grad(A gd, A d) {
   return A(-0.5) * gd * d * d * d;
 }
 
-// A block has an image and kColumns channels; its lanes share out the filters.
+// A block has an image and kColumns channels; its lanes share out the filters. Null `gs` are zeros.
 template <class A>
 __global__ void __launch_bounds__(kThreads)
     styles_grad_kernel(Shape shape, const A* __restrict__ gs, const A* __restrict__ gd, const A* __restrict__ d,
@@ -140,17 +162,18 @@ __global__ void __launch_bounds__(kThreads)
     if (lane == 0 && channel < shape.channels) {
       for (int i = 1; i < kLanes; ++i) sum += partial[i][column];
       const int64_t i = image * shape.channels + channel;
-      out[i] = m[image] * (gs[i] + A(2) * s[i] * sum);
+      out[i] = m[image] * ((gs == nullptr ? A(0) : gs[i]) + A(2) * s[i] * sum);
     }
     __syncthreads();
   }
 }
 
-// A block has a filter and kThreads channels.
+// Weights times gain c^2 and the sum of t a b over images. A block has a filter and kThreads channels.
 template <class A>
 __global__ void __launch_bounds__(kThreads)
-    weight_grad_kernel(Shape shape, const A* __restrict__ gd, const A* __restrict__ d, const A* __restrict__ w,
-                       const A* __restrict__ s, const A* __restrict__ c, A* __restrict__ out) {
+    weight_grad_kernel(Shape shape, A gain, const A* __restrict__ gd, const A* __restrict__ d,
+                       const A* __restrict__ w, const A* __restrict__ a, const A* __restrict__ b,
+                       const A* __restrict__ c, A* __restrict__ out) {
   __shared__ A factors[kThreads];
   const int t = threadIdx.x;
   const int64_t groups = ceil_div(shape.channels, kThreads);
@@ -161,10 +184,10 @@ __global__ void __launch_bounds__(kThreads)
       A sum = 0;
       for (int64_t image = 0; image < shape.images; ++image) {
         const int64_t i = image * shape.filters + filter;
-        const A style = s[image * shape.channels + first + t];
-        sum += sum_grad(gd[i], d[i]) * style * style;
+        const int64_t style = image * shape.channels + first + t;
+        sum += sum_grad(gd[i], d[i]) * a[style] * b[style];
       }
-      factors[t] = A(2) * c[filter] * c[filter] * sum;
+      factors[t] = gain * c[filter] * c[filter] * sum;
     }
     __syncthreads();
     for (int64_t e = t; e < num * shape.taps; e += kThreads) {  // in the order of memory
@@ -194,6 +217,38 @@ Shape shape_of(const at::Tensor& w, int64_t images) {
   return {images, w.size(0), w.size(1), w.size(2) * w.size(3), is_channels_last(w)};
 }
 
+template <class A, class Finish>
+void launch_coefficients(Shape shape, const at::Tensor& a, const at::Tensor& b, const at::Tensor& q, Finish finish) {
+  const int64_t blocks = shape.filters * ceil_div(shape.images, kLanes);
+  if (blocks == 0) return;
+  coefficients_kernel<A, Finish><<<grid_for(blocks), kThreads, 0, c10::cuda::getCurrentCUDAStream()>>>(
+      shape, a.const_data_ptr<A>(), b.const_data_ptr<A>(), q.const_data_ptr<A>(), finish);
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
+// Undefined `gs` are zeros.
+template <class A>
+void launch_styles_grad(Shape shape, const at::Tensor& gs, const at::Tensor& gd, const at::Tensor& d,
+                        const at::Tensor& s, const at::Tensor& q, const at::Tensor& m, const at::Tensor& out) {
+  const int64_t blocks = shape.images * ceil_div(shape.channels, kColumns);
+  if (blocks == 0) return;
+  styles_grad_kernel<A><<<grid_for(blocks), kThreads, 0, c10::cuda::getCurrentCUDAStream()>>>(
+      shape, gs.defined() ? gs.const_data_ptr<A>() : nullptr, gd.const_data_ptr<A>(), d.const_data_ptr<A>(),
+      s.const_data_ptr<A>(), q.const_data_ptr<A>(), m.const_data_ptr<A>(), out.mutable_data_ptr<A>());
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
+template <class A>
+void launch_weight_grad(Shape shape, double gain, const at::Tensor& gd, const at::Tensor& d, const at::Tensor& w,
+                        const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, const at::Tensor& out) {
+  const int64_t blocks = shape.filters * ceil_div(shape.channels, kThreads);
+  if (blocks == 0) return;
+  weight_grad_kernel<A><<<grid_for(blocks), kThreads, 0, c10::cuda::getCurrentCUDAStream()>>>(
+      shape, static_cast<A>(gain), gd.const_data_ptr<A>(), d.const_data_ptr<A>(), w.const_data_ptr<A>(),
+      a.const_data_ptr<A>(), b.const_data_ptr<A>(), c.const_data_ptr<A>(), out.mutable_data_ptr<A>());
+  C10_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> demodulation(const at::Tensor& weight,
                                                                                     const at::Tensor& styles,
                                                                                     bool normalize) {
@@ -213,12 +268,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> demodulat
           q.mutable_data_ptr<A>(), m.mutable_data_ptr<A>(), scaled.mutable_data_ptr<A>());
       C10_CUDA_KERNEL_LAUNCH_CHECK();
     }
-    const int64_t blocks = shape.filters * ceil_div(shape.images, kLanes);
-    if (blocks > 0) {
-      coefficients_kernel<A><<<grid_for(blocks), kThreads, 0, stream>>>(
-          shape, scaled.const_data_ptr<A>(), q.const_data_ptr<A>(), d.mutable_data_ptr<A>());
-      C10_CUDA_KERNEL_LAUNCH_CHECK();
-    }
+    launch_coefficients<A>(shape, scaled, scaled, q, Coefficients<A>{d.mutable_data_ptr<A>()});
   });
   return {scaled, d, q, c, m};
 }
@@ -233,16 +283,34 @@ at::Tensor demodulation_styles_grad(const at::Tensor& gs, const at::Tensor& gd, 
   const at::Tensor along = check_beside("gd", gd, coefficients, weight), of = check_beside("d", d, coefficients, weight);
   const at::Tensor squares = check_beside("q", q, sums, weight), scale = check_beside("m", m, {shape.images}, weight);
   const at::Tensor out = at::empty(s.sizes(), s.options());
-  const int64_t blocks = shape.images * ceil_div(shape.channels, kColumns);
-  if (blocks == 0) return out;
   AT_DISPATCH_FLOATING_TYPES(s.scalar_type(), "demodulation_styles_grad", [&] {
-    using A = scalar_t;
-    styles_grad_kernel<A><<<grid_for(blocks), kThreads, 0, c10::cuda::getCurrentCUDAStream()>>>(
-        shape, grads.const_data_ptr<A>(), along.const_data_ptr<A>(), of.const_data_ptr<A>(), s.const_data_ptr<A>(),
-        squares.const_data_ptr<A>(), scale.const_data_ptr<A>(), out.mutable_data_ptr<A>());
-    C10_CUDA_KERNEL_LAUNCH_CHECK();
+    launch_styles_grad<scalar_t>(shape, grads, along, of, s, squares, scale, out);
   });
   return out;
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> demodulation_styles_grad_backward(
+    const at::Tensor& grad, const at::Tensor& gd, const at::Tensor& d, const at::Tensor& weight,
+    const at::Tensor& scaled, const at::Tensor& q, const at::Tensor& c, const at::Tensor& m) {
+  const c10::cuda::CUDAGuard guard(weight.device());
+  const at::Tensor w = check_weights(weight), s = check_styles(scaled, w);
+  const Shape shape = shape_of(w, s.size(0));
+  const int64_t coefficients[] = {shape.images, shape.filters}, sums[] = {shape.filters, shape.channels};
+  const at::Tensor unscaled = check_beside("h", grad, s.sizes(), w);
+  const at::Tensor along = check_beside("gd", gd, coefficients, w), of = check_beside("d", d, coefficients, w);
+  const at::Tensor squares = check_beside("q", q, sums, w), weight_scale = check_beside("c", c, {shape.filters}, w);
+  const at::Tensor style_scale = check_beside("m", m, {shape.images}, w);
+  const at::Tensor h = unscaled * style_scale.unsqueeze(1), of_s = at::empty_like(s), of_w = at::empty_like(w);
+  const at::Tensor of_along = at::empty_like(along), of_d = at::empty_like(of);
+  AT_DISPATCH_FLOATING_TYPES(w.scalar_type(), "demodulation_styles_grad_backward", [&] {
+    using A = scalar_t;
+    launch_coefficients<A>(shape, h, s, squares,
+                           CoefficientGrads<A>{along.const_data_ptr<A>(), of.const_data_ptr<A>(),
+                                               of_along.mutable_data_ptr<A>(), of_d.mutable_data_ptr<A>()});
+    launch_styles_grad<A>(shape, at::Tensor(), along, of, unscaled, squares, style_scale, of_s);
+    launch_weight_grad<A>(shape, 4, along, of, w, h, s, weight_scale, of_w);
+  });
+  return {h, of_along, of_d, of_w, of_s};
 }
 
 at::Tensor demodulation_weight_grad(const at::Tensor& gd, const at::Tensor& d, const at::Tensor& weight,
@@ -253,14 +321,8 @@ at::Tensor demodulation_weight_grad(const at::Tensor& gd, const at::Tensor& d, c
   const int64_t coefficients[] = {shape.images, shape.filters};
   const at::Tensor along = check_beside("gd", gd, coefficients, w), of = check_beside("d", d, coefficients, w);
   const at::Tensor scale = check_beside("c", c, {shape.filters}, w), out = at::empty_like(w);
-  const int64_t blocks = shape.filters * ceil_div(shape.channels, kThreads);
-  if (blocks == 0) return out;
   AT_DISPATCH_FLOATING_TYPES(w.scalar_type(), "demodulation_weight_grad", [&] {
-    using A = scalar_t;
-    weight_grad_kernel<A><<<grid_for(blocks), kThreads, 0, c10::cuda::getCurrentCUDAStream()>>>(
-        shape, along.const_data_ptr<A>(), of.const_data_ptr<A>(), w.const_data_ptr<A>(), s.const_data_ptr<A>(),
-        scale.const_data_ptr<A>(), out.mutable_data_ptr<A>());
-    C10_CUDA_KERNEL_LAUNCH_CHECK();
+    launch_weight_grad<scalar_t>(shape, 2, along, of, w, s, s, scale, out);
   });
   return out;
 }
@@ -304,6 +366,7 @@ at::Tensor scaled_weight(const at::Tensor& weight, const std::optional<at::Tenso
 TORCH_LIBRARY_IMPL(ggdr, CUDA, m) {
   m.impl("demodulation", &demodulation);
   m.impl("demodulation_styles_grad", &demodulation_styles_grad);
+  m.impl("demodulation_styles_grad_backward", &demodulation_styles_grad_backward);
   m.impl("demodulation_weight_grad", &demodulation_weight_grad);
   m.impl("scaled_weight", &scaled_weight);
 }

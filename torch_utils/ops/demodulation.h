@@ -10,6 +10,11 @@
 //
 //   styles_grad:          gs = m (gs' + 2 s' (sum of t q over o))
 //   weight_grad:          gw = 2 c w' (sum of t s'^2 over n)
+//
+// and for a gradient of gs, of which h is m times, with e[n, o] = sum of 2 h s' q over i:
+//
+//   styles_grad_backward: h for gs', -d^3 e / 2 for gd, -3 gd d^2 e / 2 for d, 2 h (sum of t q over o) for s', and
+//                         2 c w' (sum of 2 t h s' over n) for w
 
 #pragma once
 

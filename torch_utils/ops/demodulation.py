@@ -88,6 +88,10 @@ _library.define(
     "demodulation_styles_grad(Tensor gs, Tensor gd, Tensor d, Tensor w, Tensor s, Tensor q, Tensor c, Tensor m) -> "
     "Tensor"
 )
+_library.define(  # it has no derivative: where one is asked for, PyTorch's operations are taken
+    "demodulation_styles_grad_backward(Tensor h, Tensor gd, Tensor d, Tensor w, Tensor s, Tensor q, Tensor c, "
+    "Tensor m) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
 _library.define("demodulation_weight_grad(Tensor gd, Tensor d, Tensor w, Tensor s, Tensor c) -> Tensor")
 _library.define("scaled_weight(Tensor w, Tensor? scales, float gain, ScalarType type) -> Tensor")
 
@@ -108,6 +112,11 @@ def _(w: Tensor, s: Tensor, normalize: bool) -> tuple[Tensor, ...]:
 @torch.library.register_fake("ggdr::demodulation_styles_grad", lib=_library)
 def _(gs: Tensor, *others: Tensor) -> Tensor:
     return torch.empty_like(gs, memory_format=torch.contiguous_format)
+
+
+@torch.library.register_fake("ggdr::demodulation_styles_grad_backward", lib=_library)
+def _(h: Tensor, gd: Tensor, d: Tensor, w: Tensor, s: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+    return torch.empty_like(s), torch.empty_like(d), torch.empty_like(d), _like_weights(w, w.dtype), torch.empty_like(s)
 
 
 @torch.library.register_fake("ggdr::demodulation_weight_grad", lib=_library)

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The derivatives of demodulation, in the terms of demodulation.h. Those of its gradients are PyTorch's operations,
-// which can be differentiated again; path length regularisation takes them, a few small products for each layer.
+// which can be differentiated again. Where they will not be, the one that path length regularisation takes is compiled.
 
 #pragma once
 
@@ -34,6 +34,15 @@ Tensor call_weight_grad(const Tensor& gd, const Tensor& d, const Tensor& w, cons
   static const auto operation = find<Tensor(const Tensor&, const Tensor&, const Tensor&, const Tensor&,
                                             const Tensor&)>("ggdr::demodulation_weight_grad");
   return operation.call(gd, d, w, s, c);
+}
+
+// Of the gradient of styles: h, and in gd, d, w and s.
+Demodulated call_styles_grad_backward(const Tensor& h, const Tensor& gd, const Tensor& d, const Tensor& w,
+                                      const Tensor& s, const Tensor& q, const Tensor& c, const Tensor& m) {
+  static const auto operation =
+      find<Demodulated(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                       const Tensor&, const Tensor&)>("ggdr::demodulation_styles_grad_backward");
+  return operation.call(h, gd, d, w, s, q, c, m);
 }
 
 // [Cout] or [Cout, Cin], for each tap of weights.
@@ -73,9 +82,13 @@ struct DemodulationStylesGrad : Function<DemodulationStylesGrad> {
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const variable_list saved = ctx->get_saved_variables();
-    const Tensor &gd = saved[0], &d = saved[1], &w = saved[2], &s = saved[3], &c = saved[5];
-    const Tensor q = at::GradMode::is_enabled() ? (w * by_filter(c)).square().sum({2, 3}) : saved[4];
-    const Tensor h = grads[0] * saved[6].unsqueeze(1), twice = h * 2, along = twice * s, t = sum_grads(gd, d);
+    const Tensor &gd = saved[0], &d = saved[1], &w = saved[2], &s = saved[3], &c = saved[5], &m = saved[6];
+    if (!at::GradMode::is_enabled()) {
+      const auto [h, ggd, of_d, of_w, of_s] = call_styles_grad_backward(grads[0], gd, d, w, s, saved[4], c, m);
+      return {h, ggd, of_d, of_w, of_s, Tensor(), Tensor(), Tensor()};
+    }
+    const Tensor q = (w * by_filter(c)).square().sum({2, 3});  // that saved is no function of the weights
+    const Tensor h = grads[0] * m.unsqueeze(1), twice = h * 2, along = twice * s, t = sum_grads(gd, d);
     const auto [ggd, of_d] = coefficient_grads(gd, d, at::matmul(along, q.t()));
     Tensor of_w;
     if (ctx->needs_input_grad(3)) of_w = w * by_filter(at::matmul(t.t(), along) * (2 * c.square()).unsqueeze(1));

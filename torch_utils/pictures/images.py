@@ -97,20 +97,28 @@ def grid_classes(grid: GridSize, num_classes: int) -> list[int]:
     return [row * num_classes // grid.rows for row in range(grid.rows)]
 
 
-def make_grid(img: Tensor, columns: int, *, scale: int = 1, row_labels: Sequence[str] | None = None) -> np.ndarray:
+def make_grid(
+    img: Tensor,
+    columns: int,
+    *,
+    scale: int = 1,
+    row_labels: Sequence[str] | None = None,
+    column_labels: Sequence[str] | None = None,
+) -> np.ndarray:
     """Lay images out row by row.
 
     Args:
-        img:        [N, C, H, W] float in [-1, 1], or uint8; C is 1, 3 or 4.
-        columns:    images in a row. Cells left over in the last row are black (transparent if C is 4).
-        scale:      each pixel becomes scale x scale pixels (nearest neighbour).
-        row_labels: text for a margin at the left, one for each row.
+        img:           [N, C, H, W] float in [-1, 1], or uint8; C is 1, 3 or 4.
+        columns:       images in a row. Cells left over in the last row are black (transparent if C is 4).
+        scale:         each pixel becomes scale x scale pixels (nearest neighbour).
+        row_labels:    text for a margin at the left, one for each row.
+        column_labels: text for a band at the top, one for each column; what is too wide is cut.
 
     Returns:
-        [rows * H * scale, columns * W * scale (+ margin), C] uint8.
+        [rows * H * scale (+ band), columns * W * scale (+ margin), C] uint8.
 
     Raises:
-        ValueError: wrong shape or dtype, or the number of labels is not that of rows.
+        ValueError: wrong shape or dtype, or the number of labels is not that of rows or columns.
     """
     if img.ndim != 4 or img.shape[1] not in (1, 3, 4) or len(img) == 0:
         raise ValueError(f"expected images [N, C, H, W], N >= 1, C = 1, 3 or 4, got {tuple(img.shape)}")
@@ -121,15 +129,20 @@ def make_grid(img: Tensor, columns: int, *, scale: int = 1, row_labels: Sequence
     rows = -(-num // columns)  # rounded up
     if row_labels is not None and len(row_labels) != rows:
         raise ValueError(f"expected {rows} row labels, one for each row, got {len(row_labels)}")
+    if column_labels is not None and len(column_labels) != columns:
+        raise ValueError(f"expected {columns} column labels, one for each column, got {len(column_labels)}")
 
     grid = np.zeros((rows * columns, channels, height, width), np.uint8)
     grid[:num] = tiles
     grid = grid.reshape(rows, columns, channels, height, width).transpose(0, 3, 1, 4, 2)
     grid = grid.reshape(rows * height, columns * width, channels)
     grid = grid.repeat(scale, axis=0).repeat(scale, axis=1)
-    if row_labels is None:
-        return grid
-    return np.concatenate([_label_margin(row_labels, height * scale, channels), grid], axis=1)
+    if row_labels is not None:
+        grid = np.concatenate([_label_margin(row_labels, height * scale, channels), grid], axis=1)
+    if column_labels is not None:
+        band = _label_band(column_labels, width * scale, grid.shape[1] - columns * width * scale, channels)
+        grid = np.concatenate([band, grid])
+    return grid
 
 
 def save_image(image: np.ndarray | Tensor, path: str | Path, format: str | None = None) -> None:
@@ -179,6 +192,29 @@ def _as_u8(img: Tensor) -> np.ndarray:
     return img.cpu().numpy()
 
 
+def _label_band(labels: Sequence[str], column_width: int, margin: int, channels: int) -> np.ndarray:
+    """[band, margin + columns * column_width, channels] uint8: white text on black, in the middle of each column."""
+    from PIL import Image, ImageDraw
+
+    size = min(max(column_width * 0.2, 8), 28)
+    height = round(size * 1.6)
+    cells = [np.zeros((height, margin), np.uint8)]
+    for label in labels:
+        text, font = lettering(label, size)
+        cell = Image.new("L", (column_width, height))
+        ImageDraw.Draw(cell).text((column_width / 2, height / 2), text, fill=255, font=font, anchor="mm")
+        cells.append(np.asarray(cell))
+    return _on_black(np.concatenate(cells, axis=1), channels)
+
+
+def _on_black(text: np.ndarray, channels: int) -> np.ndarray:
+    """Letters [H, W] uint8 as opaque pixels [H, W, channels]."""
+    picture = text[:, :, None].repeat(channels, axis=2)
+    if channels == 4:
+        picture[:, :, 3] = 255
+    return picture
+
+
 def _label_margin(labels: Sequence[str], row_height: int, channels: int) -> np.ndarray:
     """[rows * row_height, margin, channels] uint8: white text on black, centred on each row."""
     from PIL import Image, ImageDraw
@@ -191,7 +227,4 @@ def _label_margin(labels: Sequence[str], row_height: int, channels: int) -> np.n
     draw = ImageDraw.Draw(picture)
     for row, (text, font) in enumerate(texts):
         draw.text((width - padding, (row + 0.5) * row_height), text, fill=255, font=font, anchor="rm")
-    margin = np.asarray(picture)[:, :, None].repeat(channels, axis=2)
-    if channels == 4:
-        margin[:, :, 3] = 255
-    return margin
+    return _on_black(np.asarray(picture), channels)

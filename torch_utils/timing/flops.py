@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import conv_flop_count, flop_registry
 
-# Operations with a product of styles and squared weights in them, and where their weights and styles stand.
+# Operations with products of styles and squared weights in them: how many, and where their weights and styles stand.
 DEMODULATIONS = {
-    "ggdr::demodulation": (0, 1),
-    "ggdr::demodulation_styles_grad": (3, 4),
-    "ggdr::demodulation_weight_grad": (2, 3),
+    "ggdr::demodulation": (1, 0, 1),
+    "ggdr::demodulation_styles_grad": (1, 3, 4),
+    "ggdr::demodulation_styles_grad_backward": (3, 3, 4),
+    "ggdr::demodulation_weight_grad": (1, 2, 3),
 }
 
 
@@ -52,13 +53,16 @@ class _Counter(TorchDispatchMode):
         elif op in flop_registry:
             self.total += flop_registry[op](*args, **kwargs, out_val=out)
         elif func.name() == "ggdr::conv3x3":
-            x, w, _, transpose = args
+            x, w, *_, transpose = args
             self.total += _products(x if transpose else out, w)
         elif func.name() in ("ggdr::modulated_product", "ggdr::modulated_product_grad"):
             self.total += _products(args[0], args[1 if func.name() == "ggdr::modulated_product" else 2])
         elif func.name() in DEMODULATIONS:
-            w, s = (args[i] for i in DEMODULATIONS[func.name()])
-            self.total += 2 * s.shape[0] * w.shape[0] * w.shape[1]
+            num, *places = DEMODULATIONS[func.name()]
+            w, s = (args[i] for i in places)
+            self.total += num * 2 * s.shape[0] * w.shape[0] * w.shape[1]
+        elif func.name().startswith("ggdr::linear_layers"):
+            self.total += _linear_layers(args[0], args[1] if func.name() != "ggdr::linear_layers_weight_grad" else out)
         elif func.name() == "ggdr::conv3x3_weight_grad":
             self.total += _products(args[1], out)
         return out
@@ -74,6 +78,12 @@ def _convolution(x, w, bias, stride, padding, dilation, transposed, output_paddi
 def _products(small: Tensor, w: Tensor) -> int:
     """FLOPs of pairing each pixel of the smaller images with all weights."""
     return 2 * small.shape[0] * small.shape[2] * small.shape[3] * w.numel()
+
+
+def _linear_layers(x: Tensor | list[Tensor], weights: list[Tensor]) -> int:
+    """FLOPs of pairing each image, one a row of x or of each x, with all weights."""
+    num_images = len(x if isinstance(x, Tensor) else x[0])
+    return 2 * num_images * sum(w.numel() for w in weights)
 
 
 def _convolution_backward(grad_out, x, w, bias_sizes, *settings) -> int:

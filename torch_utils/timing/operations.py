@@ -33,13 +33,14 @@ _OWN_KERNELS = {
     "ggdr::modulate_backward": 2,
     "ggdr::demodulated_act_backward": 2,
     "ggdr::demodulation": 2,
+    "ggdr::demodulation_styles_grad_backward": 4,
     "ggdr::modulated_product": 3,
     "ggdr::modulated_product_grad": 8,
 }
+# Operations with a kernel for each layer, and how many more.
+_LAYERS = {"ggdr::linear_layers": 0, "ggdr::linear_layers_inputs_grad": 1, "ggdr::linear_layers_weight_grad": 0}
 # Of ATen's multi_tensor_apply: most tensors in a launch by number of lists, blocks in a launch, elements in a block.
 _LAUNCH_TENSORS, _LAUNCH_BLOCKS, _BLOCK_ELEMENTS = (110, 64, 48, 36, 30), 320, 65536
-
-_ACCUMULATION = "torch::autograd::AccumulateGrad"  # the node that does detach what it is given
 
 MATH = {torch.float16: "fp16", torch.bfloat16: "bf16"}  # names of types in which tensor cores multiply
 
@@ -154,6 +155,8 @@ class OperationTrace(TorchDispatchMode):
         elif name in _FILL_AND_ADD:
             kernels = 2
             num_bytes += 2 * sum(map(_bytes, new))
+        elif name in _LAYERS:
+            kernels = max(len(arg) for arg in args if isinstance(arg, (list, tuple))) + _LAYERS[name]
         elif name in _OWN_KERNELS:
             kernels = _OWN_KERNELS[name]
         elif name == "ggdr::bias_act_grad" and args[-1] is not None:
@@ -172,11 +175,12 @@ class OperationTrace(TorchDispatchMode):
 
 
 def _is_kept_result(func: Any) -> bool:
-    """Whether autograd hands a backward pass what it kept: no operation, but modes are shown one."""
-    if func is not torch.ops.aten.detach.default:
-        return False
-    node = torch._C._current_autograd_node()
-    return node is not None and node.name() != _ACCUMULATION
+    """Whether autograd keeps a result, or hands a backward pass one that it kept: no operation, but modes see a detach.
+
+    A detach that is dispatched has passed autograd's own kernel, inside of which that key is excluded.
+    """
+    autograd = torch._C.DispatchKey.AutogradFunctionality
+    return func is torch.ops.aten.detach.default and not torch._C._dispatch_tls_is_dispatch_key_excluded(autograd)
 
 
 def _tensors(nest: Any) -> Iterator[Tensor]:

@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from ggdr.torch_utils.data.container import Container, digest
+from ggdr.torch_utils.data.container import Container, digest, opened
 from ggdr.torch_utils.data.dataset import random_state
 from ggdr.torch_utils.data.file_table import FileTable, ListedFile, evenly_spread
 from ggdr.torch_utils.data.image_files import DataError
@@ -46,9 +46,11 @@ class TranslationDataset(Protocol):
     """What a run needs of a dataset.
 
     Attributes:
-        sides: what A and B are.
+        container: that its files are in.
+        sides:     what A and B are.
     """
 
+    container: Container
     sides: tuple[Side, Side]
 
     def decoder(self, crop: CropConfig) -> Decoder:
@@ -64,7 +66,7 @@ class PairedImages:
     See `folders.find_pairs` for what lies where.
 
     Args:
-        path:       folder or zip.
+        path:       folder or zip, or a container, whose files are not listed anew.
         split:      "train", "val" or "test", where there are folders of these.
         direction:  "AtoB", or "BtoA", which swaps A and B.
         labels:     which of the folders' "A" and "B" (left and right, side by side) are label maps, beside those that
@@ -84,7 +86,7 @@ class PairedImages:
 
     def __init__(
         self,
-        path: str | os.PathLike,
+        path: str | os.PathLike | Container,
         *,
         split: str = "train",
         direction: str = "AtoB",
@@ -96,7 +98,8 @@ class PairedImages:
             raise ValueError(f"direction must be one of {', '.join(DIRECTIONS)}, got {direction!r}")
         if not set(labels) <= set("AB"):
             raise ValueError(f"labels must be of A and B, got {', '.join(labels)}")
-        self.path, self.container = str(path), Container(path)
+        self.container = opened(path)
+        self.path = str(self.container.path)
         self.pairs = find_pairs(self.container, split)
         self.left_out = self.container.left_out()
         self.num_images = len(self.pairs.a)
@@ -184,7 +187,7 @@ class UnpairedImages:
     order of its own: an epoch of a domain ends where its images do.
 
     Args:
-        path:     folder or zip.
+        path:     folder or zip, or a container, whose files are not listed anew.
         split:    "train", "val" or "test", where there are folders of these.
         channels: of images, 1 or 3.
         always:   number of a domain that is one of the two in each iteration, as one that is added to others that are
@@ -201,10 +204,11 @@ class UnpairedImages:
     """
 
     def __init__(
-        self, path: str | os.PathLike, *, split: str = "train", channels: int = 3, always: int | None = None
+        self, path: str | os.PathLike | Container, *, split: str = "train", channels: int = 3, always: int | None = None
     ) -> None:
         _check_channels(channels)
-        self.path, self.container = str(path), Container(path)
+        self.container = opened(path)
+        self.path = str(self.container.path)
         self.domains = find_domains(self.container, split)
         if always is not None and not 0 <= always < len(self.domains):
             raise ValueError(f"always must be a domain from 0 to {len(self.domains) - 1}, got {always}")
@@ -239,6 +243,10 @@ class UnpairedImages:
     def names(self) -> list[str]:
         """What the domains are called."""
         return [domain.name for domain in self.domains]
+
+    def fewest(self, names: Collection[str]) -> int:
+        """Images of the smallest of these domains, or of all if none is called so."""
+        return min(len(x.files) for x in [x for x in self.domains if x.name in names] or self.domains)
 
     def __len__(self) -> int:
         return self.num_images

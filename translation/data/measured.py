@@ -9,20 +9,27 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ggdr.torch_utils.data.container import Container
+from ggdr.torch_utils.data.container import Container, opened
 from ggdr.translation.data.crops import CropConfig
 from ggdr.translation.data.datasets import PairedImages, UnpairedImages
 from ggdr.translation.data.folders import held_out_split
 
 
+class HeldOut(NamedTuple):
+    """The images that are held out from training, and their split."""
+
+    dataset: PairedImages | UnpairedImages
+    split: str
+
+
 def open_held_out(
-    path: str | os.PathLike, kind: type[PairedImages] | type[UnpairedImages], **settings: Any
-) -> tuple[PairedImages | UnpairedImages, str]:
-    """A dataset of the images that are held out from training, and their split, as `held_out_split` says.
+    path: str | os.PathLike | Container, kind: type[PairedImages] | type[UnpairedImages], **settings: Any
+) -> HeldOut:
+    """The images that `held_out_split` says.
 
     Args:
         settings: of the dataset.
@@ -30,8 +37,9 @@ def open_held_out(
     Raises:
         DataError, ValueError: as the dataset does.
     """
-    split = held_out_split(Container(path))
-    return kind(path, split=split, **settings), split
+    container = opened(path)
+    split = held_out_split(container)
+    return HeldOut(kind(container, split=split, **settings), split)
 
 
 @dataclass(frozen=True)

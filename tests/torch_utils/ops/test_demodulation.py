@@ -46,7 +46,8 @@ def test_derivatives_up_to_the_third_agree_with_the_reference(native_ops, device
         total = sum(t.float().pow(3).sum() for t in results[1:])
         first = grad(total, leaves if first_of == "both" else leaves[1:], create_graph=True)
         second = grad(size(first), leaves, create_graph=True)
-        return [*results[1:], *first, *second, *grad(size(second), leaves)]
+        last = grad(size(first), leaves, retain_graph=True)  # by other operations than what can be differentiated
+        return [*results[1:], *first, *second, *last, *grad(size(second), leaves)]
 
     for first_of in ("both", "styles"):
         for ours, reference in in_both_modes(lambda first_of=first_of: run(first_of)):
@@ -100,6 +101,7 @@ def test_registration_is_complete(native_ops):
         ops.demodulation: (w, s, True),
         ops.demodulation_styles_grad: (gs, gd, d, w, scaled, q, c, m),
         ops.demodulation_weight_grad: (gd, d, w, scaled, c),
+        ops.demodulation_styles_grad_backward: tuple(t.detach() for t in (gs, gd, d, w, scaled, q, c, m)),
         ops.scaled_weight: (w, c, 1.0, torch.float16),
     }.items():
         torch.library.opcheck(op.default, args)

@@ -75,6 +75,20 @@ def test_row_labels_stand_in_a_margin_at_the_left_of_their_row(channels: int):
         assert (grid[:, :margin, 3] == 255).all()
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_column_labels_stand_in_a_band_above_their_column(channels: int):
+    images_u8 = torch.full([4, channels, 32, 32], 77, dtype=torch.uint8)
+    labels = ["", "a name that is wider than its column"]
+    grid = make_grid(images_u8, columns=2, row_labels=["a", "b"], column_labels=labels)
+    band, margin = grid.shape[0] - 64, grid.shape[1] - 64
+    assert 8 < band < 32 and (grid[band:, margin:] == 77).all()
+    assert grid[:band, : margin + 32, 0].max() == 0 and grid[:band, margin + 32 :, 0].max() > 200
+    plain = make_grid(images_u8, columns=2, row_labels=["a", "b"])
+    assert np.array_equal(grid[band:], plain)
+    if channels == 4:
+        assert (grid[:, :, 3] > 0).all()
+
+
 @pytest.mark.parametrize(
     ("img", "options", "message"),
     [
@@ -83,6 +97,7 @@ def test_row_labels_stand_in_a_margin_at_the_left_of_their_row(channels: int):
         (torch.zeros([0, 3, 4, 4]), {}, "N >= 1"),
         (torch.zeros([1, 3, 4, 4], dtype=torch.int64), {}, "got torch.int64"),
         (torch.zeros([3, 3, 4, 4]), {"row_labels": ["a"]}, "expected 2 row labels.*got 1"),
+        (torch.zeros([3, 3, 4, 4]), {"column_labels": ["a"]}, "expected 2 column labels.*got 1"),
         (torch.zeros([3, 3, 4, 4]), {"scale": 0}, "scale >= 1"),
     ],
 )

@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ggdr.torch_utils.ops.build import set_ops
 from ggdr.torch_utils.ops.cpu.conv3x3 import conv3x3, conv3x3_up
+from ggdr.torch_utils.ops.linear_layers import linear_layers
 from ggdr.torch_utils.ops.modulated_product import modulated_product
 from ggdr.torch_utils.timing.flops import count_flops
 
@@ -57,7 +58,7 @@ def penalty_of_convolutions() -> None:
     """A gradient penalty of 3x3 convolutions of all kinds, large enough for compiled ones."""
     img = torch.randn(16, 16, 16, 16, requires_grad=True)
     w = torch.randn(16, 16, 3, 3, requires_grad=True)
-    x = conv3x3(conv3x3_up(conv3x3(img, w), w), w, stride=2)
+    x = conv3x3(conv3x3_up(conv3x3(conv3x3(img, w, padding=1), w), w), w, stride=2)
     (grad,) = torch.autograd.grad(x.square().sum(), img, create_graph=True)
     grad.square().sum().backward()
 
@@ -90,3 +91,16 @@ def test_a_modulated_product_counts_as_the_reference(native_ops):
     compiled = count_flops(run)
     set_ops("reference")
     assert compiled == count_flops(run) == 3 * 2 * (2 * 3 * 5) * 3 * 4
+
+
+def test_linear_layers_count_as_the_reference(native_ops):
+    x, weights = torch.randn(2, 3, 4), [torch.randn(width, 4) for width in (5, 6)]
+    leaves = [t.requires_grad_() for t in (x, *weights)]
+    biases = [torch.zeros(5), torch.zeros(6)]
+
+    def run():
+        sum(y.sum() for y in linear_layers(leaves[0], leaves[1:], biases, [0, 2])).backward()
+
+    compiled = count_flops(run)
+    set_ops("reference")
+    assert compiled == count_flops(run) == 3 * 2 * 2 * 4 * (5 + 6)

@@ -11,6 +11,7 @@ from torch.autograd.function import BackwardCFunction, Function
 
 from ggdr.torch_utils.ops.bias_act import bias_act
 from ggdr.torch_utils.ops.grid_sample import grid_sample
+from ggdr.torch_utils.ops.linear_layers import linear_layers
 from ggdr.torch_utils.ops.modulation import demodulated_act, modulate
 from ggdr.torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
 from ggdr.torch_utils.timing.live_memory import LiveMemory, tensor_bytes
@@ -210,8 +211,24 @@ def test_memory_is_counted_in_blocks_and_by_storage():
     assert (memory.now, memory.peak) == (0, 512)
 
 
-def test_a_result_that_a_backward_pass_kept_is_no_operation():
-    x = empty(4, requires_grad=True)
-    y, gy = x.rsqrt(), empty(4)
+def test_a_result_that_autograd_keeps_is_no_operation_forward_and_backward():
+    x, gy = empty(4, requires_grad=True), empty(4)
+    assert traced(lambda: x.rsqrt()).host_ops == 1
     # A power and two products; a view of the gradient, which x takes.
+    y = x.rsqrt()
     assert traced(lambda: y.backward(gy)).host_ops == 3 + 1
+    with torch.no_grad():
+        assert traced(lambda: x.detach()).host_ops == 1
+
+
+@pytest.mark.parametrize("num", [1, 3])
+def test_linear_layers_are_a_kernel_each_and_one_that_clears_the_gradient_of_their_inputs(native_ops, num):
+    x, gy = empty(2, 4, 5, requires_grad=True), empty(2, 6)
+    weights, biases = ([empty(*size, requires_grad=True) for _ in range(num)] for size in ([6, 5], [6]))
+    run = lambda: torch.autograd.backward(linear_layers(x, weights, biases, [0] * num), [gy] * num)  # noqa: E731
+    found = [(operation.name, operation.kernels) for operation in traced(run).operations]
+    assert found[:3] == [
+        ("ggdr::linear_layers", num),
+        ("ggdr::linear_layers_inputs_grad", num + 1),
+        ("ggdr::linear_layers_weight_grad", num),
+    ]

@@ -149,12 +149,13 @@ inline void store_tile(T* img, const Images& g, int64_t image, int64_t y, int64_
 }
 
 // Tiles index(begin) to index(end - 1) of images, transformed, to tiles `first`... of `out`; channels are padded with
-// zeros. `adjoint`: tiles of gradients of the results, 4x4 pixels, instead of tiles of what was convolved.
+// zeros. The images have `pad` zeros on all sides. `adjoint`: tiles of gradients of the results, 4x4 pixels without
+// padding, instead of tiles of what was convolved.
 template <class Scheme, bool adjoint, class T, class Index>
-void transform_tiles(const T* img, const Images& g, const Tiles& tiles, const Index& index, int64_t begin, int64_t end,
-                     int64_t channels, float* out, const Layout<Scheme>& layout, int64_t first) {
+void transform_tiles(const T* img, const Images& g, int64_t pad, const Tiles& tiles, const Index& index, int64_t begin,
+                     int64_t end, int64_t channels, float* out, const Layout<Scheme>& layout, int64_t first) {
   constexpr int size = adjoint ? kOut : Scheme::kIn, step = adjoint ? kOut : kOut * Scheme::kStride;
-  constexpr int pad = adjoint ? 0 : Scheme::kPad, num = Layout<Scheme>::kPoints;
+  constexpr int num = Layout<Scheme>::kPoints;
   for (int64_t t = begin; t < end; t++) {
     const auto [image, row, column] = tiles.place(index(t));
     const int64_t y = row * step - pad, x = column * step - pad;
@@ -278,9 +279,10 @@ int64_t tiles_at_once(int64_t tiles, int64_t values, int64_t least, int64_t shar
   return round_up(ceil_div(tiles, round_up(ceil_div(tiles, most), shares)), kRows);
 }
 
-// y = x * w, or, for `adjoint`, the adjoint of that with overlapping results: from small to large images.
+// y = x * w with `pad` zeros around x, or, for `adjoint`, the adjoint of that without padding, whose results overlap:
+// from small to large images.
 template <class Scheme, bool adjoint, class T>
-void convolve(const at::Tensor& x, const Weights& w, const at::Tensor& y) {
+void convolve(const at::Tensor& x, const Weights& w, int64_t pad, const at::Tensor& y) {
   const Images in(x), out(y);
   const Tiles tiles(adjoint ? in : out);
   const T* source = x.const_data_ptr<T>();
@@ -294,7 +296,7 @@ void convolve(const at::Tensor& x, const Weights& w, const at::Tensor& y) {
       float *left = scratch(Use::left, in_layout.size), *products = scratch(Use::right, out_layout.size);
       for (int64_t begin = first * step; begin < std::min(count, last * step); begin += step) {
         const int64_t end = std::min(count, begin + step);
-        transform_tiles<Scheme, adjoint>(source, in, tiles, index, begin, end, w.inputs, left, in_layout, 0);
+        transform_tiles<Scheme, adjoint>(source, in, pad, tiles, index, begin, end, w.inputs, left, in_layout, 0);
         for (int s = 0; s < kSlots * kSlots; s++)
           multiply((end - begin) * in_layout.share(s), w.inputs, w.outputs / kPanel, left + in_layout.slot[s], w.inputs,
                    1, w.data + s * w.stride, w.inputs * kPanel, products + out_layout.slot[s], w.outputs, false);
@@ -313,9 +315,9 @@ void convolve(const at::Tensor& x, const Weights& w, const at::Tensor& y) {
   }
 }
 
-// gw [O][3][3][I] = gradient of x * w to w, where gy is that to the result.
+// gw [O][3][3][I] = gradient of x * w to w, where gy is that to the result, and x has `pad` zeros around it.
 template <class Scheme, class T>
-void correlate(const at::Tensor& x, const at::Tensor& gy, const at::Tensor& gw) {
+void correlate(const at::Tensor& x, const at::Tensor& gy, int64_t pad, const at::Tensor& gw) {
   constexpr int kPoints = Layout<Scheme>::kPoints;
   const Images in(x), out(gy);
   const Tiles tiles(out);
@@ -330,8 +332,8 @@ void correlate(const at::Tensor& x, const at::Tensor& gy, const at::Tensor& gw) 
     const int64_t num = std::min(step, count - begin);
     at::parallel_for(0, num, 8, [&](int64_t first, int64_t last) {
       const auto index = [&](int64_t t) { return begin + t; };
-      transform_tiles<Scheme, false>(source, in, tiles, index, first, last, inputs, right, right_layout, first);
-      transform_tiles<Scheme, true>(grad, out, tiles, index, first, last, outputs, left, left_layout, first);
+      transform_tiles<Scheme, false>(source, in, pad, tiles, index, first, last, inputs, right, right_layout, first);
+      transform_tiles<Scheme, true>(grad, out, 0, tiles, index, first, last, outputs, left, left_layout, first);
     });
     // Slots with many points come last in number, and first in time: a thread that is done takes the next.
     std::atomic<int> next{kSlots * kSlots};
@@ -354,47 +356,58 @@ void correlate(const at::Tensor& x, const at::Tensor& gy, const at::Tensor& gw) 
   });
 }
 
-at::Tensor conv3x3(const at::Tensor& x, const at::Tensor& w, int64_t stride, bool transpose) {
+void check_scheme(int64_t stride, int64_t padding) {
+  TORCH_CHECK(stride == 1 || stride == 2, "conv3x3: stride must be 1 or 2, got ", stride);
+  TORCH_CHECK(padding == 0 || (padding == 1 && stride == 1), "conv3x3: padding must be 0, or 1 with stride 1, got ",
+              padding, " with stride ", stride);
+}
+
+at::Tensor conv3x3(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding, bool transpose) {
   check_maps(x, "conv3x3", "x");
+  check_scheme(stride, padding);
   TORCH_CHECK(w.dim() == 4 && w.size(2) == 3 && w.size(3) == 3 && w.scalar_type() == at::kFloat,
               "conv3x3: w must be [O, I, 3, 3] float32, got ", w.sizes(), " ", w.scalar_type());
-  TORCH_CHECK(stride == 1 || stride == 2, "conv3x3: stride must be 1 or 2, got ", stride);
   TORCH_CHECK(x.size(1) == w.size(transpose ? 0 : 1), "conv3x3: x has ", x.size(1), " channels, w expects ",
               w.size(transpose ? 0 : 1));
-  TORCH_CHECK(stride == 1 || transpose || (x.size(2) % 2 == 1 && x.size(3) % 2 == 1 && x.size(2) > 1 && x.size(3) > 1),
-              "conv3x3: stride 2 needs odd sizes from 3 on, got x ", x.sizes());
-  int64_t height = x.size(2), width = x.size(3);
-  if (stride == 2) height = transpose ? 2 * height + 1 : height / 2, width = transpose ? 2 * width + 1 : width / 2;
+  TORCH_CHECK(transpose || (x.size(2) + 2 * padding >= 3 && x.size(3) + 2 * padding >= 3),
+              "conv3x3: with padding ", padding, " x must have at least ", 3 - 2 * padding, " pixels a side, got ",
+              x.sizes());
+  TORCH_CHECK(stride == 1 || transpose || (x.size(2) % 2 == 1 && x.size(3) % 2 == 1),
+              "conv3x3: stride 2 needs odd sizes, got x ", x.sizes());
+  const auto result = [&](int64_t size) {
+    return transpose ? stride * (size - 1) + 3 - 2 * padding : (size + 2 * padding - 3) / stride + 1;
+  };
   const at::Tensor images = channels_last(x);
-  const at::Tensor y = at::empty({x.size(0), w.size(transpose ? 1 : 0), height, width}, x.options(),
-                                 at::MemoryFormat::ChannelsLast);
+  const at::Tensor y = at::empty({x.size(0), w.size(transpose ? 1 : 0), result(x.size(2)), result(x.size(3))},
+                                 x.options(), at::MemoryFormat::ChannelsLast);
   if (y.numel() == 0) return y;
   with_type(x, [&](auto type) {
     using T = decltype(type);
     // With stride 1, the adjoint is a convolution with flipped taps.
-    if (stride == 1) convolve<Stride1, false, T>(images, Weights(Stride1(), w, transpose, transpose), y);
-    else if (transpose) convolve<Stride2, true, T>(images, Weights(Stride2(), w, true, false), y);
-    else convolve<Stride2, false, T>(images, Weights(Stride2(), w, false, false), y);
+    const int64_t pad = transpose ? 2 - padding : padding;
+    if (stride == 1) convolve<Stride1, false, T>(images, Weights(Stride1(), w, transpose, transpose), pad, y);
+    else if (transpose) convolve<Stride2, true, T>(images, Weights(Stride2(), w, true, false), 0, y);
+    else convolve<Stride2, false, T>(images, Weights(Stride2(), w, false, false), 0, y);
   });
   return y;
 }
 
-at::Tensor conv3x3_weight_grad(const at::Tensor& x, const at::Tensor& gy, int64_t stride) {
+at::Tensor conv3x3_weight_grad(const at::Tensor& x, const at::Tensor& gy, int64_t stride, int64_t padding) {
   check_maps(x, "conv3x3", "x");
   check_maps(gy, "conv3x3", "gy");
-  TORCH_CHECK(stride == 1 || stride == 2, "conv3x3: stride must be 1 or 2, got ", stride);
-  const int64_t extra = stride - 1;
+  check_scheme(stride, padding);
+  const int64_t extra = 3 - stride - 2 * padding;
   TORCH_CHECK(x.scalar_type() == gy.scalar_type() && x.size(0) == gy.size(0) &&
                   x.size(2) == stride * gy.size(2) + extra && x.size(3) == stride * gy.size(3) + extra,
               "conv3x3: x ", x.sizes(), " ", x.scalar_type(), " and gy ", gy.sizes(), " ", gy.scalar_type(),
-              " do not belong together with stride ", stride);
+              " do not belong together with stride ", stride, " and padding ", padding);
   const at::Tensor images = channels_last(x), grads = channels_last(gy);
   const at::Tensor gw = at::empty({gy.size(1), x.size(1), 3, 3}, x.options().dtype(at::kFloat),
                                   at::MemoryFormat::ChannelsLast);
   if (x.numel() == 0 || gy.numel() == 0) return gw.zero_();
   with_type(x, [&](auto type) {
     using T = decltype(type);
-    stride == 1 ? correlate<Stride1, T>(images, grads, gw) : correlate<Stride2, T>(images, grads, gw);
+    stride == 1 ? correlate<Stride1, T>(images, grads, padding, gw) : correlate<Stride2, T>(images, grads, 0, gw);
   });
   return gw;
 }

@@ -21,7 +21,7 @@ constexpr int kSlots = 6;  // different right sides, products of which with the 
 // Stride 1, F(4, 3): results y[i] = sum of w[k] d[i + k] from 6 products instead of 12.
 // Points 0, +-3/4, +-3/2 and infinity.
 struct Stride1 {
-  static constexpr int kStride = 1, kPad = 1, kIn = 6, kPoints = 6;
+  static constexpr int kStride = 1, kIn = 6, kPoints = 6;
   static constexpr int slot(int point) { return point; }
 
   static constexpr float a = 0.75f, b = 1.5f, a2 = a * a, b2 = b * b, sum = a2 + b2, product = a2 * b2;
@@ -79,7 +79,7 @@ struct Stride1 {
 // Stride 2: y[i] = w[0] d[2i] + w[1] d[2i + 1] + w[2] d[2i + 2] from 9 products instead of 12. Even pixels meet taps
 // 0 and 2, which is F(4, 2) with points +-1/2, +-5/4 and infinity; odd pixels meet tap 1, as they are.
 struct Stride2 {
-  static constexpr int kStride = 2, kPad = 0, kIn = 9, kPoints = 9;
+  static constexpr int kStride = 2, kIn = 9, kPoints = 9;
   static constexpr int slot(int point) { return point < 5 ? point : 5; }
 
   static constexpr float a = 0.5f, b = 1.25f, a2 = a * a, b2 = b * b, sum = a2 + b2, product = a2 * b2;

@@ -301,7 +301,7 @@ def check_modulation(draw: Draw) -> None:
 
 
 def check_demodulation(draw: Draw) -> None:
-    """One call with its scaled weights, its gradients, their gradients, and those of one of these."""
+    """One call with its scaled weights, its gradients, theirs, and those of one; of the styles also as the last."""
     rng, dtype = draw.rng, draw.choice(DTYPES)
     shape = [rng.choice(n) for n in ([*SIZES, 40], [*SIZES, 40, 256, 520], [1, 3, 3], [1, 2, 3])]
     while math.prod(shape) > MAX_NUMEL:
@@ -324,8 +324,9 @@ def check_demodulation(draw: Draw) -> None:
         results = func(w, s)
         first = grad(results, [w, s], [gw, gs, gd], create_graph=True)
         second = grad(first, [w, s, gs, gd], [hw, hs], create_graph=True)
-        third = grad(second[2:], [w, s, hs, gd], [u, ud], allow_unused=True, materialize_grads=True)
-        return [t.detach() for t in (*results, *first, *second, *third)]
+        third = grad(second[2:], [w, s, hs, gd], [u, ud], allow_unused=True, materialize_grads=True, retain_graph=True)
+        last = grad(first[1], [w, s, gs, gd], hs)
+        return [t.detach() for t in (*results, *first, *second, *third, *last)]
 
     inputs = (w, s, gw, gs, gd, hw, hs, u, ud)
     actual = derivatives(lambda w, s: demodulation(w, s, dtype), *inputs)
@@ -334,6 +335,7 @@ def check_demodulation(draw: Draw) -> None:
     names = ["w", "s", "d", "gw", "gs"]
     names += [f"second {name}" for name in ("gw", "gs", "ggs", "ggd")]
     names += [f"third {name}" for name in ("gw", "gs", "ghs", "ggd")]
+    names += [f"last {name}" for name in ("gw", "gs", "ggs", "ggd")]
     for name, a, e in zip(names, actual, exact, strict=True):
         _assert_rounded(name, a, e, (8 + c_in**0.5) * (1 + _largest(e)))
 
