@@ -25,6 +25,12 @@ from ggdr.translation.config import (
     config_from_json,
 )
 from ggdr.translation.layers import Dropout, at_multiple, init_weights
+from ggdr.translation.layout_config import (
+    CCFPSEDiscriminatorConfig,
+    CCFPSEGeneratorConfig,
+    OASISDiscriminatorConfig,
+    OASISGeneratorConfig,
+)
 from ggdr.translation.networks import NETWORKS, build_network
 from tests.reference_vectors import Golden, assert_agrees, golden_files
 
@@ -46,6 +52,14 @@ TINY = [
     SharedConfig(4, 2, 3),
     ComboGANGeneratorConfig(3, 4, 1, 1, 1, 2, 3),
     ComboGANDiscriminatorConfig(4, 3),
+]
+
+# Those for label maps, which have no published files.
+LAYOUT = [
+    OASISGeneratorConfig(5, 3, 4, 4, 2),
+    OASISDiscriminatorConfig(3, 5, 4, 3),
+    CCFPSEGeneratorConfig(5, 3, 4, 2, 2),
+    CCFPSEDiscriminatorConfig(3, 5, 4, 4),
 ]
 
 
@@ -107,21 +121,21 @@ def test_combogan_s_generator_agrees_with_reference_vectors(path):
 def test_the_reference_vectors_are_of_all_kinds_of_networks():
     kinds = {Golden(path).meta["network"] for path in REFERENCES}
     assert kinds == {config.network for config in CONFIGS.values()} - {
-        "combogan_encoder", "combogan_decoder", "combogan_shared",
+        "combogan_encoder", "combogan_decoder", "combogan_shared", *(config.network for config in LAYOUT),
     }  # fmt: skip
 
 
 # Settings.
 
 
-@pytest.mark.parametrize("config", TINY, ids=repr)
+@pytest.mark.parametrize("config", TINY + LAYOUT, ids=repr)
 def test_settings_survive_json(config):
     stored = json.loads(json.dumps(config.to_json()))
     assert stored["network"] == config.network and config_from_json(stored) == config
 
 
 def test_each_kind_of_settings_has_a_network():
-    assert set(CONFIGS.values()) == set(NETWORKS) == {type(config) for config in TINY}
+    assert set(CONFIGS.values()) == set(NETWORKS) == {type(config) for config in TINY + LAYOUT}
 
 
 @pytest.mark.parametrize(
