@@ -91,13 +91,37 @@ def test_tables_of_the_study_are_those_of_the_values_that_are_kept(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "variants"), [("colouring-cpu-12kimg", "none,ggdr"), ("colouring-cpu-12kimg", "l1,none")]
+    ("name", "variants", "shown", "num"),
+    [
+        ("colouring-cpu-12kimg", "none,ggdr", "", 5),
+        ("colouring-cpu-12kimg", "l1,none", "", 5),
+        ("cyclegan-cars-3kimg", "none,ggdr", "", 9),
+        ("combogan-2kimg", "none,ggdr", "cycle_mae` fd_lite0.5k_full`", 2),
+    ],
+    ids=["colours-ggdr", "colours-l1", "cars", "combogan"],
 )
-def test_tables_of_translators_are_those_of_the_values_that_are_kept(name, variants):
+def test_tables_of_translators_are_those_of_the_values_that_are_kept(name, variants, shown, num):
     page = (ROOT / "docs" / "translation-study.md").read_text()
     output = output_of("-m", "benchmarks.study_values", STUDIES / f"{name}.jsonl", "--variants", variants)
     rows = [line for line in output.partition("Mean over")[0].splitlines() if line.startswith("| `")]
-    assert len(rows) == 5 and all(row in page for row in rows)
+    rows = [row for row in rows if not shown or row.split(" ")[1].lstrip("`") in shown.split()]
+    assert len(rows) == num and all(row in page for row in rows)
+
+
+def test_the_tables_of_generators_and_of_combogan_are_those_of_the_values_that_are_kept():
+    page = (ROOT / "docs" / "translation-study.md").read_text()
+    rows = [json.loads(line) for line in (STUDIES / "cyclegan-cars-3kimg.jsonl").read_text().splitlines()]
+    of_seed_0 = {row["variant"]: row for row in rows if row["seed"] == 0}
+    ways = [f"fd_lite1k_full_{way}" for way in ("AtoB", "BtoA")]
+    for name, text in (("resnet", "instance"), ("resnet-batch", "batch"), ("none", "batch")):
+        row = of_seed_0[name]
+        assert f"| {text} | {row['cycle_mae']:.3f} | {' | '.join(f'{row[way]:.0f}' for way in ways)} |" in page
+    rows = [json.loads(line) for line in (STUDIES / "combogan-2kimg.jsonl").read_text().splitlines()]
+    (six,) = (row for row in rows if row["variant"] == "six")
+    for metric, form in (("cycle_mae", ".3f"), ("fd_lite0.5k_full", ".0f")):
+        values = [row[metric] for row in rows if row["variant"] == "none"]
+        low, high, mean = (f"{f(values):{form}}" for f in (min, max, np.mean))
+        assert len(values) == 3 and f" | {mean} ({low} to {high}) | {six[metric]:{form}} |" in page
 
 
 def test_the_table_of_cycles_is_that_of_the_values_that_are_kept():
