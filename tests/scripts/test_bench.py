@@ -48,6 +48,8 @@ OF_TRAIN = {
     "channel_max",
     "precision",
     "ggdr_res",
+    "regularizers",
+    "regularizer_names",
     "aug",
     "augpipe",
     "p",
@@ -140,8 +142,8 @@ def test_train_runs_the_settings_of_ggdr_train(dataset_zip):
 
     args = ["train", "--data", str(dataset_zip), "--outdir", "none", *TINY_RUN, "--dry-run"]
     expected = json.loads(CliRunner().invoke(ggdr, args, catch_exceptions=False).stdout)
-    command = {param.name: param.default for param in main.commands["train"].params if param.default is not None}
-    command |= {"cfg": "demo", "channel_base": 64, "channel_max": 8, "batch": 8, "ggdr_res": (), "p": 0.5}
+    command = main.commands["train"].make_context("train", []).params
+    command |= {"cfg": "demo", "channel_base": 64, "channel_max": 8, "batch": 8, "p": 0.5}
     unset = {"batch_gpu", "gamma", "ggdr_weight"}
     command = {name: None if name in unset else value for name, value in command.items()}
     found = json.loads(json.dumps(resolve_settings(command, ImageDataset(dataset_zip), ProcessGroup()).to_json()))

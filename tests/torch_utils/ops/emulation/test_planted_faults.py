@@ -149,13 +149,17 @@ FAULTS = {
     "a gradient's factors of another block": (
         *("demodulation", "demodulation.cu"),
         *(
-            "      factors[t] = A(2) * c[filter] * c[filter] * sum;\n    }\n    __syncthreads();",
-            "      factors[t] = A(2) * c[filter] * c[filter] * sum;\n    }",
+            "      factors[t] = gain * c[filter] * c[filter] * sum;\n    }\n    __syncthreads();",
+            "      factors[t] = gain * c[filter] * c[filter] * sum;\n    }",
         ),
     ),
     "a norm's derivative left out of a gradient": (
         *("demodulation", "demodulation.cu"),
-        *("out[i] = m[image] * (gs[i]", "out[i] = (gs[i]"),
+        *("out[i] = m[image] * ((gs", "out[i] = ((gs"),
+    ),
+    "a coefficient's second derivative by a third": (
+        *("demodulation", "demodulation.cu"),
+        *("A(-1.5) * slope * along[i]", "A(-0.5) * slope * along[i]"),
     ),
     "weights scaled by the first filter's norm": (
         *("demodulation", "demodulation.cu"),
