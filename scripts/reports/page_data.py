@@ -43,7 +43,7 @@ def report_data(
     for run in runs:
         found, run_notes = clusters(run.path, run.name, pictures, max_images, link=link)
         sheets, sheet_notes = sheets + found, sheet_notes + run_notes
-        if not found and snapshots_in(run.path):
+        if not found and run.options.get("host", "stylegan2") == "stylegan2" and snapshots_in(run.path):
             command = shlex.join(["ggdr", "clusters", "--run", str(run.path)])
             hints.append(f"{run.path}: no cluster sheets yet; {command} makes them")
     shown = []

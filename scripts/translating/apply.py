@@ -83,7 +83,7 @@ def apply(
 
     from ggdr.scripts.translating.directions import Placed, choose_directions
     from ggdr.scripts.translating.image_files import Translation
-    from ggdr.scripts.translating.inputs import find_inputs
+    from ggdr.scripts.translating.inputs import find_inputs, joined
     from ggdr.scripts.translating.jobs import num_of, plan_jobs, run_jobs
     from ggdr.scripts.viewing.photographs import unread_files
 
@@ -108,4 +108,4 @@ def apply(
     if outcome.errors:
         errors = list(dict.fromkeys(outcome.errors))  # one for all seeds
         of = f"{len(errors)} of {len(inputs)} files were not translated: " if len(inputs) > 1 else ""
-        raise CliError(of + "; ".join(errors))
+        raise CliError(of + joined(errors))

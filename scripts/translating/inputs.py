@@ -83,9 +83,8 @@ def find_inputs(paths: Sequence[Path], progress: Progress, *, stills: bool = Fal
             errors.append(str(error))
         progress("files", done, len(found))
     if errors:
-        shown = errors[:MOST_NAMED] + ([f"and {len(errors) - MOST_NAMED} more"] if len(errors) > MOST_NAMED else [])
         of = f"{len(errors)} of {len(found)} files cannot be translated, and nothing was written: "
-        raise DataError((of if len(found) > 1 else "") + "; ".join(shown))
+        raise DataError((of if len(found) > 1 else "") + joined(errors))
     return inputs, [f"{where}: given twice, taken once" for where in repeated]
 
 
@@ -119,3 +118,9 @@ def _look_at_video(path: Path, stills: bool) -> Input:
     return Input(
         path.name, where, os.path.realpath(path), path.resolve().parent.name, video.size, video.num_frames, video=video
     )
+
+
+def joined(errors: Sequence[str]) -> str:
+    """The first of them, and how many more there are."""
+    more = [f"and {len(errors) - MOST_NAMED} more"] if len(errors) > MOST_NAMED else []
+    return "; ".join([*errors[:MOST_NAMED], *more])

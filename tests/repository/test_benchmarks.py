@@ -74,7 +74,8 @@ def test_attach_benchmark_tabulates_layers_distances_and_costs(dataset_zip, tmp_
 
 def test_cyclegan_benchmark_compares_with_a_plain_loop():
     small = ("--resolution", 32, "--channels", 4, "--blocks", 1, "--iterations", 1)
-    for options, rows in (((), ["reference operations", "separate passes", "channels_last", "bf16", "GGDR"]), (("--no-rows", "--ggdr"), [])):
+    all_rows = ["reference operations", "separate passes", "channels_last", "bf16", "GGDR"]
+    for options, rows in (((), all_rows), (("--no-rows", "--ggdr"), [])):
         lines = output_of("-m", "benchmarks.cyclegan_step", *small, *options).splitlines()
         table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
         assert [cells[0] for cells in table[2:]] == ["plain loop", "this project", *rows]

@@ -157,6 +157,19 @@ def test_a_file_that_is_damaged_behind_its_header_does_not_stop_the_others(netwo
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
 
 
+def test_of_many_files_that_cannot_be_read_ten_are_named(network, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for i in range(14):
+        image(size=(40, 40)).save(folder / f"{i:02}.png")
+        if i:
+            whole = (folder / f"{i:02}.png").read_bytes()
+            (folder / f"{i:02}.png").write_bytes(whole[: len(whole) // 2])
+    message = translate(folder, "--network", network, "--outdir", tmp_path / "out", code=2)
+    assert "13 of 14 files were not translated: " in message and "; and 3 more" in message
+    assert "10.png" in message and "11.png" not in message
+
+
 def test_a_file_that_is_given_twice_is_taken_once(network, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
