@@ -310,6 +310,11 @@ def test_cluster_sheets_are_shown_and_links_lead_there_from_the_page(tmp_path):
     assert data["runs"][0]["snapshots"][0]["link"] == "../my%20run/network-snapshot-000004.safetensors"
 
 
+def test_clusters_are_proposed_where_they_can_be_made(tmp_path):
+    assert data_of(make_run(tmp_path / "gan", options={"host": "stylegan2"}))["hints"]
+    assert not data_of(make_run(tmp_path / "translator", options={"host": "cyclegan"}))["hints"]
+
+
 def test_what_a_run_does_not_have_is_no_fault(tmp_path):
     path = make_run(tmp_path / "run")
     data = data_of(path)
