@@ -19,9 +19,16 @@ from ggdr.translation.combogan_domains import add_domain, remove_domain
 from ggdr.translation.combogan_networks import ComboGANDiscriminator, ComboGANGenerator
 from ggdr.translation.config import ComboGANDiscriminatorConfig, ComboGANGeneratorConfig, NetworkConfig
 from ggdr.translation.networks import build_network
-from ggdr.translation.snapshot import domain_names, network_configs
+from ggdr.translation.snapshot import domain_names, model_of, network_configs
 from ggdr.translation.translator import numbered
 
+# What snapshots of other models are called in messages, by the names that `model_of` gives.
+OTHERS = {
+    "pix2pix": "a pix2pix",
+    "cyclegan": "a CycleGAN (cyclegan)",
+    "oasis": "an OASIS (oasis)",
+    "cc-fpse": "a CC-FPSE (cc-fpse)",
+}
 NUMBERED = re.compile(r"(.+)_(\d+)")  # networks of one domain: D_0, ggdr_0
 
 
@@ -29,8 +36,11 @@ def combogan_configs(snapshot: Snapshot) -> tuple[ComboGANGeneratorConfig, Combo
     """Settings of a snapshot's generator, and of all its discriminators.
 
     Raises:
-        SnapshotError: one is missing or of another kind, or discriminators differ.
+        SnapshotError: it is of another model, one is missing or of another kind, or discriminators differ.
     """
+    model = model_of(snapshot)
+    if model in OTHERS:
+        raise SnapshotError(f"{snapshot.path}: is {OTHERS[model]}, expected a ComboGAN")
     G = network_configs(snapshot, {"G": (ComboGANGeneratorConfig,)})["G"]
     kinds = {f"D_{i}": (ComboGANDiscriminatorConfig,) for i in range(G.domains)}
     first, *others = network_configs(snapshot, kinds).values()

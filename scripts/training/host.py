@@ -31,6 +31,7 @@ class Host(Protocol):
         replaces: by option, the others that a resumed run forgets when that one is typed anew.
         compiled_on: the kinds of devices on which its networks use compiled operations; empty: there is no --ops.
         has_published: whether it starts from published networks by their names.
+        network_options: parameter names of options that a run from a snapshot, whose networks it takes, refuses.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Host(Protocol):
     replaces: Mapping[str, tuple[str, ...]]
     compiled_on: Sequence[str]
     has_published: bool
+    network_options: Sequence[str]
 
     def prepare(self, command: Mapping[str, Any], origin: Origin, group: ProcessGroup) -> Prepared:
         """Opens the data and resolves the settings; writes nothing.

@@ -66,6 +66,7 @@ class StyleGAN2Host:
     replaces = {"aug": ("p", "target")}
     compiled_on = ("cpu", "cuda")
     has_published = True
+    network_options = ()
 
     def prepare(self, command: Mapping[str, Any], origin: Origin, group: ProcessGroup) -> Prepared:
         snapshot, start = starting_point(

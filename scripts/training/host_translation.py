@@ -64,6 +64,7 @@ class TranslationModel:
     replaces = {"kimg": ("epochs",), "epochs": ("kimg",), "generator": ("downs", "blocks")}
     compiled_on = COMPILED_ON
     has_published = False
+    network_options = NETWORK_OPTIONS
 
     def attachments(self, networks: Mapping[str, nn.Module], resolution: int) -> dict[str, Attachment]:
         """Where regularisers take hold, by what their weights' names end in."""
@@ -134,7 +135,7 @@ class TranslationModel:
             self.snapshot_networks,
             lambda: network_configs(Snapshot(origin.options_path, origin.stored, {}), self.networks),
         )
-        for name in NETWORK_OPTIONS if start is not None else ():
+        for name in self.network_options if start is not None else ():
             if command[name] is not None:
                 text = f"the networks are those of {origin.init_snapshot}; leave it out"
                 raise OptionError(f"--{name.replace('_', '-')}", text)

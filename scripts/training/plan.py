@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from ggdr.scripts.options.parameters import typed_words
 from ggdr.scripts.training import regularizers
 from ggdr.scripts.training.host import Host
 from ggdr.scripts.training.hosts import HOSTS
-from ggdr.scripts.training.resume import find_origin, load_resumed, new_run
+from ggdr.scripts.training.resume import Origin, find_origin, load_resumed, new_run
 from ggdr.scripts.training.run_folder import RunFolder
 from ggdr.scripts.training.settings import RunSettings
 from ggdr.scripts.training.stored import checked_options
@@ -81,14 +82,21 @@ def resolve_run(host_name: str, command: Mapping[str, Any], given: Collection[st
     _check_data(command["data"], command["resume"], host)
     folder = RunFolder(command["outdir"])
     version = folder.version()  # before anything in it is read
-    origin = find_origin(command["outdir"], command["resume"], host.command, has_published=host.has_published)
+    origin = find_origin(
+        command["outdir"],
+        command["resume"],
+        host.command,
+        has_published=host.has_published,
+        network_options=host.network_options,
+    )
     left_out = {*PER_PROCESS, *regularizers.CODE}
     stored = {k: v for k, v in origin.stored.get("command", {}).items() if k in command and k not in left_out}
     if origin.stored.get("host", host.name) != host.name:
-        other = printable(origin.stored["host"])
-        raise CliError(f"--resume: the run is one of {other}, and this command trains {host.name}")
+        raise _other_host(host, origin, command)
     replaces = {**host.replaces, **regularizers.REPLACES}
     replaced = {name for option in given for name in replaces.get(option, ())}
+    if {*regularizers.REPLACES} & {*given}:
+        replaced |= regularizers.options_of_others(command)
     stored = {k: v for k, v in stored.items() if k not in {*replaced, *given}}
     stored = checked_options(stored, command, origin.options_path)
     command = {**command, **stored}
@@ -114,7 +122,7 @@ def resolve_run(host_name: str, command: Mapping[str, Any], given: Collection[st
             prepared.settings,
             group.device.type,
             lambda name: host.is_fixed(name) or regularizers.is_fixed(name),
-            lambda snapshot: new_run(host.command, _typed_anew(command), command["outdir"], snapshot),
+            lambda snapshot: new_run(host.command, _typed_anew(command, host), command["outdir"], snapshot),
         )
         notes += resume_notes
     plan = RunPlan(
@@ -137,10 +145,22 @@ def resolve_run(host_name: str, command: Mapping[str, Any], given: Collection[st
     return plan
 
 
-def _typed_anew(command: Mapping[str, Any]) -> list[str]:
-    """The words that give a command these options, without those of where it runs."""
+def _typed_anew(command: Mapping[str, Any], host: Host) -> list[str]:
+    """The words that give a command these options, without those of where it runs and of what a snapshot says."""
     context = click.get_current_context(silent=True)
-    return [] if context is None else typed_words(context.command, command, leave_out=("outdir", "resume", "dry_run"))
+    left_out = ("outdir", "resume", "dry_run", *host.network_options)
+    return [] if context is None else typed_words(context.command, command, leave_out=left_out)
+
+
+def _other_host(host: Host, origin: Origin, command: Mapping[str, Any]) -> CliError:
+    """Of a run to resume that another command, or another model's, trained."""
+    name = origin.stored["host"]
+    text = f"the run is one of {printable(name)}, and this command trains {host.name}"
+    other = HOSTS.get(name) if isinstance(name, str) else None
+    if other is not None:
+        words = [*other.command.split(), "--outdir", str(command["outdir"]), "--resume", command["resume"]]
+        text += f"; go on with it: {shlex.join(words)}"
+    return CliError(f"--resume: {origin.options_path.parent}: {text}")
 
 
 def _check_data(data: Path | None, resume: str | None, host: Host) -> None:

@@ -130,6 +130,13 @@ def chosen_regularizers(command: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(name for name in REGULARIZERS if name in names)
 
 
+def options_of_others(command: Mapping[str, Any]) -> set[str]:
+    """Parameter names of the options of those that a command does not ask for; raises as `chosen_regularizers`."""
+    chosen = chosen_regularizers(command)
+    others = [kind for name, kind in REGULARIZERS.items() if name not in chosen]
+    return {param.name for kind in others for option in kind.options or () for param in _params(option)}
+
+
 def needs_label_maps(command: Mapping[str, Any]) -> bool:
     """Whether one of those that a command asks for looks at the label maps of the data; raises OptionError."""
     return any(getattr(REGULARIZERS[name], "of_reals", None) == "label_map" for name in chosen_regularizers(command))

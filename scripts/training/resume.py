@@ -94,12 +94,15 @@ def starting_point(
     return snapshot, of_snapshot(snapshot)
 
 
-def find_origin(outdir: Path, resume: str | None, command: str, *, has_published: bool) -> Origin:
+def find_origin(
+    outdir: Path, resume: str | None, command: str, *, has_published: bool, network_options: Sequence[str]
+) -> Origin:
     """Looks at --outdir and --resume, without writing anything.
 
     Args:
         command:       what to type to train the host.
         has_published: whether --resume may be the name of a published network.
+        network_options: as a host has them.
 
     Raises:
         CliError: --outdir holds a run already, or --resume names nothing to resume from.
@@ -107,7 +110,7 @@ def find_origin(outdir: Path, resume: str | None, command: str, *, has_published
     """
     own = RunFolder(outdir)
     if resume == "latest":
-        return _latest(own, command)
+        return _latest(own, command, network_options)
     if own.has_results():
         go_on = shlex.join([*command.split(), "--outdir", str(outdir), "--resume", "latest"])
         raise CliError(f"--outdir: {outdir} already holds a run; go on with it: {go_on}; or name another folder")
@@ -135,7 +138,7 @@ def find_origin(outdir: Path, resume: str | None, command: str, *, has_published
     return Origin(init_snapshot=str(path.absolute()), note=f"starting from the weights of {path}")
 
 
-def _latest(own: RunFolder, command: str) -> Origin:
+def _latest(own: RunFolder, command: str, network_options: Sequence[str]) -> Origin:
     """What --resume latest means in a folder."""
     if own.state_path.exists():
         return _continuation(own.state_path, None)
@@ -145,7 +148,7 @@ def _latest(own: RunFolder, command: str) -> Origin:
     # The first state follows the first snapshot at once: where there are more, the state was removed.
     if len(snapshots) > 1 or not own.has_options():
         stored = own.read_options() if own.has_options() else {}
-        anew = new_run(command, _words(stored), own.path, snapshots[-1])
+        anew = new_run(command, _words(stored, network_options), own.path, snapshots[-1])
         text = f"{own.path} holds snapshots, but no {STATE_FILE} to resume from"
         raise CliError(f"--resume: {text}; start another run from their weights: {anew}")
     stored = own.read_options()
@@ -166,13 +169,24 @@ def new_run(command: str, words: Sequence[str], outdir: Path, snapshot: Path) ->
     return shlex.join([*command.split(), *words, "--outdir", str(free), "--resume", str(snapshot)])
 
 
-def _words(stored: Mapping[str, Any]) -> list[str]:
-    """The words of the stored command line, but where it writes to; a dataset to name, if they are damaged."""
+def _words(stored: Mapping[str, Any], network_options: Sequence[str]) -> list[str]:
+    """The words of the stored command line, but where it writes to and what its networks are.
+
+    A dataset to name, if they are damaged.
+    """
     argv = stored.get("argv")
     if not isinstance(argv, list) or not all(isinstance(word, str) for word in argv):
         return ["--data", "DATASET"]
-    words = iter(argv)
-    return [word for word in words if word != "--outdir" or not next(words, "")]
+    names = [name.replace("_", "-") for name in ("outdir", *network_options)]
+    left_out = {f"{dashes}{name}" for name in names for dashes in ("--", "--no-")}
+    words: list[str] = []
+    is_kept = True
+    for word in argv:
+        if word.startswith("--"):
+            is_kept = word not in left_out
+        if is_kept:
+            words.append(word)
+    return words
 
 
 def _import_first(path: Path) -> str:

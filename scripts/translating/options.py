@@ -34,8 +34,8 @@ SMALL = 2**20  # pixels that are translated without asking for memory
 noise_option = click.option(
     "--noise",
     type=NamedChoice(NOISE_KINDS),
-    help="Of networks that make images of label maps: what has noise of its own, the whole image, as in training, each "
-    "class, or each pixel.  [default: image]",
+    help="Of networks that make images of label maps: what has noise of its own, the whole image, each "
+    "class, or each pixel.  [default: as in training, image for OASIS and pixel for CC-FPSE]",
 )
 from_option = click.option("--from", "source", metavar="DOMAIN", help="Domain that the images are of.")
 to_option = click.option("--to", "target", metavar="DOMAIN", help="Domain that they become images of.")
@@ -117,7 +117,11 @@ def check_tiles(translator: Translator, tile: int | None, overlap: int | None) -
         text = f"the network takes multiples of {translator.multiple} pixels: expected {nearest}, got {tile}"
         raise bad_parameter(text, "--tile")
     if getattr(translator, "noise", None) == "pixel":
-        raise bad_parameter("noise of each pixel does not go on from tile to tile: expected image or class", "--noise")
+        across = "does not go on from tile to tile"
+        if click.get_current_context().get_parameter_source("noise") is not ParameterSource.DEFAULT:
+            raise bad_parameter(f"noise of each pixel {across}: expected image or class", "--noise")
+        text = f"the noise of a {translator.model} is of each pixel unless told otherwise, and {across}"
+        raise bad_parameter(f"{text}: give --noise image with it", "--tile")
     if overlap is not None and 2 * overlap > tile:
         raise bad_parameter(f"expected up to half of the tile, {tile // 2}, got {overlap}", "--overlap")
     return tile, tile // 4 if overlap is None else overlap

@@ -336,7 +336,9 @@ def train(ctx: click.Context, **command: Any) -> None:
     if command["add_domain"] is not None:
         command["resume"] = _snapshot_to_extend(command["resume"])
     is_given = ctx.get_parameter_source("model") is not ParameterSource.DEFAULT
-    run_command(ctx, command, [command["model"]] if is_given else MODELS)
+    # The first is that of a run that goes on with nothing.
+    hosts = MODELS if command["add_domain"] is None else ("combogan", *MODELS)
+    run_command(ctx, command, [command["model"]] if is_given else hosts)
 
 
 def _snapshot_to_extend(resume: str | None) -> str | None:

@@ -63,6 +63,7 @@ class ToyHost:
     replaces = {}
     compiled_on = ()
     has_published = False
+    network_options = ()
 
     def prepare(self, command, origin, group):
         settings = ToySettings(

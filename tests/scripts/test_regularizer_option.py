@@ -170,6 +170,16 @@ def test_a_run_goes_on_with_the_same_network_alone_and_only_if_it_is_typed(datas
     assert "to resume, give it again: it is code" in " ".join(ggdr_train(*resume, code=2).split())
 
 
+def test_another_regularizer_than_the_runs_is_refused_as_such(dataset_zip, tmp_path):
+    train(dataset_zip, tmp_path / "run", "--regularizer", "ggdr,contrastive", "--contrastive-weight", 2, kimg=0.008)
+    resume = ["--outdir", tmp_path / "run", "--resume", "latest"]
+    output = " ".join(ggdr_train(*resume, "--regularizer", "ggdr", code=2).split())
+    assert "a run cannot go on with another contrastive: guide_res 8, weight 2, " in output
+    assert "-> off; leave out what asks for it, or start another run" in output and "--contrastive-weight" not in output
+    output = " ".join(ggdr_train(*resume, "--regularizer", "ggdr", "--contrastive-weight", 3, code=2).split())
+    assert "'--contrastive-weight': needs --regularizer contrastive, got --regularizer ggdr" in output
+
+
 def test_networks_may_be_functions_or_torchscript_files(dataset_zip, tmp_path):
     torch.jit.trace(mean_of_patches, torch.zeros(1, 3, 16, 16)).save(str(tmp_path / "net.pt"))
     for network, channels in (("tests.frozen_network:function", 4), (tmp_path / "net.pt", 3)):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 
 import numpy as np
@@ -275,6 +276,19 @@ def test_it_says_which_images_it_takes_for_a_pair(pairs, tmp_path):
     assert "the input is the left half of 00.png, the target the right half of 00.png" in halves
 
 
+def test_the_proposed_run_from_a_snapshot_starts_as_it_is_typed(whole, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    for number in (2, 3):
+        output = translate("--outdir", run, "--resume", "latest", *(["--no-ggdr"] if number == 2 else []), code=2)
+        words = shlex.split(plain(output).rpartition(": ggdr translate train ")[2])
+        assert "--channels" not in words and "--no-dropout" not in words
+        translate(*words, "--kimg", 0.004)
+        assert (tmp_path / f"run-{number}" / "training-state.pt").is_file()
+        # Without its state, it is the run as it was that another one is proposed for.
+        (run / "training-state.pt").unlink(missing_ok=True)
+
+
 def test_a_run_of_another_host_is_refused(whole, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(whole, other)
@@ -282,6 +296,7 @@ def test_a_run_of_another_host_is_refused(whole, tmp_path):
     path.write_text(json.dumps({**json.loads(path.read_text()), "host": "stylegan2"}))
     message = plain(translate("--outdir", other, "--resume", "latest", code=2))
     assert "the run is one of stylegan2, and this command trains pix2pix" in message
+    assert f"{other}: the run" in message and f"go on with it: ggdr train --outdir {other} --resume latest" in message
     message = plain(ggdr_train("--outdir", whole, "--resume", "latest", code=2))
     assert "the run is one of pix2pix, and this command trains stylegan2" in message
     with pytest.raises(SnapshotError, match="holds a StyleGAN2, expected a translator"):

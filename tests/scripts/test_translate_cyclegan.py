@@ -299,7 +299,9 @@ def test_data_of_other_than_two_domains_are_named(tmp_path):
 def test_options_of_others_are_refused_for_pix2pix(option, tmp_path):
     pairs, word = make_pairs(tmp_path / "pairs", num=2), f"--{option.replace('_', '-')}"
     value = {"domains": "a,b"}.get(option, 1)
-    output = plain(translate("--data", pairs, "--outdir", tmp_path / "run", "--cfg", "cpu", word, value, code=2))
+    # The model is given, since --add-domain alone means combogan.
+    args = ["--model", "pix2pix", "--data", pairs, "--outdir", tmp_path / "run", "--cfg", "cpu", word, value]
+    output = plain(translate(*args, code=2))
     models = " and ".join(MODEL_OPTIONS[option].models)
     assert f"'{word}': has no meaning for pix2pix; in {models} it " in output and not (tmp_path / "run").exists()
 

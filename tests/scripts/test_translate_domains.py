@@ -11,7 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from ggdr.torch_utils.checkpoint import load_snapshot
+from ggdr.torch_utils.checkpoint import load_snapshot, save_snapshot
 from ggdr.translation.snapshot import load_translator
 from tests.scripts.test_train import assert_same_weights
 from tests.scripts.test_translate import SIZE, plain, timeless, translate
@@ -142,6 +142,28 @@ def test_a_domain_that_cannot_be_added_is_a_message(args, message, domains, befo
     run = tmp_path / "run"
     assert message in plain(translate("--data", domains, "--outdir", run, "--resume", before, *SHORT, *args, code=2))
     assert not run.exists()
+
+
+@pytest.mark.parametrize("more", [[], ["--resume", "latest"]], ids=["nothing", "latest"])
+def test_a_domain_is_added_to_something(more, domains, tmp_path):
+    run = tmp_path / "run"
+    message = plain(translate("--data", domains, "--outdir", run, "--add-domain", NEW, *more, code=2))
+    assert "'--add-domain': needs --resume with a snapshot or run of combogan" in message and not run.exists()
+
+
+@pytest.mark.parametrize(
+    ("networks", "name"),
+    [
+        ({"G_A": {"network": "resnet_generator"}}, "is a CycleGAN (cyclegan)"),
+        ({"G": {"network": "oasis_generator"}}, "is an OASIS (oasis)"),
+    ],
+    ids=["cyclegan", "oasis"],
+)
+def test_domains_are_taken_out_of_a_combogan_alone(networks, name, tmp_path):
+    network, out = tmp_path / "net.safetensors", tmp_path / "out.safetensors"
+    save_snapshot(network, {key: {"w": torch.zeros(1)} for key in networks}, networks)
+    message = remove("--network", network, "fog", "--out", out, code=2)
+    assert f"{network}: {name}, expected a ComboGAN" in message and not out.exists()
 
 
 def test_data_that_lack_an_old_domain_are_named(before, tmp_path):

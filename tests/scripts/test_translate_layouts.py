@@ -131,6 +131,11 @@ def test_noise_may_be_of_classes_or_pixels(whole, values, tmp_path):
     args = ["apply", "--network", whole / LAST, "--outdir", tmp_path / "out", tmp_path / "map.png"]
     message = command(*args, "--noise", "pixel", "--tile", 16, code=2)
     assert "'--noise': noise of each pixel does not go on from tile to tile" in message
+    if whole.name == "cc-fpse":  # whose noise is of each pixel where nothing is given
+        message = command(*args, "--tile", 32, code=2)
+        assert "'--tile': the noise of a CC-FPSE is of each pixel unless told otherwise" in message
+        assert "give --noise image with it" in message
+    command(*args, "--tile", 32, "--noise", "image")
 
 
 def test_a_sheet_shows_label_maps_in_the_colours_of_their_classes(whole, values, tmp_path):

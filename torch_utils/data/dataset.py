@@ -19,7 +19,7 @@ from ggdr.torch_utils.data.container import Container, digest
 from ggdr.torch_utils.data.convert import check_resolution
 from ggdr.torch_utils.data.file_table import ListedFile, evenly_spread
 from ggdr.torch_utils.data.image_files import DataError, load_image
-from ggdr.torch_utils.data.label_map_files import LabelMapDecoder, label_maps_of_dataset
+from ggdr.torch_utils.data.label_map_files import LabelMapDecoder, label_maps_of_dataset, no_label_maps
 from ggdr.torch_utils.data.label_maps import IGNORED, describe_shares
 from ggdr.torch_utils.data.labels import describe_labels, read_labels
 from ggdr.torch_utils.untrusted.text import printable
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     import torch
 
 _CONVERT = "convert the images with: ggdr dataset SOURCE DEST"
-_LABEL_MAPS = "ggdr dataset makes a dataset with label maps of folders of both, as docs/datasets.md says"
 _CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
 _NUM_CHECKED = 256  # images whose header is read on opening; the rest are checked when they are decoded
 
@@ -116,7 +115,7 @@ class ImageDataset:
         # Label maps.
         label_maps = label_maps_of_dataset(container)
         if use_label_maps and label_maps is None:
-            raise DataError(f"{container.where()}: has no label maps; {_LABEL_MAPS}")
+            raise DataError(f"{container.where()}: {no_label_maps(container)}")
         self.use_label_maps = use_label_maps
         self.label_classes = label_maps.classes if label_maps else None
         self._label_maps = label_maps if label_maps is None or chosen is None else label_maps.take(chosen)
@@ -217,7 +216,7 @@ class ImageDataset:
             DataError: there are no label maps, or one cannot be decoded.
         """
         if self._label_maps is None:
-            raise DataError(f"{printable(self.path)}: has no label maps; {_LABEL_MAPS}")
+            raise DataError(f"{printable(self.path)}: {no_label_maps(self.decoder.container)}")
         counts = np.zeros(IGNORED + 1, np.int64)
         for i in evenly_spread(self.num_raw, num):
             numbers = self.label_decoder(self.label_files_at(np.array([i])))

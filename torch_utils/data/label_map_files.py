@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,8 +25,10 @@ from ggdr.torch_utils.data.label_maps import (
     numbered_classes,
 )
 from ggdr.torch_utils.data.pair_folders import matched, whole_stems
+from ggdr.torch_utils.untrusted.text import printable
 
 MAX_CLASSES_FILE = 2**20  # bytes
+_HOW_TO_MAKE = "ggdr dataset makes a dataset with label maps of folders of both, as docs/datasets.md says"
 _NUM_CHECKED = 256  # files whose header is read on opening; the rest are checked when they are decoded
 
 
@@ -113,6 +116,21 @@ def label_maps_of_dataset(container: Container) -> LabelMapFiles | None:
         for folder, files in ((IMAGES, images), (LABEL_MAPS, maps))
     ]
     return LabelMapFiles(maps, matched(container, *sides).partner, read_classes(container, root))
+
+
+def no_label_maps(container: Container) -> str:
+    """Why a container of which `label_maps_of_dataset` finds none has no label maps, and what to do, in half a line."""
+    names = container.image_files().names
+    root = shared_folder([names[0], names[-1]])
+    if all(any(name.startswith(root + folder) for name in names) for folder in (IMAGES, LABEL_MAPS)):
+        command = shlex.join(["ggdr", "dataset", container.path.as_posix(), "NEW.zip"])
+        return (
+            f"has {IMAGES} and {LABEL_MAPS}, but no {CLASSES_FILE}, which says what label maps mean; make a dataset "
+            f"with it: {printable(command, 1000)}"
+        )
+    return (
+        "has no label maps; ggdr dataset makes a dataset with label maps of folders of both, as docs/datasets.md says"
+    )
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from ggdr.torch_utils.data.image_files import DataError
 from ggdr.torch_utils.data.label_map_files import read_classes
 from ggdr.torch_utils.data.label_maps import IGNORED, LabelClasses, classes_from_file
 from ggdr.torch_utils.data.loader import ImageDataset, ImageLoader
+from tests.conftest import ggdr
 from tests.torch_utils.data.conftest import IMAGES, name_of, our_files, png, write
 
 NUM = len(IMAGES)
@@ -112,6 +113,17 @@ def test_a_dataset_without_label_maps_says_how_to_make_one(path):
     assert ImageDataset(path).label_classes is None and ImageDataset(path).num_label_classes == 0
     with pytest.raises(DataError, match=r"set(\.zip)?: has no label maps; ggdr dataset makes"):
         ImageDataset(path, use_label_maps=True)
+
+
+@pytest.mark.parametrize("top", ["", "top/"])
+def test_label_maps_without_classes_json_say_that_it_is_missing_and_how_to_make_it(tmp_path, top):
+    files = labelled_files(**{"classes.json": None, "dataset.json": None})
+    folder = write(tmp_path / "a set", {top + name: data for name, data in files.items()})
+    message = "a set: has images/ and labels/, but no classes.json, .*: ggdr dataset '.*a set' NEW.zip"
+    with pytest.raises(DataError, match=message):
+        ImageDataset(folder, use_label_maps=True)
+    ggdr("dataset", folder, tmp_path / "NEW.zip")
+    assert ImageDataset(tmp_path / "NEW.zip", use_label_maps=True).num_label_classes == 3
 
 
 def test_shares_count_pixels_that_have_a_class(tmp_path):
