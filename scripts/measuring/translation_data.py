@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import permutations
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 import torch
@@ -22,9 +23,10 @@ from ggdr.torch_utils.data.label_maps import LabelClasses, classes_from_json
 from ggdr.torch_utils.untrusted.text import printable
 from ggdr.translation.data.crops import CropConfig
 from ggdr.translation.data.datasets import PairedImages, UnpairedImages
+from ggdr.translation.data.decode import Side
 from ggdr.translation.data.measured import HeldOut, MeasuredDomain, MeasuredPairs, open_held_out
 from ggdr.translation.label_maps import to_input
-from ggdr.translation.snapshot import load_translator
+from ggdr.translation.snapshot import MAX_NAME, load_translator
 
 Source = Path | Container | HeldOut  # what metrics are measured on, as far as it is open
 
@@ -52,7 +54,7 @@ def open_pairs_judge(
         measured.read([0])
     except DataError as error:
         raise _naming(error, split) from error
-    load = partial(load_directions, names={"A": "A", "B": "B"}, planes=measured.dataset.sides[0].planes)
+    load = partial(load_directions, names={"A": "A", "B": "B"}, dataset=measured.dataset)
     return TranslationJudge([Direction("AtoB", measured, measured.side("B"))], split, job, load)
 
 
@@ -68,8 +70,8 @@ def open_domains_judge(
 
     Args:
         names: of the domains in the names of directions: with "AB" there are "AtoB" and "BtoA"; None: their numbers.
-               Domains are in the order of the settings, if these name them; then others of the data are left out. With
-               `names` data may call them otherwise: then they are as they come.
+               Domains are those of the settings, in their order, if these name them: by their names, and others of the
+               data are left out; by order where either has no real names, see `_go_by_order`.
 
     Raises:
         DataError: there are not two domains, or as many as names, or those of the settings, or they cannot be read.
@@ -77,13 +79,15 @@ def open_domains_judge(
     """
     dataset, split = open_held_out_domains(data, channels=_of_data(training, "channels", 3))
     trained = _of_data(training, "domains", None)
-    if trained is not None:
-        trained = _names(trained, "domains")
-        if names is None or set(trained) <= set(dataset.names):
-            try:
-                dataset = dataset.selected(trained)
-            except DataError as error:
-                raise _naming(error, split) from error
+    own = dataset.names if trained is None else _names(trained, "domains")
+    told = ""
+    if _go_by_order(dataset.names, own):
+        told = ", ".join(f"{printable(x)} as {printable(y)}" for x, y in zip(dataset.names, own, strict=True))
+    elif trained is not None:
+        try:
+            dataset = dataset.selected(own)
+        except DataError as error:
+            raise _naming(error, split) from error
     num = len(dataset.domains)
     if names is not None and len(names) != num:
         raise DataError(
@@ -91,42 +95,46 @@ def open_domains_judge(
         )
     names = names or [str(i) for i in range(num)]
     domains = [MeasuredDomain(dataset, _crop(training), i) for i in range(num)]
-    ways, which = _learnt_ways(dataset.names, _names(training.get("frozen", ()), "frozen"))
+    ways, which = _learnt_ways(own, _names(training.get("frozen", ()), "frozen"))
     directions = [
         Direction(f"{names[i]}to{names[j]}", domains[i], domains[j].images, way_back=f"{names[j]}to{names[i]}")
         for i, j in ways
     ]
-    named = dict(zip(dataset.names, names, strict=True))
-    load = partial(load_directions, names=named, planes=dataset.sides[0].planes)
-    return TranslationJudge(directions, split, job, load, which)
+    named = dict(zip((printable(name, MAX_NAME) for name in dataset.names), names, strict=True))  # as snapshots do
+    load = partial(load_directions, names=named, dataset=dataset)
+    return TranslationJudge(directions, split, job, load, ", ".join(filter(None, [told, which])))
 
 
 def load_directions(
-    snapshot: Path, device: torch.device, names: Mapping[str, str], planes: int
+    snapshot: Path, device: torch.device, names: Mapping[str, str], dataset: PairedImages | UnpairedImages
 ) -> dict[str, Translate]:
     """How a snapshot translates each way, by the names of directions.
 
     Args:
-        names:  of the domains in these, by what the data call them: so its domains are found, whose order may be
-                another; or by their order, where it calls them otherwise.
-        planes: of what is translated: channels, or classes of label maps.
+        names:   of the domains in these, by what the data call them: so its domains are found, whose order may be
+                 another; by their order for pairs, or where either has no real names, see `_go_by_order`.
+        dataset: what is translated.
 
     Raises:
         SnapshotError: it is no translator.
-        MetricError: it has other numbers of domains, or takes images of other channels.
+        MetricError: it has other domains, or takes images of other channels, or label maps in place of images.
     """
     translator = load_translator(snapshot, device)
     if len(translator.domains) != len(names):
         raise MetricError(f"{snapshot}: translates between {len(translator.domains)} domains, expected {len(names)}")
-    own = translator.domains
-    named = names if set(names) == set(own) else dict(zip(own, names.values(), strict=True))
+    own, where = translator.domains, printable(dataset.path, 1000)
+    by_name = set(names) == set(own)
+    if not by_name and isinstance(dataset, UnpairedImages) and not _go_by_order(list(names), own):
+        theirs, found = (", ".join(printable(name, 100) for name in x) for x in (own, names))
+        raise MetricError(f"{snapshot}: translates between {theirs}; the domains of {where} are {found}")
+    named = names if by_name else dict(zip(own, names.values(), strict=True))
+    side = dataset.sides[0]
     directions = [(a, b) for a in translator.sources for b in translator.targets(a) if a != b]
     for source, target in directions:
         expected = translator.channels(source, target)[0]
-        if expected != planes:
-            raise MetricError(
-                f"{snapshot}: takes {expected} channels of {printable(source)}, those of the data are {planes}"
-            )
+        if expected != side.planes or (translator.labels is not None) != side.is_numbered:
+            taken = Side(expected) if translator.labels is None else Side(1, is_labels=True, classes=translator.labels)
+            raise MetricError(f"{snapshot}: takes {taken.kind} as {printable(source)}, and {where} holds {side.kind}")
 
     def translate(source: str, target: str, images_u8: Tensor, seeds: Sequence[int]) -> Tensor:
         return translator(to_input(images_u8, translator.labels), source, target, seed=seeds)
@@ -191,6 +199,16 @@ def _names(stored: Any, setting: str) -> list[str]:
         shown = printable(repr(stored), 80)
         raise MetricError(f"settings of the snapshot's training are damaged: {setting}: {shown}")
     return list(stored)
+
+
+def _go_by_order(names: Sequence[str], own: Sequence[str]) -> bool:
+    """Whether domains of the data are those of networks by order: as many, not called alike, one of them without names.
+
+    Without names are the domains of folders trainA and trainB, or train0, train1, ..., and classes with numbers alone.
+    """
+    schemes = (list(ascii_uppercase[: len(own)]), [str(i) for i in range(len(own))])
+    is_unnamed = list(names) in schemes or list(own) in schemes
+    return len(names) == len(own) and set(names) != set(own) and is_unnamed
 
 
 def _learnt_ways(names: Sequence[str], frozen: Sequence[str]) -> tuple[list[tuple[int, int]], str]:

@@ -61,7 +61,7 @@ class TranslationJudge:
         split:      that the images are of.
         job:        how to compare; translation number i has the dropout of seed `job.seed * SEED_STRIDE + i`.
         load:       load(snapshot, device) gives how each direction is translated, by its name.
-        which:      directions there are, if these are not all that the model has; for people.
+        which:      domains that go by order, and directions there are, if these are not all; for people.
     """
 
     def __init__(

@@ -103,9 +103,23 @@ class TranslationModel:
         return default_metrics(num_images, num_directions, has_pairs=self.has_pairs, has_cycle=not self.has_pairs)
 
     def measured(self, command: Mapping[str, Any], data: TranslationDataset) -> Source:
-        """What metrics are measured on; opened where it decides which they are, else as far as the data are open."""
+        """What metrics are measured on; opened where there are any, else as far as the data are open.
+
+        Raises:
+            DataError, OptionError: it cannot be read, or is not of the kind of the training set.
+        """
         source = command["metrics_data"] or data.container
-        return source if command["metrics"] is not None else self.open_held_out(command, source)
+        if command["metrics"] == NO_METRICS:
+            return source
+        held_out = self.open_held_out(command, source)
+        for what, got, expected in zip(("inputs", "targets"), held_out.dataset.sides, data.sides, strict=True):
+            if (got.is_numbered, got.channels) != (expected.is_numbered, expected.channels):
+                raise OptionError(
+                    "--data" if command["metrics_data"] is None else "--metrics-data",
+                    f"{printable(held_out.dataset.path, 1000)}: the {what} that metrics are measured on are "
+                    f"{got.kind}, expected {expected.kind}, as in training",
+                )
+        return held_out
 
     def circumstances(
         self,

@@ -50,7 +50,7 @@ def add_classes(
         SnapshotError: classes that are stored are damaged.
     """
     before, where = _before(origin, snapshot)
-    is_input, is_target = (side.is_labels and side.channels == 1 for side in data.sides)
+    is_input, is_target = (side.is_numbered for side in data.sides)
     first = [printable(name) for name in data.first_pair()]
     if is_target:
         raise OptionError(

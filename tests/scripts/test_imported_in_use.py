@@ -70,7 +70,20 @@ def test_images_of_other_channels_than_the_networks_take_are_a_message(tmp_path,
     args = ["--network", imported(tmp_path / "x", tmp_path), "--data", make_pairs(tmp_path / "data", num=2)]
     message = metrics(*args, "--metrics", "colourfulness", code=2)
     source = "B" if configs is CYCLEGAN else "input"
-    assert f"net.safetensors: takes 1 channels of {source}, those of the data are 3" in " ".join(message.split())
+    expected = f"net.safetensors: takes images of 1 channel as {source}, and {args[3]} holds images of 3 channels"
+    assert expected in " ".join(message.split())
+
+
+@pytest.mark.parametrize("model", ["cyclegan", "combogan"])
+def test_what_was_imported_is_not_measured_on_other_domains_than_its_own(tmp_path, model):
+    configs, names = WHOLE[model]
+    publish(tmp_path / "x", configs)
+    net = imported(tmp_path / "x", tmp_path, "--domains", ",".join(names))
+    others = ["ass", *sorted(names)[1:]]
+    data = make_domains(tmp_path / "data", dict.fromkeys(others, 2))
+    message = " ".join(metrics("--network", net, "--data", data, "--metrics", "cycle_mae", code=2).split())
+    expected = f"translates between {', '.join(names)}; the domains of {data} are {', '.join(others)}"
+    assert expected in message
 
 
 def test_what_was_imported_is_trained_further_as_what_it_is_by_the_names_of_its_domains(whole, tmp_path):

@@ -228,6 +228,28 @@ def test_a_run_that_goes_on_keeps_its_domains(whole, domains, tmp_path):
     assert "a run cannot go on with another data.domains horse, zebra -> donkey, horse" in output
 
 
+@pytest.mark.parametrize("names", [["horse", "mule"], ["mule", "ox"]], ids=["one-is-there", "none-is-there"])
+def test_metrics_refuse_data_without_the_domains_of_the_snapshot(whole, domains, tmp_path, names):
+    other = make_domains(tmp_path / "other", dict.fromkeys(names, 4))
+    missing = ", ".join(name for name in NUM if name not in names)
+    expected = f"holds no domain {missing}; it has {', '.join(names)}"
+    out, metric = tmp_path / "out", ["--metrics", "cycle_mae0.004k"]
+    output = metrics("--network", whole, "--data", other, *metric, "--outdir", out, code=2)
+    assert expected in plain(output) and not list(out.glob("metric-*"))
+    run = ["--data", domains, "--outdir", tmp_path / "run", *TINY, *metric, "--metrics-data", other]
+    assert expected in plain(translate(*run, code=2)) and not (tmp_path / "run").exists()
+
+
+def test_domains_without_names_are_measured_by_order_which_is_told(whole, domains, tmp_path):
+    lettered, metric = tmp_path / "lettered", "cycle_mae0.004k"
+    for name, side in zip(NUM, "AB", strict=True):
+        shutil.copytree(domains / name, lettered / f"train{side}")
+    output = metrics("--network", whole, "--data", lettered, "--metrics", metric, "--outdir", tmp_path / "a")
+    assert "A as horse, B as zebra" in plain(output)
+    metrics("--network", whole, "--data", domains, "--metrics", metric, "--outdir", tmp_path / "b")
+    assert results(tmp_path / "a", metric) == results(tmp_path / "b", metric)
+
+
 def test_snapshots_and_runs_of_other_models_are_refused_by_name(whole, domains, tmp_path):
     snapshot = whole / "network-snapshot-000000.032.safetensors"
     pairs = make_pairs(tmp_path / "pairs", num=4)

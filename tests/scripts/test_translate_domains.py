@@ -88,6 +88,15 @@ def test_what_is_measured_has_the_networks_order(domains, added, tmp_path):
     assert "holds no domain spring, winter; it has autumn, fog" in plain(message)
 
 
+def test_numbered_domains_are_measured_in_the_networks_order_which_is_told(domains, added, tmp_path):
+    metric, numbered = "cycle_mae0.004k", tmp_path / "numbered"
+    for i, name in enumerate([*OLD, NEW]):
+        shutil.copytree(domains / name, numbered / f"train{i}")
+    output = metrics("--network", last_of(added), "--data", numbered, "--metrics", metric, "--outdir", tmp_path)
+    assert "0 as autumn, 1 as spring, 2 as winter, 3 as fog, in 6 of 12 directions, from and to fog" in plain(output)
+    assert results(tmp_path, metric)[24] == pytest.approx(results(added, metric)[24], rel=1e-5)
+
+
 def test_directions_that_stay_as_they_are_are_not_measured(domains, before, added, tmp_path):
     names = {f"cycle_mae0.004k_{a}to{b}" for i in range(3) for a, b in ((i, 3), (3, i))}
     assert results(added, "cycle_mae0.004k")[24].keys() == {"cycle_mae0.004k", *names}

@@ -26,6 +26,7 @@ from ggdr.translation.data.measured import MeasuredPairs
 from ggdr.translation.label_maps import one_hot
 from ggdr.translation.snapshot import load_translator
 from tests.scripts.test_train import assert_same_weights
+from tests.scripts.test_translate import make_pairs
 from tests.torch_utils.data.conftest import png, write
 from tests.translation.data.test_labels import COLORS, indexed
 
@@ -98,6 +99,24 @@ def test_metrics_give_the_network_planes(whole, maps):
     printed = run_ggdr("metrics", "--network", snapshot, "--data", maps, "--metrics", "mae", "--json")
     found = json.loads(printed.splitlines()[-1])
     assert found["results"]["mae"] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_metrics_of_a_network_for_label_maps_refuse_images_of_as_many_channels(whole, tmp_path):
+    images = make_pairs(tmp_path / "images", num=2)
+    message = run_ggdr("metrics", "--network", whole, "--data", images, "--metrics", "mae", code=2)
+    expected = f"takes label maps of 3 classes as input, and {images} holds images of 3 channels"
+    assert expected in " ".join(message.split())
+
+
+@pytest.mark.parametrize("swapped", [False, True], ids=["images-for-maps", "maps-for-images"])
+def test_metrics_data_of_another_kind_than_the_training_set_are_refused_before_a_step(maps, tmp_path, swapped):
+    images, run = make_pairs(tmp_path / "images", num=4), tmp_path / "run"
+    kinds = ["images of 3 channels", "label maps of 3 classes"]
+    data, other, (got, expected) = (images, maps, ("label maps", kinds[0])) if swapped else (maps, images, kinds)
+    for metric in ([], ["--metrics", "mae"]):
+        message = translate("--data", data, "--outdir", run, *TINY, *metric, "--metrics-data", other, code=2)
+        told = f"{other}: the inputs that metrics are measured on are {got}, expected {expected}, as in training"
+        assert f"'--metrics-data': {told}" in message and not run.exists()
 
 
 def test_a_sheet_shows_label_maps_in_the_colours_of_their_classes(whole, tmp_path):

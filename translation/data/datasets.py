@@ -121,8 +121,7 @@ class PairedImages:
         """The same pairs, with these classes in the label maps that have their numbers."""
         changed = copy(self)
         changed._folder_sides = [
-            replace(side, classes=classes) if side.is_labels and side.channels == 1 else side
-            for side in self._folder_sides
+            replace(side, classes=classes) if side.is_numbered else side for side in self._folder_sides
         ]
         return changed
 

@@ -46,6 +46,18 @@ class Side:
         """Channels that a network is given of them."""
         return self.channels if self.classes is None else self.classes.num
 
+    @property
+    def is_numbered(self) -> bool:
+        """Whether they are label maps with the number of a class in each pixel."""
+        return self.is_labels and self.channels == 1
+
+    @property
+    def kind(self) -> str:
+        """What they are, for messages."""
+        if self.is_numbered:
+            return "label maps" if self.classes is None else f"label maps of {self.classes.num} classes"
+        return f"images of {self.channels} channel{'s' if self.channels > 1 else ''}"
+
 
 @dataclass(frozen=True)
 class Decoder:
