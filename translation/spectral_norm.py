@@ -57,14 +57,18 @@ class SpectralConv2d(nn.Conv2d):
 def init_xavier(net: nn.Module, generator: torch.Generator, gain: float = 0.02) -> None:
     """Draws the weights of all convolutions anew, in place: N(0, 2 gain^2 / (fan in + fan out)), biases 0.
 
+    Those with spectral norm have a gain of 1. It does not change what they compute, but how far a step of Adam turns
+    them: weights as small as with 0.02 are less than a step, so that D learns nothing for thousands of images.
+
     Args:
         generator: a CPU one, so that the weights are the same on every device.
+        gain:      of convolutions without spectral norm.
 
     Source: Glorot & Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks".
     """
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d):
-            nn.init.xavier_normal_(layer.weight, gain, generator=generator)
+            nn.init.xavier_normal_(layer.weight, 1 if isinstance(layer, SpectralConv2d) else gain, generator=generator)
             if layer.bias is not None:
                 layer.bias.zero_()
         if isinstance(layer, SpectralConv2d):

@@ -8,6 +8,9 @@ import pytest
 import torch
 from torch.nn.utils.parametrizations import spectral_norm
 
+from ggdr.translation.layout_config import OASISDiscriminatorConfig
+from ggdr.translation.networks import build_network
+from ggdr.translation.presets import PRESETS
 from ggdr.translation.spectral_norm import SpectralConv2d, init_xavier
 
 
@@ -62,8 +65,19 @@ def test_in_half_precision_the_norm_is_float32(dtype):
     assert y.dtype == dtype and conv.spectral_norm().dtype == torch.float32
 
 
-def test_weights_begin_small_and_depend_on_the_generator_alone():
+def test_weights_depend_on_the_generator_alone_and_are_small_without_a_norm():
     a, b, c = made(64, 64), made(64, 64), made(64, 64, seed=1)
     assert torch.equal(a.weight, b.weight) and torch.equal(a.u, b.u) and not torch.equal(a.weight, c.weight)
-    assert abs(a.weight.std() / (0.02 * (2 / (2 * 9 * 64)) ** 0.5) - 1) < 0.05
+    plain = torch.nn.Conv2d(64, 64, 3)
+    init_xavier(plain, torch.Generator().manual_seed(0))
+    for conv, gain in ((a, 1), (plain, 0.02)):
+        assert abs(conv.weight.std() / (gain * (2 / (2 * 9 * 64)) ** 0.5) - 1) < 0.05
     assert a.bias.abs().sum() == 0
+
+
+def test_a_step_of_adam_turns_normalised_weights_by_little():
+    D = build_network(OASISDiscriminatorConfig(3, 9, 16, 5))
+    init_xavier(D, torch.Generator().manual_seed(0))
+    step = 4 * PRESETS["oasis"]["cpu"].lr  # Adam's first ones are as long as its learning rate, in each weight
+    convs = [module for module in D.modules() if isinstance(module, SpectralConv2d)]
+    assert convs and all(step < 0.1 * conv.weight.square().mean().sqrt() for conv in convs)
