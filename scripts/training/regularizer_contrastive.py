@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ggdr.scripts.options.numbers import FiniteFloat, WholeNumber
+from ggdr.scripts.training.regularizer_ggdr import guided
 from ggdr.scripts.training.regularizer_options import (
     Site,
     describe_res,
@@ -79,16 +80,8 @@ class ContrastiveKind:
         """It on a host."""
         from ggdr import Contrastive
 
-        return Contrastive(
-            attachment.G,
-            attachment.D,
-            guide=[attachment.guides[res] for res in settings.guide_res],
-            encoder=attachment.encoder,
-            probe=attachment.probe,
-            weight=settings.weight,
-            negatives=settings.negatives,
-            temperature=settings.temperature,
-        )
+        own = {"negatives": settings.negatives, "temperature": settings.temperature}
+        return Contrastive(attachment.G, attachment.D, **guided(attachment, settings), **own)
 
     def panel(self, name: str) -> Panel:
         """InfoNCE of prediction and truth."""

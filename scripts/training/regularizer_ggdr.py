@@ -34,6 +34,20 @@ class GGDRSettings:
     weight: float
 
 
+def guided(attachment: Attachment, settings: Any) -> dict[str, Any]:
+    """What all that predict feature maps of G are given: guide, encoder, probe and weight.
+
+    Args:
+        settings: with `guide_res` and `weight`.
+    """
+    return {
+        "guide": [attachment.guides[res] for res in settings.guide_res],
+        "encoder": attachment.encoder,
+        "probe": attachment.probe,
+        "weight": settings.weight,
+    }
+
+
 class GGDRKind:
     """See RegularizerKind."""
 
@@ -56,14 +70,7 @@ class GGDRKind:
         """GGDR on a host."""
         from ggdr import GGDR
 
-        return GGDR(
-            attachment.G,
-            attachment.D,
-            guide=[attachment.guides[res] for res in settings.guide_res],
-            encoder=attachment.encoder,
-            probe=attachment.probe,
-            weight=settings.weight,
-        )
+        return GGDR(attachment.G, attachment.D, **guided(attachment, settings))
 
     def panel(self, name: str) -> Panel:
         """The distance of prediction and truth."""

@@ -10,14 +10,13 @@ from typing import Any
 
 from ggdr.scripts.errors import OptionError
 from ggdr.scripts.training.regularizers import resolve_regularizers
-from ggdr.scripts.training.settings_pix2pix import PairSettings, resolve_direction
+from ggdr.scripts.training.settings_pix2pix import PairSettings, pair_settings
 from ggdr.scripts.training.settings_translation import (
     Circumstances,
     TranslationSettings,
     chosen_width,
     resolve_crop,
     resolve_optim,
-    resolve_workers,
     run_fields,
 )
 from ggdr.torch_utils.data.label_maps import LabelClasses
@@ -75,14 +74,7 @@ def resolve_settings(
     guides = sorted(res for res in layout_guides(G, crop.size) if res > crop.size >> D.layers)
     return LayoutSettings(
         **run_fields(command, p, given, host=host, total_nimg=optim.total_nimg),
-        data=PairSettings(
-            str(command["data"]),
-            resolve_direction(command),
-            int(command["img_channels"]),
-            data.num_images,
-            data.fingerprint()[:16],
-            resolve_workers(command, p),
-        ),
+        data=pair_settings(command, p, data),
         crop=crop,
         **networks,
         optim=optim,

@@ -25,7 +25,7 @@ from ggdr.scripts.training.settings_translation import (
 from ggdr.torch_utils.data.label_maps import LabelClasses
 from ggdr.translation.config import PatchDiscriminatorConfig, Pix2PixConfig
 from ggdr.translation.data.datasets import DIRECTIONS, PairedImages
-from ggdr.translation.presets import PRESETS
+from ggdr.translation.presets import PRESETS, TranslationPreset
 
 NAME = "pix2pix"
 
@@ -40,6 +40,18 @@ class PairSettings:
     num_images: int
     fingerprint: str
     workers: int | None
+
+
+def pair_settings(command: Mapping[str, Any], p: TranslationPreset, data: PairedImages) -> PairSettings:
+    """Those of data that are open."""
+    return PairSettings(
+        str(command["data"]),
+        resolve_direction(command),
+        int(command["img_channels"]),
+        data.num_images,
+        data.fingerprint()[:16],
+        resolve_workers(command, p),
+    )
 
 
 @dataclass(frozen=True)
@@ -80,14 +92,7 @@ def resolve_settings(command: Mapping[str, Any], data: PairedImages, given: Circ
     optim = resolve_optim(command, p, Pix2PixConfig, data.num_images, **weights)
     return Pix2PixSettings(
         **run_fields(command, p, given, host=NAME, total_nimg=optim.total_nimg),
-        data=PairSettings(
-            str(command["data"]),
-            resolve_direction(command),
-            int(command["img_channels"]),
-            data.num_images,
-            data.fingerprint()[:16],
-            resolve_workers(command, p),
-        ),
+        data=pair_settings(command, p, data),
         crop=crop,
         **networks,
         optim=optim,

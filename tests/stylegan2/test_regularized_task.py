@@ -9,7 +9,6 @@ import torch
 
 from ggdr import Contrastive, EMAGuide, RealFeatures, Semantic
 from ggdr.scripts.training.regularizer_contrastive import ContrastiveSettings
-from ggdr.scripts.training.regularizer_ema_guide import EMAGuideSettings
 from ggdr.scripts.training.regularizer_features import FeaturesSettings
 from ggdr.scripts.training.regularizer_ggdr import GGDRSettings
 from ggdr.scripts.training.regularizer_semantic import SemanticSettings
@@ -29,7 +28,7 @@ RES, BATCH = 16, 8
 SETTINGS = {
     "ggdr": GGDRSettings((8,), 10.0),
     "semantic": SemanticSettings(8, 1.0, 3),
-    "ema-guide": EMAGuideSettings((8,), 10.0),
+    "ema-guide": GGDRSettings((8,), 10.0),
     "contrastive": ContrastiveSettings((8,), 1.0, 15, 0.07),
     "features": FeaturesSettings(8, 10.0, PATCHES, "", 4, (4, 4)),
 }
