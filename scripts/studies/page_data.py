@@ -13,6 +13,7 @@ from ggdr.scripts.studies.lenient import MAX_NAME, listed, mapping, mappings, nu
 from ggdr.scripts.studies.outcome import Outcome, decimals_of, outcome, progress
 
 REACH = ("a_last", "b_kimg", "b_hours", "b_last", "a_kimg", "a_hours")
+MAX_NAMES = 20  # of regularisers
 STATES = ("finished", "running", "stopped", "missing", "failed")
 
 
@@ -29,8 +30,8 @@ def page_data(data: Mapping[str, Any]) -> dict[str, Any]:
         title, generated, command, budget, machine, versions, notes: texts, a number, and lists of them.
         metrics:  [{"name", "better", "decimals"}].
         seeds:    the seeds of all runs, as text, in order.
-        variants: [{"name", "options", "command", "rate", "hours", "gib", "hours_per_kimg", "runs",
-                  "summary": [{"mean", "sd", "values": one for each seed}] of each metric}].
+        variants: [{"name", "options", "command", "model", "regularizers": names or None, "rate", "hours", "gib",
+                  "hours_per_kimg", "runs", "summary": [{"mean", "sd", "values": one for each seed}] of each metric}].
         pairs:    [{"a": index, "b": index, "metrics": [{"seeds", "differences", "mean", "low", "high", "reach",
                   "outcome": {"verdict", "text"} or None} or None, of each metric]}].
         outcome:  {"verdict", "text"} of the first pair and metric that has one, or how far the runs are.
@@ -94,6 +95,7 @@ def _metrics(data: Mapping[str, Any], variants: list[dict], pairs: list[dict]) -
 
 def _variant(entry: Mapping[str, Any]) -> dict[str, Any]:
     runs = [_run(run) for run in mappings(entry.get("runs"))]
+    used = entry.get("regularizers")
     rate, hours = number(entry.get("seconds_per_kimg")), number(entry.get("hours"))
     measured = [(run["hours"], run["kimg"]) for run in runs if run["hours"] and run["kimg"]]
     total_hours, total_kimg = map(sum, zip(*measured, strict=True)) if measured else (0, 0)
@@ -101,6 +103,8 @@ def _variant(entry: Mapping[str, Any]) -> dict[str, Any]:
         "name": _name(entry),
         "options": text(entry.get("options")),
         "command": text(entry.get("command")),
+        "model": text(entry.get("model"), MAX_NAME),
+        "regularizers": [text(name, MAX_NAME) for name in used[:MAX_NAMES]] if isinstance(used, list) else None,
         "rate": rate,
         "hours": hours,
         "gib": number(entry.get("gib")),

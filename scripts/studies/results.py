@@ -32,13 +32,15 @@ def read_results(study: Study, folder: StudyFolder) -> dict[str, Any]:
         title, command, budget_kimg, generated, versions, machine.
         metrics:  [{"name", "better": "lower" or "higher"}], each value of each metric; keys of what follows.
         panels:   [{"key", "title", "unit", "group"}], curves as the runs declare them, details left out.
-        variants: [{"name", "options", "command", "seconds_per_kimg", "hours", "gib", "summary", "runs"}].
+        variants: [{"name", "options", "command", "model", "regularizers", "seconds_per_kimg", "hours", "gib",
+                  "summary", "runs"}].
         pairs:    [{"a", "b", "metrics"}], the first variant and each other one.
         notes:    what readers should know.
 
         "summary" is {METRIC: {"mean", "sd", "values": {seed: value}}} of the finished runs, at the last kimg that all
         of them have; a metric without a value is not in it. Of "hours" and "seconds_per_kimg" metrics and snapshots are
-        no part. `summarize` and `compare_pair` tell more.
+        no part. "model" is what the variant's runs train, "regularizers" the names of those that they use; None where
+        no run says it. `summarize` and `compare_pair` tell more.
     """
     notes: list[str] = []
     opened = {run: _open(run, folder, notes) for run in runs_in_order(study)}
@@ -56,6 +58,7 @@ def read_results(study: Study, folder: StudyFolder) -> dict[str, Any]:
                 "name": variant.name,
                 "options": shlex.join(options_to_words(study.command, variant.options)),
                 "command": records[0]["command"],
+                **_trained([found for _, found in mine]),
                 **_costs(records, [found for _, found in mine]),
                 "runs": records,
             }
@@ -147,6 +150,14 @@ def _record(
             points = zip(line["x"], line["y"], strict=True)
             record["curves"][panel.name] = [[kimg, value] for kimg, value in points if value is not None]
     return record
+
+
+def _trained(found: Sequence[Run | None]) -> dict[str, Any]:
+    """What a variant's runs train, as the first of them says that says it."""
+    options = [run.options for run in found if run is not None]
+    models = [mine["host"] for mine in options if isinstance(mine.get("host"), str)]
+    used = [list(mine["regularizers"]) for mine in options if isinstance(mine.get("regularizers"), dict)]
+    return {"model": next(iter(models), None), "regularizers": next(iter(used), None)}
 
 
 def _costs(records: Sequence[dict[str, Any]], found: Sequence[Run | None]) -> dict[str, float | None]:

@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ggdr.scripts.measuring.snapshot_metrics import missing_metrics
 from ggdr.scripts.options.option_words import measured_data, option_value
@@ -60,7 +61,9 @@ def next_step(
             return Step(_metric_words(study, run, path, found), measures=found)
     snapshots = snapshots_in(path)
     if clusters and run.name in folder.without_maps and snapshots:
-        return Step(["clusters", "--network", str(snapshots[-1]), "--outdir", str(path / "clusters")])
+        options = study.options_of(run.variant)
+        words = ["clusters", "--network", str(snapshots[-1]), "--outdir", str(path / "clusters")]
+        return Step([*words, *_hardware_words(study.command, options)])
     return None
 
 
@@ -85,9 +88,12 @@ def unmeasured(study: Study, run_folder: Path) -> list[Unmeasured]:
 def _metric_words(study: Study, run: StudyRun, path: Path, found: Unmeasured) -> list[str]:
     """As the run measures its snapshots itself."""
     options = study.options_of(run.variant)
-    given = {name: option_value(study.command, options, name) for name in ("device", "ops")}
-    given["data"] = measured_data(study.command, options)
-    words = [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]
-    return [
-        "metrics", "--network", str(found.snapshot), "--metrics", ",".join(found.metrics), "--outdir", str(path), *words
-    ]  # fmt: skip
+    words = ["--network", str(found.snapshot), "--metrics", ",".join(found.metrics), "--outdir", str(path)]
+    data = ["--data", str(measured_data(study.command, options))]
+    return ["metrics", *words, *_hardware_words(study.command, options), *data]
+
+
+def _hardware_words(command: str, options: Mapping[str, Any]) -> list[str]:
+    """What a run's options say of where and how to compute."""
+    given = {name: option_value(command, options, name) for name in ("device", "ops")}
+    return [word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))]

@@ -132,6 +132,54 @@ def test_pictures_are_the_last_of_each_run_and_reals_are_there_once(tmp_path):
     assert all(len(sheet["pictures"]) == 6 for sheet in shown["clusters"])
 
 
+def reasons(gallery) -> dict[str, list[tuple]]:
+    """Why which runs lack a picture, by its title."""
+    return {kind["title"]: [(one["variant"], one["seed"], one["why"]) for one in kind["missing"]] for kind in gallery}
+
+
+def test_a_sheet_that_a_run_lacks_says_why(tmp_path):
+    data = study({**LAST, "semantic": LAST["ggdr"], "later": LAST["ggdr"]}, pairs=[])
+    for variant, names in zip(data["variants"], ([], ["ggdr"], ["semantic"], ["ggdr"]), strict=True):
+        variant |= {"model": "stylegan2", "regularizers": names, "runs": variant["runs"][:1]}
+    folder = study_folder(tmp_path, data)
+    about = json.loads((folder / "semantic/seed0/clusters/clusters.json").read_text())
+    about["sheets"].append({"file": "b8.png", "title": "Segmentation, 8x8"})
+    (folder / "semantic/seed0/clusters/clusters.json").write_text(json.dumps(about))
+    for name in ("ggdr", "later"):
+        (folder / name / "seed0/clusters/clusters.json").unlink()
+    data["variants"][3]["runs"][0]["state"] = "running"
+    found = reasons(written(folder, data)["clusters"])
+    no_maps = (1, "0", "no cluster maps of this run")
+    assert found["8x8"] == [no_maps]  # the run that goes on has none yet
+    assert found["Segmentation, 8x8"] == [(0, "0", "no decoder, whose predictions this shows"), no_maps]
+
+
+def test_models_that_draw_other_things_share_a_kind_by_its_name(tmp_path):
+    data = study({"oasis": LAST["none"], "pix2pix": LAST["ggdr"]}, pairs=[])
+    kinds = {"oasis": {"fakes": "Label map, result", "reals": "Seen by D"}, "pix2pix": {"fakes": "Input, output"}}
+    folder = study_folder(tmp_path, data, clusters=False)
+    for variant in data["variants"]:
+        variant |= {"model": variant["name"], "runs": variant["runs"][:1]}
+        declared = [{"name": name, "title": title} for name, title in kinds[variant["name"]].items()]
+        options = json.dumps({"command": {}, "pictures": declared})
+        (folder / variant["name"] / "seed0/training_options.json").write_text(options)
+    (folder / "oasis/seed0/reals.png").rename(folder / "oasis/seed0/reals000060.png")
+    shown = written(folder, data)["samples"]
+    assert [picture["title"] for picture in shown[0]["pictures"]] == ["Label map, result", "Input, output"]
+    assert reasons(shown) == {"Label map, result": [], "Seen by D": [(1, "0", "pix2pix draws none")]}
+
+
+def test_kinds_of_one_title_are_told_apart(tmp_path):
+    data = study()
+    folder = study_folder(tmp_path, data, clusters=False)
+    declared = [{"name": name, "title": "Results"} for name in ("fakes", "others")]
+    options = json.dumps({"command": {}, "pictures": declared})
+    (folder / "none/seed0/training_options.json").write_text(options)
+    (folder / "none/seed0/fakes000060.png").rename(folder / "none/seed0/others000060.png")
+    titles = [kind["title"] for kind in written(folder, data)["samples"]]
+    assert titles == ["Results", "Results (others)", "Real images"]
+
+
 def test_no_picture_outside_the_study_is_read(tmp_path):
     data = study()
     folder = study_folder(tmp_path / "study", data, clusters=False)

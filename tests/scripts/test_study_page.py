@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -187,6 +188,36 @@ def test_cluster_sheets_lie_side_by_side(desktop):
     second = sources(desktop, "clusters")
     assert len(first) == len(second) == 2 and set(first).isdisjoint(second)
     assert desktop.locator("#clusters img").nth(0).get_attribute("alt") == "16x16 of none, seed 0"
+
+
+def test_cells_say_what_models_differ_in(browser, tmp_path):
+    data = study(pairs=[])
+    folder = study_folder(tmp_path, data)
+    options = {"command": {}, "pictures": [{"name": "fakes", "title": "Label map, result"}]}
+    for run in data["variants"][1]["runs"]:
+        (folder / run["folder"] / "training_options.json").write_text(json.dumps(options))
+        (folder / run["folder"] / "clusters/clusters.json").unlink()
+    data["variants"][0]["regularizers"], data["variants"][1]["regularizers"] = [], ["ggdr", "semantic"]
+    write_page(tmp_path / "compare.html", data, folder)
+    page = opened(browser, tmp_path / "compare.html", viewport=DESKTOP)
+    texts = page.locator("#clusters .about-picture").all_text_contents()
+    assert texts == ["no decoder on D", "D's decoder: ggdr, semantic"]
+    assert page.locator("#clusters .no-picture").all_text_contents() == ["no cluster maps of this run"]
+    assert page.locator("#samples .about-picture").all_text_contents() == ["Samples", "Label map, result"]
+    alts = page.locator("#samples img").evaluate_all("(images) => images.map(({ alt }) => alt)")
+    assert alts == ["Samples of none, seed 0", "Label map, result of ggdr, seed 0"]
+    assert unnamed(page) == []
+    page.context.close()
+
+
+def test_pictures_can_be_shown_large_but_not_on_a_phone(desktop, phone):
+    width = "document.querySelector('#clusters figure').clientWidth"
+    before = desktop.evaluate(width)
+    desktop.set_viewport_size({"width": 700, "height": 900})
+    side_by_side = desktop.evaluate(width)
+    press(desktop, "#clusters", "Show large pictures")
+    assert desktop.evaluate(width) > 1.9 * side_by_side and before > side_by_side
+    assert not phone.locator("#clusters .enlarge").is_visible()
 
 
 def test_arrow_keys_change_variants_in_the_viewer(desktop):

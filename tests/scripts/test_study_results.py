@@ -53,6 +53,16 @@ def test_means_and_spread_are_of_the_last_snapshot(data):
     assert ggdr["mean"] == 52.0 and ggdr["sd"] == pytest.approx(math.sqrt(7))
 
 
+def test_a_variant_says_what_its_runs_train(tmp_path):
+    study, folder = make_study(tmp_path, {"none": {0: VALUES["none"][0]}, "ggdr": {0: VALUES["ggdr"][0]}})
+    options = folder.path / "none/seed0/training_options.json"
+    options.write_text(json.dumps({**json.loads(options.read_text()), "regularizers": {}}))
+    later = Study(study.command, study.options, (*study.variants, Variant("later", {})), study.seeds, study.metrics)
+    none, ggdr, later = read_results(later, folder)["variants"]
+    assert [none["regularizers"], ggdr["regularizers"], later["regularizers"]] == [[], ["ggdr"], None]
+    assert [ggdr["model"], later["model"]] == ["stylegan2", None]
+
+
 def test_pairs_are_the_baseline_and_each_other_variant(data):
     (pair,) = data["pairs"]
     found = pair["metrics"][METRIC]

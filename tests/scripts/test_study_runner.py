@@ -173,12 +173,14 @@ def test_by_default_each_gpu_or_each_processor_has_a_run(monkeypatch):
 
 
 def test_the_last_snapshot_of_each_run_gets_cluster_maps(study, data):
-    output = compare(*definition(study, data, seeds="0", options=("--snap", 1)))
+    options = ("--snap", 1, "--device", "cpu", "--ops", "reference")
+    output = compare(*definition(study, data, seeds="0", options=options))
     assert "finished none/seed0" in output and "finished ggdr/seed0" in output
     for name in ("none/seed0", "ggdr/seed0"):
         about = json.loads((study / name / "clusters" / "clusters.json").read_text())
         assert about["of"] == "network-snapshot-000064.safetensors"
-    assert "$ ggdr clusters --network" in (study / "none" / "seed0.log").read_text()
+    log = (study / "none" / "seed0.log").read_text()
+    assert "$ ggdr clusters --network" in log and log.rstrip().endswith("clusters --device cpu --ops reference")
     before = names(study)
     compare("--outdir", study)
     assert names(study) == before  # finished runs are not looked at again

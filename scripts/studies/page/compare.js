@@ -17,8 +17,13 @@ makeOutcome();
 makeResults();
 makeDifferences();
 makeCurves();
-makeGallery("samples", DATA.samples, "The last samples of each run.");
-makeGallery("clusters", DATA.clusters, "Sheets of ggdr clusters.");
+makeGallery("samples", DATA.samples, "The last pictures of each run. A seed has the same latents in all variants.");
+makeGallery(
+  "clusters",
+  DATA.clusters,
+  "Sheets of ggdr clusters, of the same latents in all runs. Without a decoder they show D's own features alone.",
+  decoderText,
+);
 makeCost();
 makeCommands();
 makeAbout();

@@ -2,15 +2,25 @@
 // SPDX-License-Identifier: Apache-2.0
 // Pictures of all variants beside each other, for one seed at a time.
 
-/** The picture of a variant, or a word that there is none; `step` goes on to the next variant in the viewer. */
-function galleryFigure(kind, pictures, at) {
-  const { variant, seed, picture } = pictures[at];
+/** Which decoders a variant has on its discriminator, for cluster sheets; nothing if no run says it. */
+function decoderText(variant) {
+  const names = DATA.variants[variant].regularizers;
+  if (names === null) return null;
+  return names.length ? `D's decoder: ${names.join(", ")}` : "no decoder on D";
+}
+
+/** The picture of a variant, or why there is none; arrow keys go on to the next variant in the viewer. */
+function galleryFigure(pictures, at, textOf) {
+  const { variant, seed, picture, why } = pictures[at];
   const name = variantName(variant);
+  const line = (text) => (text ? el("p", { className: "about-picture" }, text) : null);
+  const about = line(textOf(variant));
   if (!picture) {
-    const none = el("p", { className: "no-picture" }, "no picture yet");
-    return el("figure", {}, el("figcaption", {}, name, el("span", { className: "muted" }, `seed ${seed}`)), none);
+    const none = el("p", { className: "no-picture" }, why ?? "no picture yet");
+    const caption = el("figcaption", {}, name, el("span", { className: "muted" }, `seed ${seed}`));
+    return el("figure", {}, caption, about, none);
   }
-  const headingOf = (shown) => `${kind} of ${DATA.variants[shown.variant].name}, seed ${shown.seed}`;
+  const headingOf = (shown) => `${shown.picture.title} of ${DATA.variants[shown.variant].name}, seed ${shown.seed}`;
   const title = headingOf(pictures[at]);
   const where = picture.kimg === null ? `seed ${seed}` : `seed ${seed}, ${formatKimg(picture.kimg)} kimg`;
   const open = pictureButton(title, pictureElement(picture, title), () => {
@@ -25,8 +35,9 @@ function galleryFigure(kind, pictures, at) {
   });
   const link = el("a", { className: "muted", href: picture.link }, "original");
   const caption = el("figcaption", {}, name, el("span", { className: "muted" }, where), link);
+  const isOther = pictures.some((other) => other.picture && other.picture.title !== picture.title);
   const note = picture.note ? el("p", { className: "hint" }, picture.note) : null;
-  return el("figure", {}, caption, open, note);
+  return el("figure", {}, caption, about, isOther ? line(picture.title) : null, open, note);
 }
 
 /** A picture that is the same in all runs. */
@@ -36,8 +47,8 @@ function commonFigure(kind, picture) {
   return el("figure", {}, el("figcaption", {}, el("span", { className: "run" }, kind), link), open);
 }
 
-/** Fills a section with pictures; without any it goes. */
-function makeGallery(id, kinds, hint) {
+/** Fills a section with pictures; without any it goes. `textOf(variant)` stands above each. */
+function makeGallery(id, kinds, hint, textOf = () => null) {
   const own = kinds.filter(({ pictures }) => pictures.some(({ variant }) => variant !== null));
   const common = kinds.filter(({ pictures }) => pictures.some(({ variant }) => variant === null));
   const titles = own.map(({ title }) => title);
@@ -48,13 +59,17 @@ function makeGallery(id, kinds, hint) {
   const figures = el("div", { className: "figures" });
   const show = () => {
     const kind = own.find(({ title }) => title === chosen.kind);
-    const pictures = DATA.variants.map((_, variant) => ({
-      variant,
-      seed: chosen.seed,
-      picture: kind?.pictures.find((picture) => picture.variant === variant && picture.seed === chosen.seed),
-    }));
+    const pictures = DATA.variants.map((_, variant) => {
+      const isOfRun = (entry) => entry.variant === variant && entry.seed === chosen.seed;
+      return {
+        variant,
+        seed: chosen.seed,
+        picture: kind?.pictures.find(isOfRun),
+        why: kind?.missing.find(isOfRun)?.why,
+      };
+    });
     figures.replaceChildren(
-      ...(kind ? pictures.map((_, at) => galleryFigure(kind.title, pictures, at)) : []),
+      ...(kind ? pictures.map((_, at) => galleryFigure(pictures, at, textOf)) : []),
       ...common.flatMap(({ title, pictures }) =>
         chosen.common.has(title) || !own.length ? pictures.map((picture) => commonFigure(title, picture)) : [],
       ),
@@ -72,11 +87,14 @@ function makeGallery(id, kinds, hint) {
       show();
     }),
   );
+  const enlarge = toggleButton("Large", "Show large pictures", false, (on) => figures.classList.toggle("large", on));
+  enlarge.classList.add("enlarge");
   const tools = [
     seeds.length ? el("span", { className: "muted", "aria-hidden": "true" }, "seed") : null,
     seeds.length ? choiceGroup("Seed", seeds, chosen.seed, choose("seed")) : null,
     titles.length > 1 ? choiceGroup("Pictures", titles, chosen.kind, choose("kind")) : null,
     ...toggles,
+    enlarge,
   ];
   byId(id).append(
     el(
