@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,12 +157,13 @@ def _add_sheets(
     notes: list[str],
     link: Callable[[Path], str],
 ) -> bool:
-    """The cluster sheets of a run, by their titles; whether it has some."""
+    """The cluster sheets of a run, by titles, behind those of their folders where two have one; whether it has some."""
     found, sheet_notes = clusters(folder, folder.name, pictures, MAX_SHEETS, link=link, animated=False)
     notes += sheet_notes
+    counts = Counter(sheet["title"] for group in found for sheet in group["sheets"])
     for group in found:
         for sheet in group["sheets"]:
-            title = sheet["title"] if len(found) == 1 else f"{group['title']}: {sheet['title']}"
+            title = sheet["title"] if counts[sheet["title"]] == 1 else f"{group['title']}: {sheet['title']}"
             own = {key: sheet[key] for key in ("note", "link", "image", "width", "height", "enlarged")}
             sheets.pictures(title, title).append({**of_run, "title": title, "kimg": None, **own})
     return any(group["sheets"] for group in found)

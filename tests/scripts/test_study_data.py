@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import shutil
 
 import pytest
 
@@ -152,6 +153,20 @@ def test_a_sheet_that_a_run_lacks_says_why(tmp_path):
     no_maps = (1, "0", "no cluster maps of this run")
     assert found["8x8"] == [no_maps]  # the run that goes on has none yet
     assert found["Segmentation, 8x8"] == [(0, "0", "no decoder, whose predictions this shows"), no_maps]
+
+
+def test_sheets_of_several_folders_of_a_run_are_shown(tmp_path):
+    data = study()
+    folder = study_folder(tmp_path, data)
+    for variant in data["variants"]:
+        again = folder / variant["name"] / "seed0/judged"
+        shutil.copytree(folder / variant["name"] / "seed0/clusters", again)
+        sheets = [{"file": "b8.png", "title": "8x8"}, {"file": "b16.png", "title": "Segmentation, 8x8"}]
+        (again / "clusters.json").write_text(json.dumps({"title": "Judged", "sheets": sheets, "animations": []}))
+    shown = {sheet["title"]: len(sheet["pictures"]) for sheet in written(folder, data)["clusters"]}
+    # A title that both folders of a run have stands behind the folder's own.
+    both = {"What G knows: 8x8": 2, "16x16": 6, "Judged: 8x8": 2, "Segmentation, 8x8": 2}
+    assert shown == {**both, "8x8": 4}
 
 
 def test_models_that_draw_other_things_share_a_kind_by_its_name(tmp_path):
