@@ -99,8 +99,8 @@ _library.define("scaled_weight(Tensor w, Tensor? scales, float gain, ScalarType 
 def _like_weights(w: Tensor, dtype: torch.dtype) -> Tensor:
     """Weights of the layout in which the kernels return them."""
     is_channels_last = not w.is_contiguous() and w.is_contiguous(memory_format=torch.channels_last)
-    memory_format = torch.channels_last if is_channels_last else torch.contiguous_format
-    return torch.empty_like(w, dtype=dtype, memory_format=memory_format)
+    # Its strides are kept, also those along a single tap, by which a 1x1 convolution finds its memory format.
+    return torch.empty_like(w if is_channels_last else w.contiguous(), dtype=dtype)
 
 
 @torch.library.register_fake("ggdr::demodulation", lib=_library)

@@ -119,6 +119,8 @@ class OperationTrace(TorchDispatchMode):
         kwargs = kwargs or {}
         before = self._flops.total
         out = self._flops.__torch_dispatch__(func, types, args, kwargs)
+        if func is torch.ops.aten.convolution.default:
+            out = _as_cudnn_lays_it_out(out, *args[:2])
         self._piece.host_ops += not _is_kept_result(func)
         results = [x for x in _tensors(out) if x.device.type == "meta"]
         self.memory.see(results)
@@ -181,6 +183,17 @@ def _is_kept_result(func: Any) -> bool:
     """
     autograd = torch._C.DispatchKey.AutogradFunctionality
     return func is torch.ops.aten.detach.default and not torch._C._dispatch_tls_is_dispatch_key_excluded(autograd)
+
+
+def _as_cudnn_lays_it_out(out: Tensor, x: Tensor, w: Tensor) -> Tensor:
+    """A convolution's result in the memory format that it has on a GPU; on the meta device it is contiguous."""
+    is_channels_last = out.device.type == "meta" and any(map(_has_channels_last, (x, w)))
+    return torch.empty_like(out, memory_format=torch.channels_last) if is_channels_last else out
+
+
+def _has_channels_last(x: Tensor) -> bool:
+    """Whether the channels of images or weights are what lies closest in memory, also where there are gaps."""
+    return x.ndim == 4 and x.shape[1] > 1 and x.stride(1) == 1 and x.stride(3) >= x.shape[1]
 
 
 def _tensors(nest: Any) -> Iterator[Tensor]:

@@ -105,3 +105,9 @@ def test_registration_is_complete(native_ops):
         ops.scaled_weight: (w, c, 1.0, torch.float16),
     }.items():
         torch.library.opcheck(op.default, args)
+
+
+@pytest.mark.parametrize("device", ["meta", *DEVICES])
+def test_scaled_weights_of_a_1x1_convolution_keep_the_strides_by_which_it_is_channels_last(native_ops, device):
+    weight = torch.randn(4, 3, 1, 1, device=device).to(memory_format=torch.channels_last)
+    assert scaled_weight(weight, 0.5, torch.float16).stride() == weight.stride() == (3, 1, 3, 3)
