@@ -39,23 +39,25 @@ class DecoderLayer(nn.Module):
         high, wide = size or (2 * h, 2 * w)
         # Products with small dense matrices, one for each axis: faster than a convolution of each channel by itself,
         # and a resize to another size is a factor in them.
-        rows, columns = self._upsampling(h, high), self._upsampling(w, wide)
+        rows, columns = self._upsampling(h, high, ones=0), self._upsampling(w, wide, ones=1)
         x = F.conv2d(x, self.weight.float()).permute(0, 2, 3, 1)
         x = torch.bmm(rows.expand(n, -1, -1), x.reshape(n, h, -1))
-        x = x.reshape(n * high, w, -1)
-        x = torch.baddbmm(self.bias.float(), columns.expand(len(x), -1, -1), x)
+        # The bias is one more pixel of each row, of weight 1 in the second product: no pass over the large map.
+        bias = self.bias.float().expand(n * high, 1, -1)
+        x = torch.cat([x.reshape(n * high, w, -1), bias], dim=1)
+        x = torch.bmm(columns.expand(n * high, -1, -1), x)
         return x.reshape(n, high, wide, -1).permute(0, 3, 1, 2)
 
-    def _upsampling(self, length: int, upsampled: int) -> Tensor:
+    def _upsampling(self, length: int, upsampled: int, *, ones: int) -> Tensor:
         """Of one axis, with half of the weights' gain, as the other axis has the other half: no pass over them."""
         f = self.resample_filter
         version = None if f.is_inference() else f._version
-        return _upsampling_matrix(f, version, length, upsampled, math.sqrt(self.weight_gain))
+        return _upsampling_matrix(f, version, length, upsampled, math.sqrt(self.weight_gain), ones)
 
 
 @lru_cache(maxsize=64)
-def _upsampling_matrix(f: Tensor, version: int | None, length: int, upsampled: int, gain: float) -> Tensor:
-    """[upsampled, length]: zeros between samples, FIR filter, and a linear resize unless that doubles it.
+def _upsampling_matrix(f: Tensor, version: int | None, length: int, upsampled: int, gain: float, ones: int) -> Tensor:
+    """[upsampled, length + ones]: zeros between samples, FIR filter, a linear resize unless that doubles it; then ones.
 
     `version` is how often the filter [4, 4] had been written to: an older matrix is not taken then.
     """
@@ -65,7 +67,7 @@ def _upsampling_matrix(f: Tensor, version: int | None, length: int, upsampled: i
         x = F.conv_transpose1d(one_hot, taps[None, None], stride=2, padding=1)
         if upsampled != 2 * length:
             x = F.interpolate(x, upsampled, mode="linear", align_corners=False)
-        return x[:, 0].t()
+        return F.pad(x[:, 0].t(), (0, ones), value=1.0)
 
 
 class Level(NamedTuple):

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor, nn
 
 from ggdr.decoded import DecoderRegularizer, Warp, Watched, as_names, shapes_of, warped_target
@@ -174,7 +173,7 @@ class GGDR(DecoderRegularizer):
             for pred, warp in zip(preds, warps, strict=True)
             for name in guides
         ]
-        return torch.stack(values).mean(dim=0)
+        return sum(values) / len(values) if len(values) > 1 else values[0]
 
     def penalty(
         self,

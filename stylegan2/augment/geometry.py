@@ -131,14 +131,14 @@ def warp_features(feat: Tensor, inverse: np.ndarray, img_size: tuple[int, int]) 
     # The mirrors are at the centres of the image's edge pixels, which lie inside the map's edge pixels.
     mirror_x = 1 - 1 / max(width, feat.shape[3])
     mirror_y = 1 - 1 / max(height, feat.shape[2])
-    mirrors = as_img(np.array([mirror_x, mirror_y]), feat)
-    inside = grid.clamp(-mirrors, mirrors)
+    first, last = _mirrors(mirror_x, mirror_y, feat.dtype, feat.device)
+    inside = grid.clamp(first, last)
     mirrored = grid.lerp(inside, 2)  # as far inside of the mirror as it was beyond
     out = grid_sample(feat, mirrored, padding_mode="border")
 
     (min_x, max_x), (min_y, max_y) = _reach(inverse, 1.0, 1.0)
     if max(-min_x, max_x) > 3 * mirror_x or max(-min_y, max_y) > 3 * mirror_y:
-        out = out * (grid.abs() <= 3 * mirrors).all(dim=3)[:, None]
+        out = out * (grid.abs() <= 3 * last).all(dim=3)[:, None]
     return out
 
 
@@ -201,6 +201,13 @@ def _unit_pixels(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """[size, 1]: pixels of an axis, in units of half of it from its centre."""
     with torch.inference_mode(False):
         return (torch.arange(size, dtype=dtype, device=device)[:, None] * 2 + 1) / size - 1
+
+
+@lru_cache(maxsize=16)
+def _mirrors(x: float, y: float, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """[2] each: (-x, -y) and (x, y)."""
+    with torch.inference_mode(False):
+        return tuple(torch.tensor([[-x, -y], [x, y]], dtype=dtype, device=device))
 
 
 def _affine_grid(matrix: np.ndarray, columns: Tensor, rows: Tensor) -> Tensor:

@@ -204,6 +204,38 @@ def test_cosine_distance_ignores_positive_scale_and_is_two_for_opposite_vectors(
         cosine_distance_loss(x, x[:1])
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_derivatives_of_the_cosine_distance_are_those_of_its_formula_also_below_the_floor_on_norms(memory_format):
+    rng = torch.Generator().manual_seed(0)
+    pred, target = (torch.randn(2, 5, 4, 6, generator=rng) for _ in range(2))
+    pred[0, :, 0], target[1, :, 2], target[1, :, 3] = 0.1 * pred[0, :, 0], 0, 0.1 * target[1, :, 3]
+    pred = pred.contiguous(memory_format=memory_format).requires_grad_()
+    weights = torch.tensor([1.0, -3.0], requires_grad=True)
+    eps = 1.0
+
+    def formula():
+        norms = pred.norm(dim=1).clamp(min=eps) * target.norm(dim=1).clamp(min=eps)
+        return 1 - ((pred * target).sum(dim=1) / norms).mean(dim=[1, 2])
+
+    found = []
+    for distance in (cosine_distance_loss(pred, target, eps=eps), formula()):
+        (first,) = torch.autograd.grad(distance @ weights, pred, create_graph=True)
+        second = torch.autograd.grad(first.pow(3).sum(), [pred, weights], retain_graph=True)
+        (alone,) = torch.autograd.grad(distance @ weights, pred)  # which takes what the forward pass kept
+        found.append([distance, first, *second, alone])
+    for ours, expected in zip(*found, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-6)
+    assert found[0][-1].is_contiguous(memory_format=memory_format)
+
+
+def test_a_vector_of_zeros_gets_a_finite_gradient_and_the_target_none():
+    pred, target = torch.zeros(1, 3, 2, 2, requires_grad=True), torch.ones(1, 3, 2, 2, requires_grad=True)
+    distance = cosine_distance_loss(pred, target, eps=0.1)
+    grad, of_target = torch.autograd.grad(distance.sum(), [pred, target], allow_unused=True)
+    assert of_target is None
+    torch.testing.assert_close(grad, torch.full_like(grad, -1 / (4 * 0.1 * 3**0.5)))
+
+
 def test_mistakes_say_what_to_do():
     G, D = ToyG(), ToyD()
     with pytest.raises(ValueError, match="ToyG has no layer 'synthesis.b8'; it has low, mid, mid.conv"):

@@ -40,7 +40,9 @@ def grid_sample(x: Tensor, grid: Tensor, *, padding_mode: str = "zeros") -> Tens
         raise ValueError(f"x must be [N, C, H, W], got shape {tuple(x.shape)}")
     if grid.ndim != 4 or grid.shape[0] != x.shape[0] or grid.shape[3] != 2:
         raise ValueError(f"grid must be [{x.shape[0]}, h, w, 2], got shape {tuple(grid.shape)}")
-    return _GridSample.apply(x, grid.detach(), padding_mode)
+    if torch.is_grad_enabled() and x.requires_grad:
+        return _GridSample.apply(x, grid.detach(), padding_mode)
+    return _samples(x, grid.detach(), padding_mode)
 
 
 class _GridSample(torch.autograd.Function):
@@ -50,12 +52,13 @@ class _GridSample(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, grid: Tensor, padding_mode: str) -> Tensor:
         ctx.save_for_backward(grid)
         ctx.x_shape, ctx.padding_mode = x.shape, padding_mode
-        return F.grid_sample(x, grid, mode="bilinear", padding_mode=padding_mode, align_corners=False)
+        return _samples(x, grid, padding_mode)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
         (grid,) = ctx.saved_tensors
-        return _GridSampleAdjoint.apply(grad_outputs[0], grid, ctx.x_shape, ctx.padding_mode), None, None
+        adjoint = _GridSampleAdjoint.apply if torch.is_grad_enabled() else _adjoint
+        return adjoint(grad_outputs[0], grid, ctx.x_shape, ctx.padding_mode), None, None
 
 
 class _GridSampleAdjoint(torch.autograd.Function):
@@ -65,16 +68,25 @@ class _GridSampleAdjoint(torch.autograd.Function):
     def forward(ctx: Any, grad: Tensor, grid: Tensor, x_shape: torch.Size, padding_mode: str) -> Tensor:
         ctx.save_for_backward(grid)
         ctx.padding_mode = padding_mode
-        if torch.are_deterministic_algorithms_enabled() and grad.device.type != "cpu":
-            return _adjoint_in_order(grad, grid, x_shape, padding_mode)
-        x = grad.new_zeros(()).expand(x_shape)  # only its shape counts: the gradient in x does not depend on x
-        mode = _PADDING_MODES[padding_mode]
-        return torch.ops.aten.grid_sampler_2d_backward(grad, x, grid, 0, mode, False, (True, False))[0]
+        return _adjoint(grad, grid, x_shape, padding_mode)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:
         (grid,) = ctx.saved_tensors
         return _GridSample.apply(grad_outputs[0], grid, ctx.padding_mode), None, None, None
+
+
+def _samples(x: Tensor, grid: Tensor, padding_mode: str) -> Tensor:
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode=padding_mode, align_corners=False)
+
+
+def _adjoint(grad: Tensor, grid: Tensor, x_shape: torch.Size, padding_mode: str) -> Tensor:
+    """Samples to image."""
+    if torch.are_deterministic_algorithms_enabled() and grad.device.type != "cpu":
+        return _adjoint_in_order(grad, grid, x_shape, padding_mode)
+    x = grad.new_zeros(()).expand(x_shape)  # only its shape counts: the gradient in x does not depend on x
+    mode = _PADDING_MODES[padding_mode]
+    return torch.ops.aten.grid_sampler_2d_backward(grad, x, grid, 0, mode, False, (True, False))[0]
 
 
 def _adjoint_in_order(grad: Tensor, grid: Tensor, x_shape: torch.Size, padding_mode: str) -> Tensor:
