@@ -24,18 +24,17 @@ _clock = itertools.count()
 
 
 class _Output(NamedTuple):
-    """One output of a layer, and a copy for where a later layer overwrites it."""
+    """One output of a layer, and a copy for where a later layer overwrites it, unless none ever did."""
 
     feat: Tensor
-    copy: Tensor
+    copy: Tensor | None
     version: int | None  # of `feat`, how often it had been written to; PyTorch does not count that in inference mode
     time: int
     grad_enabled: bool
 
-    def as_returned(self) -> Tensor:
-        """The output as the layer returned it."""
-        # What a reentrant checkpoint returns is given its place in the graph afterwards, which the copy lacks.
-        return self.copy if self.version is None or self.feat._version != self.version else self.feat
+    def is_overwritten(self) -> bool:
+        """Whether it was written to since, as far as can be told."""
+        return self.version is None or self.feat._version != self.version
 
 
 @dataclass(frozen=True)
@@ -52,13 +51,16 @@ class _Outputs:
 class Features(Mapping[str, Tensor]):
     """Feature maps by layer name, filled while a FeatureTap is open.
 
-    They are what the layers returned, also where an in-place operation has overwritten that since. Reading one raises
-    RuntimeError if its layer did not run.
+    They are what the layers returned, also where an in-place operation has overwritten that since: each is copied until
+    a block, of which there may be several, has shown that nothing overwrites it. Reading one raises RuntimeError if its
+    layer did not run, or if it is overwritten later than that.
     """
 
-    def __init__(self, names: Sequence[str], calls: int = 1) -> None:
+    def __init__(self, names: Sequence[str], calls: int = 1, overwritten: dict[str, bool] | None = None) -> None:
+        """`overwritten`: by layer, whether an output of it was found overwritten; those where none was get no copy."""
         self._outputs = {name: _Outputs({}) for name in names}
         self._calls, self._call = calls, 0
+        self._overwritten = {} if overwritten is None else overwritten
 
     @property
     def num_calls(self) -> int:
@@ -69,7 +71,7 @@ class Features(Mapping[str, Tensor]):
         """The same features, of the `index`-th time that the layers ran; self is that of the first."""
         if not 0 <= index < self._calls:
             raise IndexError(f"layers are watched for {self._calls} calls, there is no call {index}")
-        view = Features((), self._calls)
+        view = Features((), self._calls, self._overwritten)
         view._outputs, view._call = self._outputs, index
         return view
 
@@ -84,7 +86,9 @@ class Features(Mapping[str, Tensor]):
                 "if D runs once a crop, say how often: watch(calls=...)"
             )
         version = None if feat.is_inference() else feat._version
-        outputs.append(_Output(feat, feat.clone(), version, next(_clock), torch.is_grad_enabled()))
+        spared = version is not None and self._overwritten.get(name) is False
+        copied = None if spared else feat.clone()
+        outputs.append(_Output(feat, copied, version, next(_clock), torch.is_grad_enabled()))
 
     def times(self) -> list[int]:
         """When layers ran, on a clock that all Features share."""
@@ -95,8 +99,31 @@ class Features(Mapping[str, Tensor]):
         return [
             name
             for name in self
-            if any(not (output.grad_enabled or output.as_returned().requires_grad) for output in self._all(name))
+            if any(not (x.grad_enabled or self._as_returned(name, x).requires_grad) for x in self._all(name))
         ]
+
+    def look_for_overwritten(self) -> None:
+        """Notes of each layer that ran whether an output of it was overwritten, now or earlier."""
+        for name in self:
+            known = [output for output in self._all(name) if output.version is not None]
+            if known:
+                found = any(output.is_overwritten() for output in known)
+                self._overwritten[name] = found or self._overwritten.get(name, False)
+
+    def _as_returned(self, name: str, output: _Output) -> Tensor:
+        """The output as the layer returned it."""
+        if not output.is_overwritten():
+            # What a reentrant checkpoint returns is given its place in the graph afterwards, which the copy lacks.
+            return output.feat
+        if output.version is not None:
+            self._overwritten[name] = True
+        if output.copy is None:
+            raise RuntimeError(
+                f"what layer {name!r} returned was overwritten in place, for the first time since it is watched, and "
+                "there is no copy of it: those are made of maps that were overwritten before. From now on this one "
+                "is copied, so run the watch block again"
+            )
+        return output.copy
 
     def _all(self, name: str) -> list[_Output]:
         return [output for outputs in self._outputs[name].by_replica.values() for output in outputs]
@@ -115,7 +142,7 @@ class Features(Mapping[str, Tensor]):
         for _, outputs in sorted(layer.by_replica.items(), key=lambda item: item[0] and item[0].index or 0):
             if len(outputs) <= self._call:
                 continue  # a batch too small for all devices
-            parts.append(outputs[self._call].as_returned())
+            parts.append(self._as_returned(name, outputs[self._call]))
         return parts[0] if len(parts) == 1 else torch.cat([part.to(parts[0].device) for part in parts])
 
     def __iter__(self) -> Iterator[str]:
@@ -153,6 +180,8 @@ class FeatureTap:
         self._detach = detach
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self._calls = 1
+        self._root = root
+        self._overwritten: dict[bool, dict[str, bool]] = {True: {}, False: {}}  # when training, and when not
 
     def repeated(self, calls: int) -> FeatureTap:
         """The same tap, for layers that run `calls` times in each with-block."""
@@ -163,15 +192,17 @@ class FeatureTap:
     def __enter__(self) -> Features:
         if self._handles:
             raise RuntimeError("this FeatureTap is already open")
-        features = Features(tuple(self._layers), self._calls)
+        self._open = Features(tuple(self._layers), self._calls, self._overwritten[self._root.training])
         for name, layer in self._layers.items():
-            self._handles.append(layer.register_forward_hook(self._hook(name, features)))
-        return features
+            self._handles.append(layer.register_forward_hook(self._hook(name, self._open)))
+        return self._open
 
     def __exit__(self, *exc: object) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self._open.look_for_overwritten()
+        del self._open
 
     def _hook(self, name: str, features: Features):
         def hook(module: nn.Module, args: object, output: object) -> None:

@@ -305,6 +305,51 @@ def test_maps_that_nothing_overwrites_are_the_tensors_themselves():
     assert feats["1"] is out
 
 
+def copies(feats, name):
+    return [output.copy for output in feats._all(name) if output.copy is not None]
+
+
+def test_maps_are_copied_until_a_block_in_the_same_mode_has_shown_that_nothing_overwrites_them():
+    layers = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.Dropout(0.5, inplace=True), torch.nn.ReLU())
+    tap, img = FeatureTap(layers, ["0", "2"]), torch.rand(2, 3, 5, 5)
+    found = []
+    for training in (False, False, True, True):
+        layers.train(training)
+        with tap as feats:
+            layers(img)
+        assert torch.equal(feats["0"], layers[0](img))
+        found.append([len(copies(feats, name)) for name in ("0", "2")])
+    # Dropout overwrites in training alone.
+    assert found == [[1, 1], [0, 0], [1, 1], [1, 0]]
+
+
+def test_a_map_that_is_overwritten_later_than_others_of_its_layer_is_missed_once():
+    layer, img = torch.nn.Conv2d(3, 4, 1), torch.rand(2, 3, 5, 5)
+    tap = FeatureTap(torch.nn.Sequential(layer), ["0"])
+    with torch.no_grad():
+        for _ in range(2):
+            with tap as feats:
+                out = layer(img)
+        expected = out.clone()
+        out.zero_()
+        with pytest.raises(RuntimeError, match="'0' returned was overwritten in place, .* run the watch block again"):
+            feats["0"]
+        with tap as feats:
+            layer(img).zero_()
+    assert torch.equal(feats["0"], expected)
+
+
+def test_a_map_that_is_overwritten_after_the_block_is_copied_in_the_next():
+    layer, img = torch.nn.Conv2d(3, 4, 1), torch.rand(2, 3, 5, 5)
+    tap = FeatureTap(torch.nn.Sequential(layer), ["0"])
+    for _ in range(3):
+        with torch.no_grad(), tap as feats:
+            out = layer(img)
+        expected = out.clone()
+        out.zero_()
+        assert torch.equal(feats["0"], expected)
+
+
 def test_features_can_be_looked_at_in_inference_mode():
     G = ToyG().eval()
     z = torch.randn(2, 4)
