@@ -47,7 +47,10 @@ def _modulated_product_ref(x: Tensor, weight: Tensor, styles: Tensor, gain: floa
 # The compiled operations; modulated_product_autograd.h has their formulas and derivatives.
 _library = torch.library.Library("ggdr", "FRAGMENT")
 _library.define("modulated_product(Tensor x, Tensor w, Tensor s, float gain, bool adjoint) -> Tensor")
-_library.define("modulated_product_grad(Tensor x, Tensor y, Tensor w, Tensor s, float gain) -> (Tensor, Tensor)")
+_library.define(
+    "modulated_product_grad(Tensor x, Tensor y, Tensor w, Tensor s, float gain, bool of_w, bool of_s) -> "
+    "(Tensor, Tensor)"
+)
 
 
 @torch.library.register_fake("ggdr::modulated_product", lib=_library)
@@ -57,8 +60,8 @@ def _(x: Tensor, w: Tensor, s: Tensor, gain: float, adjoint: bool) -> Tensor:
 
 
 @torch.library.register_fake("ggdr::modulated_product_grad", lib=_library)
-def _(x: Tensor, y: Tensor, w: Tensor, s: Tensor, gain: float) -> tuple[Tensor, Tensor]:
-    return w.new_empty(w.shape), s.new_empty(s.shape)
+def _(x: Tensor, y: Tensor, w: Tensor, s: Tensor, gain: float, of_w: bool, of_s: bool) -> tuple[Tensor, Tensor]:
+    return w.new_empty(w.shape if of_w else [0]), s.new_empty(s.shape if of_s else [0])
 
 
 def _check_inputs(rng: torch.Generator) -> tuple[Tensor, ...]:

@@ -28,14 +28,13 @@ _OVERWRITING = {"_foreach_copy_", "copy_", "fill_", "normal_", "random_", "unifo
 _FILL_AND_COPY = {"constant_pad_nd", "select_backward", "slice_backward"}
 _FILL_AND_ADD = {"baddbmm", "grid_sampler_2d_backward"}
 # Kernels of this project's operations that have several. Where the first sums by strips or filters, the second takes
-# that up; those of the products are PyTorch's, of which one moves maps.
+# that up; those of the product are PyTorch's, of which one moves maps.
 _OWN_KERNELS = {
     "ggdr::modulate_backward": 2,
     "ggdr::demodulated_act_backward": 2,
     "ggdr::demodulation": 2,
     "ggdr::demodulation_styles_grad_backward": 4,
-    "ggdr::modulated_product": 3,
-    "ggdr::modulated_product_grad": 8,
+    "ggdr::modulated_product": 2,
 }
 # Operations with a kernel for each layer, and how many more.
 _LAYERS = {"ggdr::linear_layers": 0, "ggdr::linear_layers_inputs_grad": 1, "ggdr::linear_layers_weight_grad": 0}
@@ -161,6 +160,8 @@ class OperationTrace(TorchDispatchMode):
             kernels = max(len(arg) for arg in args if isinstance(arg, (list, tuple))) + _LAYERS[name]
         elif name in _OWN_KERNELS:
             kernels = _OWN_KERNELS[name]
+        elif name == "ggdr::modulated_product_grad":
+            kernels = 1 + 2 * sum(args[-2:])  # a product of maps; of weights and of styles, if asked for, two passes
         elif name == "ggdr::bias_act_grad" and args[-1] is not None:
             kernels = 2  # torch's sum by channel is the second
             num_bytes += _bytes(out[0])

@@ -58,7 +58,8 @@ def test_registration_is_complete(native_ops, device):
     x, w, s, gy = (t.requires_grad_() for t in inputs(device=device))
     torch.library.opcheck(torch.ops.ggdr.modulated_product.default, (x, w, s, GAIN, False))
     torch.library.opcheck(torch.ops.ggdr.modulated_product.default, (gy, w, s, GAIN, True))
-    torch.library.opcheck(torch.ops.ggdr.modulated_product_grad.default, (x, gy, w, s, GAIN))
+    for asked in ((True, True), (True, False), (False, True)):
+        torch.library.opcheck(torch.ops.ggdr.modulated_product_grad.default, (x, gy, w, s, GAIN, *asked))
 
 
 def test_wrong_arguments_are_named(native_ops):

@@ -12,6 +12,7 @@ from torch.autograd.function import BackwardCFunction, Function
 from ggdr.torch_utils.ops.bias_act import bias_act
 from ggdr.torch_utils.ops.grid_sample import grid_sample
 from ggdr.torch_utils.ops.linear_layers import linear_layers
+from ggdr.torch_utils.ops.modulated_product import modulated_product
 from ggdr.torch_utils.ops.modulation import demodulated_act, modulate
 from ggdr.torch_utils.ops.upfirdn2d import setup_filter, upfirdn2d
 from ggdr.torch_utils.timing.live_memory import LiveMemory, tensor_bytes
@@ -117,6 +118,16 @@ def test_compiled_operations_count_as_their_kernels(native_ops):
     assert only(lambda: upfirdn2d(x.detach(), f, padding=1))[:2] == ("ggdr::upfirdn2d", 1)
     long = setup_filter([1.0] * 12).to("meta")
     assert only(lambda: upfirdn2d(x.detach(), long, padding=6))[:2] == ("ggdr::upfirdn2d", 2)
+
+
+@pytest.mark.parametrize(("of_w", "of_s", "kernels"), [(True, True, 5), (True, False, 3), (False, True, 3)])
+def test_a_product_of_modulated_weights_has_kernels_for_the_gradients_that_are_asked_for(
+    native_ops, of_w, of_s, kernels
+):
+    x = empty(2, 5, 8, 8)
+    w, s = empty(3, 5, 1, 1).requires_grad_(of_w), empty(2, 5).requires_grad_(of_s)
+    forward, backward = traced(lambda: modulated_product(x, w, s).backward(empty(2, 3, 8, 8))).operations
+    assert forward[:2] == ("ggdr::modulated_product", 2) and backward[:2] == ("ggdr::modulated_product_grad", kernels)
 
 
 def test_what_surrounds_a_modulated_convolution_is_one_pass_forward_and_backward():
