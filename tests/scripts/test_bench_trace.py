@@ -72,10 +72,12 @@ def test_lazy_phases_count_for_their_share(said):
 
 
 @needs_cxx
-def test_the_default_preset_asks_the_host_for_about_1500_operations_an_iteration():
+def test_the_default_preset_asks_for_about_1500_operations_and_kernels_an_iteration_and_5_percent_for_ggdr():
     *_, last = bench("--cfg", "auto", "--resolution", "256", "--trace", "h100", "--json").splitlines()
-    iteration = json.loads(last)["iteration"]
-    assert iteration["host_ops"] < 1550 and iteration["kernels"] < 1650 and iteration["python_functions"] < 6
+    report = json.loads(last)
+    iteration = report["iteration"]
+    assert iteration["host_ops"] < 1500 and iteration["kernels"] < 1550 and iteration["python_functions"] < 6
+    assert report["ggdr_share"] < 0.05
 
 
 @needs_cxx
