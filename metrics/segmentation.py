@@ -7,6 +7,8 @@ A confusion matrix is int64 [C, K]: how many pixels of class c are called k. Mat
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -28,15 +30,60 @@ def confusion(labels: Tensor, found: Tensor, classes: int, called: int | None = 
     Raises:
         ValueError: shapes differ, or a number is out of range.
     """
-    if labels.shape != found.shape:
-        raise ValueError(f"label maps {tuple(labels.shape)} and what was found {tuple(found.shape)} differ in shape")
     called = classes if called is None else called
-    has_class = labels != IGNORED
+    has_class = _checked(labels, found, classes, called)
     labels, found = labels[has_class].long(), found[has_class].long()
-    for what, numbers, most in (("label maps", labels, classes), ("maps", found, called)):
-        if numbers.numel() and not 0 <= int(numbers.min()) <= int(numbers.max()) < most:
-            raise ValueError(f"{what} hold {int(numbers.min())} to {int(numbers.max())}, expected 0 to {most - 1}")
     return (labels * called + found).bincount(minlength=classes * called).reshape(classes, called).cpu()
+
+
+@dataclass(frozen=True)
+class ClassPixels:
+    """What mean IoU and accuracies take of a confusion matrix: pixels of each class, all of one shape [..., C].
+
+    Attributes:
+        right:    that are called by their class.
+        labelled: that label maps say are of it.
+        called:   that are called by its name, whatever they are.
+    """
+
+    right: Tensor
+    labelled: Tensor
+    called: Tensor
+
+    @classmethod
+    def of(cls, counts: Tensor) -> ClassPixels:
+        """Those of a confusion matrix [C, C]."""
+        return cls(counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0))
+
+    @classmethod
+    def of_images(cls, labels: Tensor, found: Tensor, classes: int) -> ClassPixels:
+        """Those of each image, [N, C] int64 on the device; arguments and errors are those of `confusion`."""
+        has_class = _checked(labels, found, classes, classes)
+        images = torch.arange(len(labels), device=labels.device).view(-1, 1, 1).expand_as(labels)
+        labels, found, images = labels[has_class].long(), found[has_class].long(), images[has_class]
+
+        def count(names: Tensor, at: Tensor) -> Tensor:
+            return (at * classes + names).bincount(minlength=len(has_class) * classes).view(-1, classes)
+
+        is_right = labels == found
+        return cls(count(labels[is_right], images[is_right]), count(labels, images), count(found, images))
+
+    def iou(self) -> Tensor:
+        """Intersection over union of each class: float64; NaN of one that neither label maps nor names hold."""
+        right = self.right.double()
+        return right / (self.labelled + self.called - right)
+
+    def mean_iou(self) -> float:
+        """See `mean_iou`."""
+        return float(self.iou().nanmean())
+
+    def pixel_accuracy(self) -> float:
+        """See `pixel_accuracy`."""
+        return float(self.right.double().sum() / self.labelled.sum())
+
+    def class_accuracy(self) -> float:
+        """See `class_accuracy`."""
+        return float((self.right.double() / self.labelled).nanmean())
 
 
 def iou_table(counts: Tensor) -> Tensor:
@@ -50,19 +97,17 @@ def mean_iou(counts: Tensor) -> float:
 
     Source: Everingham et al. 2015, "The PASCAL Visual Object Classes Challenge", Section 3.1.
     """
-    return float(iou_table(counts).diagonal().nanmean())
+    return ClassPixels.of(counts).mean_iou()
 
 
 def pixel_accuracy(counts: Tensor) -> float:
     """Share of the pixels of [C, C] that are called by their class; NaN without pixels."""
-    counts = counts.double()
-    return float(counts.diagonal().sum() / counts.sum())
+    return ClassPixels.of(counts).pixel_accuracy()
 
 
 def class_accuracy(counts: Tensor) -> float:
     """Mean over the classes that label maps hold of the share of their pixels that is found; [C, C]."""
-    counts = counts.double()
-    return float((counts.diagonal() / counts.sum(dim=1)).nanmean())
+    return ClassPixels.of(counts).class_accuracy()
 
 
 def assigned_iou(counts: Tensor) -> float:
@@ -84,3 +129,14 @@ def assigned_iou(counts: Tensor) -> float:
         return float("nan")
     rows, columns = linear_sum_assignment(table.numpy(), maximize=True)
     return float(table[torch.from_numpy(rows), torch.from_numpy(columns)].sum() / len(table))
+
+
+def _checked(labels: Tensor, found: Tensor, classes: int, called: int) -> Tensor:
+    """Which pixels have a class, bool of the shape of both; ValueError as `confusion` says."""
+    if labels.shape != found.shape:
+        raise ValueError(f"label maps {tuple(labels.shape)} and what was found {tuple(found.shape)} differ in shape")
+    has_class = labels != IGNORED
+    for what, numbers, most in (("label maps", labels[has_class], classes), ("maps", found[has_class], called)):
+        if numbers.numel() and not 0 <= int(numbers.min()) <= int(numbers.max()) < most:
+            raise ValueError(f"{what} hold {int(numbers.min())} to {int(numbers.max())}, expected 0 to {most - 1}")
+    return has_class
