@@ -21,6 +21,7 @@ from ggdr.metrics.manifold import density_coverage, precision_recall
 from ggdr.metrics.mind import NUM_DIRECTIONS, mind
 from ggdr.metrics.names import NUM_IS_SPLITS, OF_CLASSES, PER_IMAGE, MetricSpec
 from ggdr.metrics.resize import Mode
+from ggdr.metrics.segmentation import MEASURES
 from ggdr.metrics.segmented import pixels_of
 from ggdr.metrics.stats import FeatureStats, Gaussian
 
@@ -199,7 +200,7 @@ def _of_classes(compared: Compared) -> Values:
         if not pixels.labelled.any():
             raise ValueError(f"no pixel of {num} label maps has a class")
         iou = [None if math.isnan(value) else round(value, 6) for value in pixels.iou().tolist()]
-        found[suffix] = (getattr(pixels, _OF_CLASSES[kind])(), iou)
+        found[suffix] = (MEASURES[kind](pixels), iou)
     choices = {"num_reals": num, "iou_of_classes": found[""][1], "iou_of_classes_reals": found["_reals"][1]}
     return Values({suffix: value for suffix, (value, _) in found.items()}, choices)
 
@@ -238,7 +239,6 @@ def _intra_fid(compared: Compared) -> Values:
     return Values({"": float(np.mean(list(distances.values())))}, choices, warnings)
 
 
-_OF_CLASSES = {"miou": "mean_iou", "pixel_accuracy": "pixel_accuracy", "class_accuracy": "class_accuracy"}
 _KINDS: dict[str, Callable[[Compared], Values]] = {
     "fid": _fid,
     "fidinf": _fid_infinity,

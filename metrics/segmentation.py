@@ -86,6 +86,14 @@ class ClassPixels:
         return float((self.right.double() / self.labelled).nanmean())
 
 
+# By the names of metrics.
+MEASURES = {
+    "miou": ClassPixels.mean_iou,
+    "pixel_accuracy": ClassPixels.pixel_accuracy,
+    "class_accuracy": ClassPixels.class_accuracy,
+}
+
+
 def iou_table(counts: Tensor) -> Tensor:
     """Intersection over union of every class with every name: [C, K] float64; NaN where neither occurs."""
     counts = counts.double()

@@ -12,11 +12,9 @@ from torch import Tensor
 
 from ggdr.metrics.detector import Detector
 from ggdr.metrics.detectors import DetectorFiles
-from ggdr.metrics.image_sets import to_rgb
 from ggdr.metrics.segmentation import ClassPixels
 from ggdr.metrics.segmenter import OPTION, Segmenter, load_segmenter
 from ggdr.torch_utils.downloads import WeightsError
-from ggdr.torch_utils.pictures.images import from_u8
 
 NAME = "segmenter"
 IMG_CHANNELS = 3
@@ -43,16 +41,11 @@ def load_segmenter_detector(files: DetectorFiles) -> SegmentationDetector:
     segmenter = load_segmenter(text, files.device)
 
     def extract(images_u8: Tensor) -> Mapping[str, Tensor]:
-        logits = segmenter(from_u8(images_u8[:, : segmenter.channels or IMG_CHANNELS]))
+        logits = segmenter.of_files(images_u8[:, : segmenter.channels or IMG_CHANNELS])
         pixels = ClassPixels.of_images(images_u8[:, -1], logits.argmax(1), logits.shape[1])
         return {"features": torch.cat([pixels.right, pixels.labelled, pixels.called], dim=1).float()}
 
     return SegmentationDetector(NAME, segmenter.digest, "not resized", extract, all_channels=True, segmenter=segmenter)
-
-
-def as_seen(segmenter: Segmenter, images_u8: Tensor) -> Tensor:
-    """Images uint8 [N, 1, 3 or 4, H, W] as a segmenter takes them: float32, of three channels if it says of none."""
-    return from_u8(images_u8 if segmenter.channels is not None else to_rgb(images_u8))
 
 
 def pixels_of(features: Tensor) -> ClassPixels:

@@ -15,10 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ggdr.metrics.custom import custom_features
+from ggdr.metrics.image_sets import to_rgb
 from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError, load_snapshot, save_snapshot
-from ggdr.torch_utils.data.label_maps import LabelClasses, classes_from_json
+from ggdr.torch_utils.data.label_maps import LabelClasses, classes_from_json, describe_difference, numbered_classes
 from ggdr.torch_utils.downloads import WeightsError, sha256_of
 from ggdr.torch_utils.float32 import exact_float32
+from ggdr.torch_utils.pictures.images import from_u8
 from ggdr.torch_utils.restore import restore_network
 from ggdr.torch_utils.untrusted.text import printable
 
@@ -117,6 +119,7 @@ class Segmenter:
         digest:   16 hex digits of its weights or source.
         classes:  that it tells apart; None where it does not say.
         channels: of images that it takes; None where it does not say.
+        about:    how it came about, from its file, which anyone may have written.
     """
 
     def __init__(
@@ -127,8 +130,10 @@ class Segmenter:
         digest: str,
         classes: LabelClasses | None = None,
         channels: int | None = None,
+        about: Mapping[str, Any] | None = None,
     ) -> None:
-        self.function, self.name, self.digest, self.classes, self.channels = function, name, digest, classes, channels
+        self.function, self.name, self.digest = function, name, digest
+        self.classes, self.channels, self.about = classes, channels, dict(about or {})
 
     @torch.no_grad()
     def __call__(self, img: Tensor) -> Tensor:
@@ -155,27 +160,28 @@ class Segmenter:
                 logits = F.interpolate(logits, img.shape[2:], mode="bilinear", align_corners=False)
         return logits
 
-    def check(self, img: Tensor, classes: LabelClasses) -> None:
-        """Whether it can judge such images against label maps of these classes.
+    def of_files(self, images_u8: Tensor) -> Tensor:
+        """Logits of images as files hold them, uint8 [N, 1, 3 or 4, H, W]; see `__call__`.
 
-        Args:
-            img: [N, C, H, W] float32 in [-1, 1], as it will see them.
+        What does not say how many channels it takes is given three: grey is repeated, transparency laid over white.
+        """
+        return self(from_u8(images_u8 if self.channels is not None else to_rgb(images_u8)))
+
+    def check(self, images_u8: Tensor, classes: LabelClasses) -> None:
+        """Whether it can judge such images, as in `of_files`, against label maps of these classes.
 
         Raises:
             ValueError: it cannot see them, or tells other classes apart; names both.
         """
         try:
-            num = self(img).shape[1]
+            num = self.of_files(images_u8).shape[1]
         except (RuntimeError, TypeError, AttributeError) as error:
-            size = f"{img.shape[3]}x{img.shape[2]}"
+            size = f"{images_u8.shape[3]}x{images_u8.shape[2]}"
             raise ValueError(f"{self.name}: cannot see images of {size} pixels: {printable(error)}") from error
-        if num != classes.num:
-            raise ValueError(f"{self.name}: tells {num} classes apart, and the label maps have {classes.num}")
-        if self.classes is not None and self.classes.names and classes.names:
-            for i, (own, other) in enumerate(zip(self.classes.names, classes.names, strict=True)):
-                if own != other:
-                    called = f"calls class {i} {printable(own)}, and the label maps call it {printable(other)}"
-                    raise ValueError(f"{self.name}: {called}")
+        own = self.classes if self.classes is not None and self.classes.num == num else numbered_classes(num, ())
+        difference = describe_difference(own, classes)
+        if difference:
+            raise ValueError(f"{self.name}: finds {difference}")
 
 
 def load_segmenter(text: str | os.PathLike, device: torch.device | str = "cpu", *, option: str = OPTION) -> Segmenter:
@@ -221,8 +227,15 @@ def segmenter_of(snapshot: Snapshot, device: torch.device | str = "cpu") -> Segm
     if classes.num != config.classes:
         raise SnapshotError(f"{path}: names {classes.num} classes, and its network has {config.classes}")
     net = restore_network(lambda: SegmenterNetwork(config), snapshot, KEY, device)
-    digest = sha256_of(path)[:16]
-    return Segmenter(net, name=printable(path), digest=digest, classes=classes, channels=config.channels)
+    about = snapshot.config.get("about")
+    return Segmenter(
+        net,
+        name=printable(path),
+        digest=sha256_of(path)[:16],
+        classes=classes,
+        channels=config.channels,
+        about=about if isinstance(about, Mapping) else None,
+    )
 
 
 def save_segmenter(

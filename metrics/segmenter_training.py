@@ -13,13 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ggdr.metrics.segmentation import IGNORED, confusion
+from ggdr.metrics.segmentation import confusion
 from ggdr.metrics.segmenter import Segmenter, SegmenterConfig, SegmenterNetwork
+from ggdr.torch_utils.pictures.images import from_u8
 
 HELD_OUT_EVERY = 10  # of so many images the last is held out
 WARM_UP = 0.05  # share of training in which the learning rate rises
 
-# Images [N, C, H, W] float32 in [-1, 1], and their label maps [N, 1, H, W] uint8.
+# Images [N, C, H, W] uint8, and their label maps [N, 1, H, W] uint8.
 Batches = Iterable[tuple[Tensor, Tensor]]
 
 
@@ -45,14 +46,15 @@ def pixel_loss(logits: Tensor, label_maps: Tensor) -> Tensor:
 
     Args:
         logits:     [N, classes, H, W] float32.
-        label_maps: [N, 1, H, W] uint8: classes, or IGNORED, whose pixels give no gradient.
+        label_maps: [N, 1, H, W] uint8: classes; pixels of other values, as IGNORED, give no gradient.
 
     Returns:
         float32, a scalar.
     """
-    labels = label_maps[:, 0].long()
-    loss = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
-    return loss / (labels != IGNORED).sum().clamp(min=1)
+    # As planes: PyTorch's own cross-entropy of images sums in any order on a GPU.
+    classes = torch.arange(logits.shape[1], dtype=torch.uint8, device=logits.device).view(1, -1, 1, 1)
+    is_class = (label_maps == classes).to(logits.dtype)
+    return -(F.log_softmax(logits, dim=1) * is_class).sum() / is_class.sum().clamp(min=1)
 
 
 def learning_rate(done: float, lr: float) -> float:
@@ -82,11 +84,12 @@ def train_segmenter(
     """
     optimizer = torch.optim.Adam(net.parameters(), lr=lr)
     net.to(memory_format=torch.channels_last).train()
-    for step, (img, label_maps) in enumerate(islice(batches, steps)):
+    for step, (images_u8, label_maps) in enumerate(islice(batches, steps)):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate((step + 1) / (steps + 1), lr)
         optimizer.zero_grad(set_to_none=True)
-        pixel_loss(net(img.to(memory_format=torch.channels_last)), label_maps).backward()
+        img = from_u8(images_u8).to(memory_format=torch.channels_last)
+        pixel_loss(net(img), label_maps).backward()
         optimizer.step()
         progress(step + 1, steps)
     net.eval().requires_grad_(False)
@@ -95,14 +98,14 @@ def train_segmenter(
 def judge(segmenter: Segmenter, batches: Batches, classes: int) -> Tensor:
     """Counts the pixels of each class by what a segmenter calls them: [classes, classes] int64, on the CPU."""
     counts = torch.zeros(classes, classes, dtype=torch.int64)
-    for img, label_maps in batches:
-        counts += confusion(label_maps[:, 0], segmenter(img).argmax(1), classes)
+    for images_u8, label_maps in batches:
+        counts += confusion(label_maps[:, 0], segmenter.of_files(images_u8).argmax(1), classes)
     return counts
 
 
 def flip_some(batches: Batches, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The batches with about every other image mirrored, and its label map with it."""
     rng = torch.Generator().manual_seed(seed)
-    for img, label_maps in batches:
-        is_flipped = torch.rand(len(img), 1, 1, 1, generator=rng).to(img.device) < 0.5
-        yield tuple(torch.where(is_flipped, x.flip(3), x) for x in (img, label_maps))
+    for images_u8, label_maps in batches:
+        is_flipped = torch.rand(len(images_u8), 1, 1, 1, generator=rng).to(images_u8.device) < 0.5
+        yield tuple(torch.where(is_flipped, x.flip(3), x) for x in (images_u8, label_maps))

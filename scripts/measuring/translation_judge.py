@@ -140,7 +140,7 @@ class TranslationJudge:
         segmenter = self.job.detectors.get(segmented.NAME).segmenter
         img = torch.from_numpy(direction.reals.read([0])).to(self.job.detectors.device)
         try:
-            segmenter.check(segmented.as_seen(segmenter, img), direction.inputs.dataset.sides[0].classes)
+            segmenter.check(img, direction.inputs.dataset.sides[0].classes)
         except ValueError as error:
             where = printable(direction.inputs.dataset.path, 1000)
             raise MetricError(f"{OPTION} {error} (of {where})") from error
