@@ -45,7 +45,7 @@ class SegmenterConfig:
 
     channels: int
     classes: int
-    width: int = 24
+    width: int = 16
     downs: int = 3
 
     def __post_init__(self) -> None:

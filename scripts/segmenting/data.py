@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import click
 import numpy as np
 import torch
 from torch import Tensor
@@ -27,13 +26,6 @@ from ggdr.translation.translator import Translator
 FEWEST = 10  # images, of which one is held out
 KEPT_MB = 2048  # of results of a translator
 
-data_option = click.option(
-    "--data",
-    metavar="DIR|ZIP",
-    required=True,
-    type=click.Path(path_type=Path, exists=True),
-    help="Dataset with label maps, as `ggdr dataset` writes it.",
-)
 Read = Callable[[np.ndarray], np.ndarray]  # numbers of images [n] to images uint8 [n, C, H, W]
 
 

@@ -5,25 +5,17 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 
 import click
-import numpy as np
-import torch
 
-from ggdr.metrics.segmenter import Segmenter, load_segmenter
-from ggdr.metrics.segmenter_training import judge
-from ggdr.scripts.errors import OptionError, metric_errors
+from ggdr.scripts.errors import metric_errors
 from ggdr.scripts.options.network import batch_option
 from ggdr.scripts.options.parameters import choose_device, device_option
 from ggdr.scripts.options.progress import progress_bars
-from ggdr.scripts.options.segmenter import SEGMENTER, segmenter_option
-from ggdr.scripts.segmenting.data import batches_in_order, data_option, split_numbers
-from ggdr.scripts.segmenting.results import describe_values, values_of
+from ggdr.scripts.options.segmenter import segmenter_option
+from ggdr.scripts.segmenting.options import data_option
 from ggdr.scripts.terminal import say
-from ggdr.torch_utils.data.dataset import ImageDataset
-from ggdr.torch_utils.untrusted.text import printable
 
 EXAMPLES = """\b
 Examples:
@@ -44,27 +36,15 @@ def test(data: Path, segmenter: Path | str, batch_size: int, device: str, as_jso
     Of the dataset that it was trained on, only images that were held out are taken. Code sees images of three channels.
     """
     chosen = choose_device(device)
-    with metric_errors():
-        dataset, network = ImageDataset(data, use_label_maps=True), load_segmenter(segmenter, chosen)
-        try:
-            network.check(torch.from_numpy(dataset.images_u8([0])).to(chosen), dataset.label_classes)
-        except ValueError as error:
-            raise OptionError(SEGMENTER, f"{error} (of {printable(dataset.path, 1000)})") from error
-        numbers, which = _numbers(dataset, network)
-        with progress_bars() as progress:
-            batches = batches_in_order(dataset, numbers, batch_size, chosen, partial(progress, "images"))
-            counts = judge(network, batches, dataset.num_label_classes)
-    values = values_of(counts)
+
+    from ggdr.scripts.segmenting.examine import examine
+    from ggdr.scripts.segmenting.results import describe_values
+
+    with metric_errors(), progress_bars() as progress:
+        found = examine(data, segmenter, batch_size, chosen, progress)
     if as_json:
-        about = {"data": str(data), "segmenter": str(segmenter), "digest": network.digest}
-        say(json.dumps({**about, "num_images": len(numbers), "results": values}))
-    else:
-        say(f"{printable(dataset.path, 1000)}: {len(numbers)} {which} under {network.name} ({network.digest})")
-        say(describe_values(values, dataset.label_classes))
-
-
-def _numbers(dataset: ImageDataset, segmenter: Segmenter) -> tuple[np.ndarray, str]:
-    """Numbers of the images that it has not been trained on, and what these are, for people."""
-    if segmenter.about.get("fingerprint") != dataset.fingerprint():
-        return np.arange(dataset.num_raw), "images"
-    return split_numbers(dataset)[1], "images that training held out"
+        about = {"data": str(data), "segmenter": str(segmenter), "digest": found.digest}
+        say(json.dumps({**about, "num_images": found.num_images, "results": found.values}))
+        return
+    say(f"{data}: {found.num_images} {found.which} under {segmenter} ({found.digest})")
+    say(describe_values(found.values, found.classes))
