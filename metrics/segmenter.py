@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggdr.metrics.custom import custom_features
+from ggdr.metrics.custom import custom_features, state_hash
 from ggdr.metrics.image_sets import to_rgb
 from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError, load_snapshot, save_snapshot
 from ggdr.torch_utils.data.label_maps import LabelClasses, classes_from_json, describe_difference, numbered_classes
-from ggdr.torch_utils.downloads import WeightsError, sha256_of
+from ggdr.torch_utils.downloads import WeightsError
 from ggdr.torch_utils.float32 import exact_float32
 from ggdr.torch_utils.pictures.images import from_u8
 from ggdr.torch_utils.restore import restore_network
@@ -231,7 +231,7 @@ def segmenter_of(snapshot: Snapshot, device: torch.device | str = "cpu") -> Segm
     return Segmenter(
         net,
         name=printable(path),
-        digest=sha256_of(path)[:16],
+        digest=state_hash(net),  # of the file, safetensors shuffles the metadata
         classes=classes,
         channels=config.channels,
         about=about if isinstance(about, Mapping) else None,

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -95,14 +94,12 @@ def learn(lesson: Lesson, settings: Mapping[str, Any], progress: Progress) -> tu
     config = SegmenterConfig(*size, settings["width"], default_downs(dataset.resolution))
     batch, seed = settings["batch"], settings["seed"]
     steps = math.ceil(settings["kimg"] * 1000 / batch)
-    started = time.monotonic()
     with deterministic_arithmetic(device):
         net = new_network(config, seed).to(device)
         batches = training_batches(dataset, lesson.numbers, batch, seed, device, lesson.read)
         train_segmenter(
             net, flip_some(batches, seed), steps=steps, lr=settings["lr"], progress=partial(progress, "steps")
         )
-        seconds = time.monotonic() - started
         segmenter = Segmenter(net, name=FILE_NAME, digest="", channels=config.channels)
         reals = batches_in_order(dataset, lesson.held_out, batch, device, partial(progress, "held-out images"))
         counts = judge(segmenter, reals, config.classes)
@@ -115,5 +112,4 @@ def learn(lesson: Lesson, settings: Mapping[str, Any], progress: Progress) -> tu
         "num_images": len(lesson.numbers),
         "num_held_out": len(lesson.held_out),
         "held_out": values_of(counts),
-        "seconds": round(seconds, 3),
     }

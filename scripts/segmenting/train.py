@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,8 @@ def train(outdir: Path, device: str, overwrite: bool, **settings: Any) -> None:
     """Train a small network that says of each pixel which class it is of.
 
     Every tenth image is held out, and measured at the end. The file appears complete or not at all: training takes
-    minutes, and what ends before its time, as by Ctrl-C, starts anew. The same options give the same file on the same
-    machine.
+    minutes, and what ends before its time, as by Ctrl-C, starts anew. The same options give the same weights on the
+    same machine.
     """
     chosen = choose_device(device)
 
@@ -78,12 +79,14 @@ def train(outdir: Path, device: str, overwrite: bool, **settings: Any) -> None:
         lesson = open_lesson(settings["data"], settings["translator"], chosen)
         make_folder(outdir)
         say(lesson.about, err=True)
+        started = time.monotonic()
         with progress_bars() as progress:
             network, about = learn(lesson, settings, progress)
+        seconds = time.monotonic() - started
         try:
             save_segmenter(path, network, lesson.dataset.label_classes, about)
         except OSError as error:
             raise CliError(write_error_text(path, error)) from error
-    say(f"{path}: trained on {lesson.learned_from} in {about['seconds']:.0f} s")
+    say(f"{path}: trained on {lesson.learned_from} in {seconds:.0f} s")
     say(f"on {len(lesson.held_out)} held-out images:")
     say(describe_values(about["held_out"], lesson.dataset.label_classes))
