@@ -149,7 +149,7 @@ class Segmenter:
             ValueError: the images have other channels, or it gives no logits [N, classes, h, w]; names the segmenter.
         """
         if self.channels is not None and img.shape[1] != self.channels:
-            raise ValueError(f"{self.name}: takes images of {self.channels} channels, got {img.shape[1]}")
+            raise ValueError(f"{self.name}: takes images [N, {self.channels}, H, W], got {list(img.shape)}")
         with exact_float32(img.device):
             logits = self.function(img)
             if not (isinstance(logits, Tensor) and logits.ndim == 4 and len(logits) == len(img)):
@@ -202,6 +202,8 @@ def load_segmenter(text: str | os.PathLike, device: torch.device | str = "cpu", 
     """
     device, text = torch.device(device), str(text)
     if Path(text).suffix == ".safetensors":
+        if not Path(text).exists():
+            raise WeightsError(f"{option} {text}: no such file; expected one that `ggdr segmenter train` wrote")
         try:
             return segmenter_of(load_snapshot(text), device)
         except (SnapshotError, OSError) as error:

@@ -196,7 +196,7 @@ def test_a_cut_off_file_is_refused(path):
 @pytest.mark.parametrize(
     ("channels", "classes", "message"),
     [
-        (1, CLASSES, "takes images of 3 channels, got 1"),
+        (1, CLASSES, r"takes images \[N, 3, H, W\], got \[1, 1, 8, 8\]"),
         (3, numbered_classes(4), "finds 3 classes, and the label maps have 4"),
         (3, LabelClasses((5, 6, 7), names=("sky", "sand", "sea")), "finds a class 1 called sea, which .* call sand"),
     ],
