@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ggdr.metrics.custom import custom_features, state_hash
 from ggdr.metrics.image_sets import to_rgb
 from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError, load_snapshot, save_snapshot
-from ggdr.torch_utils.data.label_maps import LabelClasses, classes_from_json, describe_difference, numbered_classes
+from ggdr.torch_utils.data.label_maps import LabelClasses, classes_from_json, describe_difference
 from ggdr.torch_utils.downloads import WeightsError
 from ggdr.torch_utils.float32 import exact_float32
 from ggdr.torch_utils.pictures.images import from_u8
@@ -178,8 +178,9 @@ class Segmenter:
         except (RuntimeError, TypeError, AttributeError) as error:
             size = f"{images_u8.shape[3]}x{images_u8.shape[2]}"
             raise ValueError(f"{self.name}: cannot see images of {size} pixels: {printable(error)}") from error
-        own = self.classes if self.classes is not None and self.classes.num == num else numbered_classes(num, ())
-        difference = describe_difference(own, classes)
+        if num != classes.num:
+            raise ValueError(f"{self.name}: finds {num} classes, and the label maps have {classes.num}")
+        difference = describe_difference(self.classes or classes, classes)
         if difference:
             raise ValueError(f"{self.name}: finds {difference}")
 
@@ -233,7 +234,7 @@ def segmenter_of(snapshot: Snapshot, device: torch.device | str = "cpu") -> Segm
     return Segmenter(
         net,
         name=printable(path),
-        digest=state_hash(net),  # of the file, safetensors shuffles the metadata
+        digest=state_hash(net),  # not that of the file, in which metadata come in any order
         classes=classes,
         channels=config.channels,
         about=about if isinstance(about, Mapping) else None,
