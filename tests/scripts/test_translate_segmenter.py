@@ -17,6 +17,7 @@ from ggdr.metrics.segmenter import SegmenterConfig, load_segmenter, save_segment
 from ggdr.metrics.segmenter_training import new_network
 from ggdr.scripts.measuring.judge import measure, training_job
 from ggdr.scripts.measuring.translation_data import open_pairs_judge
+from ggdr.scripts.options.option_words import options_to_words, parse_words
 from ggdr.scripts.reports.panels import METRIC, metric_panels, read_metrics
 from ggdr.torch_utils.data.label_maps import LabelClasses, numbered_classes
 from ggdr.torch_utils.distributed import ProcessGroup
@@ -140,6 +141,14 @@ def test_training_measures_each_snapshot_and_the_command_gives_the_same(whole, m
             assert values(tmp_path, metric)[nimg] == values(whole, metric)[nimg]
     options = json.loads((whole / "training_options.json").read_text())
     assert options["segmenter"] == {"name": str(file), "digest": load_segmenter(file).digest}
+
+
+def test_a_study_names_the_file_by_its_whole_path_and_code_as_it_is(tmp_path):
+    for text, expected in (("s.safetensors", str(tmp_path / "s.safetensors")), ("own:build", "own:build")):
+        options = parse_words("translate train", ["--segmenter", text], "study", tmp_path)
+        assert options == {"segmenter": expected}
+        words = options_to_words("translate train", options)
+        assert words[words.index("--segmenter") + 1] == expected
 
 
 def test_curves_have_translations_and_reals(whole):
