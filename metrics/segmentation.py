@@ -118,25 +118,90 @@ def class_accuracy(counts: Tensor) -> float:
     return ClassPixels.of(counts).class_accuracy()
 
 
-def assigned_iou(counts: Tensor) -> float:
-    """Mean intersection over union of clusters, each taken for one class, so that this mean is the highest.
-
-    A class without a cluster has 0; classes that no label map holds do not count. Clusters without a class count
-    through the pixels that the classes lack.
+def assign_clusters(counts: Tensor) -> Tensor:
+    """The class that each cluster is taken for, so that the mean intersection over union is the highest.
 
     Args:
         counts: [C, K], pixels of each class in each cluster.
+
+    Returns:
+        [K] int64: a class, each at most once and only if it occurs; IGNORED for clusters that are left over.
 
     Source: Kuhn 1955, "The Hungarian method for the assignment problem".
     """
     from scipy.optimize import linear_sum_assignment
 
-    occurring = counts.sum(dim=1) > 0
-    table = iou_table(counts)[occurring].nan_to_num()
-    if not len(table):
+    occurring = (counts.sum(dim=1) > 0).nonzero()[:, 0]
+    rows, columns = linear_sum_assignment(iou_table(counts)[occurring].nan_to_num().numpy(), maximize=True)
+    classes = torch.full([counts.shape[1]], IGNORED)
+    classes[torch.from_numpy(columns)] = occurring[torch.from_numpy(rows)]
+    return classes
+
+
+def assigned_iou(counts: Tensor) -> float:
+    """Mean intersection over union of clusters, each taken for one class as `assign_clusters` says.
+
+    A class without a cluster has 0; classes that no label map holds do not count. Clusters without a class count
+    through the pixels that the classes lack. NaN without pixels.
+
+    Args:
+        counts: [C, K], pixels of each class in each cluster.
+    """
+    num_classes = int((counts.sum(dim=1) > 0).sum())
+    if not num_classes:
         return float("nan")
-    rows, columns = linear_sum_assignment(table.numpy(), maximize=True)
-    return float(table[torch.from_numpy(rows), torch.from_numpy(columns)].sum() / len(table))
+    classes = assign_clusters(counts)
+    clusters = (classes != IGNORED).nonzero()[:, 0]
+    return float(iou_table(counts)[classes[clusters], clusters].sum() / num_classes)
+
+
+def adjusted_rand_index(counts: Tensor) -> float:
+    """How alike two partitions of pixels are, by pairs of pixels: 1 for the same one, about 0 for chance, or below.
+
+    Args:
+        counts: [C, K], pixels of each class in each cluster; NaN without pixels.
+
+    Source: Hubert & Arabie 1985, "Comparing partitions", Equation 5.
+    """
+    if not counts.sum():
+        return float("nan")
+    together, of_classes, of_clusters, all_pairs = (
+        float((each.double() * (each.double() - 1) / 2).sum())
+        for each in (counts, counts.sum(dim=1), counts.sum(dim=0), counts.sum())
+    )
+    expected = of_classes * of_clusters / max(all_pairs, 1)
+    most = (of_classes + of_clusters) / 2
+    # Both have all pixels in one part, or each in its own.
+    return 1.0 if most == expected else (together - expected) / (most - expected)
+
+
+def adjusted_mutual_information(counts: Tensor) -> float:
+    """Mutual information of two partitions of pixels, less that of chance: 1 for the same one, about 0 for chance.
+
+    Args:
+        counts: [C, K], pixels of each class in each cluster; NaN without pixels.
+
+    Source: Vinh, Epps & Bailey 2010, "Information Theoretic Measures for Clusterings Comparison", with the arithmetic
+    mean of both entropies as norm.
+    """
+    from sklearn.metrics.cluster import expected_mutual_information
+
+    total = int(counts.sum())
+    if not total:
+        return float("nan")
+    counts = counts[counts.sum(dim=1) > 0][:, counts.sum(dim=0) > 0]
+    if 1 in counts.shape:
+        return 1.0 if counts.shape == (1, 1) else 0.0
+    joint, of_classes, of_clusters = (
+        _entropy(each / total) for each in (counts.double(), counts.double().sum(dim=1), counts.double().sum(dim=0))
+    )
+    expected = float(expected_mutual_information(counts.numpy(), total))
+    return (of_classes + of_clusters - joint - expected) / ((of_classes + of_clusters) / 2 - expected)
+
+
+def _entropy(shares: Tensor) -> float:
+    """In nats."""
+    return float(-torch.xlogy(shares, shares).sum())
 
 
 def _checked(labels: Tensor, found: Tensor, classes: int, called: int) -> Tensor:

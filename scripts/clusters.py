@@ -205,7 +205,7 @@ def main(
             raise bad_parameter(str(error), "--clusters") from error
         folder.write_index()
     for net in opened if run_dir is None else ():
-        if net.ggdr is None:
+        if not net.decoders:
             say(f"{net.path} holds no GGDR decoder (trained with --no-ggdr?): D's own features only")
     for numbers in folder.numbers:
         if in_words(numbers):
