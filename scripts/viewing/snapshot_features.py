@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from ggdr import GGDR, FeatureTap, Semantic
 from ggdr.scripts.training.regularizer_ggdr import guided
 from ggdr.scripts.training.regularizers import REGULARIZERS
 from ggdr.stylegan2.attachment import attachment
+from ggdr.stylegan2.discriminator import Discriminator
 from ggdr.stylegan2.latent.sampling import Label, images_of_seeds, repeat_label
 from ggdr.stylegan2.snapshot import discriminator_of, generator_of
 from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError, load_snapshot
@@ -88,6 +90,16 @@ class SnapshotNetworks:
         else:
             decoder = self.decoders[name] = GGDR(self.G, self.D, **guided(at, settings))
         decoder.load_state_dict(snapshot.networks[name])
+
+    def untrained(self, seed: int) -> SnapshotNetworks:
+        """The same, but D is as its training began, without decoders."""
+        other = copy.copy(self)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            other.D = Discriminator(self.D.config).eval().requires_grad_(False).to(self.device)
+        other.D.b4.mbstd_group_size = 1
+        other.decoders, other.semantic = {}, None
+        return other
 
     @property
     def layers(self) -> list[int]:
