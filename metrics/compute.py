@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,8 +19,10 @@ from ggdr.metrics.inception_score import inception_score
 from ggdr.metrics.kid import kid
 from ggdr.metrics.manifold import density_coverage, precision_recall
 from ggdr.metrics.mind import NUM_DIRECTIONS, mind
-from ggdr.metrics.names import NUM_IS_SPLITS, PER_IMAGE, MetricSpec
+from ggdr.metrics.names import NUM_IS_SPLITS, OF_CLASSES, PER_IMAGE, MetricSpec
 from ggdr.metrics.resize import Mode
+from ggdr.metrics.segmentation import MEASURES
+from ggdr.metrics.segmented import pixels_of
 from ggdr.metrics.stats import FeatureStats, Gaussian
 
 NUM_KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
@@ -189,6 +192,19 @@ def _mean_of_images(compared: Compared) -> Values:
     return Values({"": values.mean().item()}, {"std_of_images": spread}, warnings)
 
 
+def _of_classes(compared: Compared) -> Values:
+    """How well what is found in fakes agrees with the label maps; and likewise in reals of the same ones."""
+    num, kind, found = compared.spec.num, compared.spec.kind, {}
+    for suffix, rows in (("", compared.fake_rows()), ("_reals", compared.real.features_of(num))):
+        pixels = pixels_of(rows)
+        if not pixels.labelled.any():
+            raise ValueError(f"no pixel of {num} label maps has a class")
+        iou = [None if math.isnan(value) else round(value, 6) for value in pixels.iou().tolist()]
+        found[suffix] = (MEASURES[kind](pixels), iou)
+    choices = {"num_reals": num, "iou_of_classes": found[""][1], "iou_of_classes_reals": found["_reals"][1]}
+    return Values({suffix: value for suffix, (value, _) in found.items()}, choices)
+
+
 def _mean_gap(compared: Compared) -> Values:
     """How far the means over reals and over fakes lie apart."""
     both = (compared.real.stats, compared.fake.stats_of(compared.spec.num))
@@ -234,4 +250,5 @@ _KINDS: dict[str, Callable[[Compared], Values]] = {
     "intra_fid": _intra_fid,
     "colourfulness_gap": _mean_gap,
     **dict.fromkeys(PER_IMAGE, _mean_of_images),
+    **dict.fromkeys(OF_CLASSES, _of_classes),
 }

@@ -45,8 +45,9 @@ class DetectorEntry:
         fronts: what names of its metrics begin with, and their kinds (see MetricSpec).
         option: for its own file, if it has one.
         load:   the function of the module, if it is another.
-        beside: what must lie beside the images in channels: "target", what each should be; "cycle", the image that it
-                is a translation of, translated back, and the image itself; empty: nothing.
+        beside: what must lie beside the images in channels: "target", what each should be; "labels", its label map,
+                the last channel, also of reals; "cycle", the image that it is a translation of, translated back, and
+                the image itself; empty: nothing.
     """
 
     module: str
@@ -106,6 +107,19 @@ DETECTORS: dict[str, DetectorEntry] = {
         {f"cycle_{kind}": kind for kind in ("mae", "psnr")},
         load="load_cycle_detector",
         beside="cycle",
+    ),
+    "segmenter": DetectorEntry(
+        "ggdr.metrics.segmented",
+        {kind: kind for kind in ("miou", "pixel_accuracy", "class_accuracy")},
+        FileOption(
+            "segmenter",
+            "Judges translations of label maps, for miou, pixel_accuracy and class_accuracy: a file of `ggdr segmenter "
+            "train`, or a function of the device that returns a callable from images float32 [N,3,H,W] in [-1,1] to "
+            "logits [N,classes,h,w].",
+            metavar="FILE|MODULE:FUNCTION",
+        ),
+        load="load_segmenter_detector",
+        beside="labels",
     ),
     "colour": DetectorEntry(
         "ggdr.metrics.paired",

@@ -40,6 +40,7 @@ PathLengths = Callable[[MetricSpec, Sequence[int], Callable[[Tensor, Tensor], Te
 # What may be missing beside the fakes; see DetectorEntry.
 MISSING = {
     "target": "compares translations with what they should be: expected pairs of images",
+    "labels": "compares images with label maps: expected a translator of label maps",
     "cycle": "compares images with what comes back of them: expected a translator that has a way back",
 }
 
@@ -66,7 +67,8 @@ class Job:
         reals:         images, or stored statistics; None where no metric needs them.
         fakes:         images; None where only path lengths are asked for.
         measure_paths: of the generator that makes the fakes, if one does.
-        beside:        what lies beside the fakes in channels, in this order: "target", "cycle"; see DetectorEntry.
+        beside:        what lies beside the fakes in channels, in this order: "target", "labels", "cycle"; see
+                       DetectorEntry.
         batch:         images at once in one process; fewer where they do not fit a GPU's memory.
         seed:          of KID's and FID-infinity's subsets.
         warnings:      for every result.

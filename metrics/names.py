@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the GGDR authors of this repository
 # SPDX-License-Identifier: Apache-2.0
-"""What a metric's name says: fid50k_full, kid10k_full, is50k, pr50k3_full, ppl2_wend, fd_offline5k_full, psnr, ..."""
+"""What a metric's name says: fid50k_full, kid10k_full, is50k, pr50k3_full, ppl2_wend, fd_offline5k_full, miou, ..."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ NUM_IS_SPLITS = 10  # each needs a fake
 MIN_EXTRAPOLATED = 30  # fakes: twice the points of the line
 # Means over single images, which any number of them will do for: a name without one takes all that there are.
 PER_IMAGE = ("mae", "psnr", "ssim", "lpips", "colourfulness")
+# Sums over images, which any number of them will do for, too; the same of reals stands beside them.
+OF_CLASSES = ("miou", "pixel_accuracy", "class_accuracy")
 EXAMPLES = "fid50k_full, kid50k_full, is50k, pr50k3_full, dc50k5_full, ppl2_wend, fd_lite50k_full, psnr, ssim"
 
 _NUM = r"\d{1,9}(?:\.\d{1,3})?"  # thousands of images, whole ones
@@ -29,7 +31,8 @@ class MetricSpec:
     """One metric to compute.
 
     Attributes:
-        kind:       fid, kid, fidinf, intra_fid, mind, is, pr, dc, ppl, colourfulness_gap, or one of PER_IMAGE.
+        kind:       fid, kid, fidinf, intra_fid, mind, is, pr, dc, ppl, colourfulness_gap, or one of PER_IMAGE or of
+                    OF_CLASSES.
         detector:   one of the list of detectors.
         num:        fake images; of ppl, paths; 0: all, until `of_all` says how many these are.
         front:      the front part of its name.
@@ -57,16 +60,21 @@ class MetricSpec:
         if self.takes_all:
             return self.front
         neighbours = str(self.neighbours) if self.neighbours else ""
-        return f"{self.front}{thousands(self.num)}k{neighbours}{'_full' if self.needs_reals else ''}"
+        return f"{self.front}{thousands(self.num)}k{neighbours}{'_full' if self.compares_sets else ''}"
 
     @property
     def needs_reals(self) -> bool:
         return self.kind not in ("is", "ppl", *PER_IMAGE)
 
     @property
+    def compares_sets(self) -> bool:
+        """Whether it is between fakes and all reals, which its name says."""
+        return self.needs_reals and self.kind not in OF_CLASSES
+
+    @property
     def takes_rows(self) -> bool:
         """Whether it takes the features of each image, not their mean and covariance alone."""
-        return self.kind in ("kid", "mind", "pr", "dc", "intra_fid", *PER_IMAGE)
+        return self.kind in ("kid", "mind", "pr", "dc", "intra_fid", *PER_IMAGE, *OF_CLASSES)
 
     @property
     def needs_labels(self) -> bool:
@@ -76,11 +84,13 @@ class MetricSpec:
     def min_fakes(self) -> int:
         """Fewer fakes are refused."""
         fewest = {"pr": self.neighbours + 1, "is": NUM_IS_SPLITS, "fidinf": MIN_EXTRAPOLATED}
-        return 1 if self.kind in PER_IMAGE else fewest.get(self.kind, 2)
+        return 1 if self.kind in (*PER_IMAGE, *OF_CLASSES) else fewest.get(self.kind, 2)
 
     @property
     def min_reals(self) -> int:
         """Fewer reals are refused."""
+        if self.kind in OF_CLASSES:
+            return 1
         return self.neighbours + 1 if self.kind in ("pr", "dc") else 2
 
     @property
@@ -90,7 +100,7 @@ class MetricSpec:
 
     @property
     def higher_is_better(self) -> bool:
-        return self.kind in ("is", "pr", "dc", "psnr", "ssim", "colourfulness")
+        return self.kind in ("is", "pr", "dc", "psnr", "ssim", "colourfulness", *OF_CLASSES)
 
     def with_num(self, num: int) -> MetricSpec:
         """The same metric on another number of fakes; its name says so."""
@@ -108,7 +118,7 @@ def parse_metric(text: str) -> MetricSpec:
         ValueError: no known metric.
     """
     path, sampled, fronts = _PATH.fullmatch(text), _SAMPLED.fullmatch(text), _fronts()
-    if text in fronts and fronts[text][0] in PER_IMAGE:
+    if text in fronts and fronts[text][0] in (*PER_IMAGE, *OF_CLASSES):
         return MetricSpec(*fronts[text], 0, text, takes_all=True)
     if path is not None:
         num = DEFAULT_NUM_PATHS if path[3] is None else _count(path[3])
@@ -117,7 +127,7 @@ def parse_metric(text: str) -> MetricSpec:
         kind, detector = fronts[sampled[1]]
         neighbours = int(sampled[3] or DEFAULT_NEIGHBOURS[kind]) if kind in DEFAULT_NEIGHBOURS else 0
         spec = MetricSpec(kind, detector, _count(sampled[2]), sampled[1], neighbours)
-        if bool(sampled[4]) != spec.needs_reals or (sampled[3] and kind not in DEFAULT_NEIGHBOURS):
+        if bool(sampled[4]) != spec.compares_sets or (sampled[3] and kind not in DEFAULT_NEIGHBOURS):
             raise ValueError(f"{text!r} is no metric; did you mean {spec.name!r}?")
         if kind in DEFAULT_NEIGHBOURS and neighbours < 1:
             raise ValueError(f"{text!r}: expected at least 1 neighbour")
@@ -158,7 +168,7 @@ def _names_like(text: str) -> list[str]:
         for space in "zw"
         for sampling in ("end", "full")
     ]
-    whole = [replace(spec, takes_all=True) for spec in specs if spec.kind in PER_IMAGE]
+    whole = [replace(spec, takes_all=True) for spec in specs if spec.kind in (*PER_IMAGE, *OF_CLASSES)]
     return [spec.name for spec in [*specs, *paths, *whole]]
 
 

@@ -32,6 +32,7 @@ COMMANDS = {
     "export": "Write a network as ONNX, torch.export, state dict, or a folder for a model hub.",
     "card": "Write a model card about a network.",
     "metrics": "Compute FID, KID and other metrics.",
+    "segmenter": "Train networks that find classes in images, to judge translations of label maps.",
     "curves": "Plot losses and scores of one or several runs.",
     "report": "Write one HTML page about one or several runs.",
     "bench": "Measure the speed of training, loader and converter.",

@@ -71,9 +71,13 @@ def measure(
     return merge_directions({name: evaluate(specs, replace(job, **changes)) for name, job in jobs.items()})
 
 
-def training_job(group: ProcessGroup) -> Job:
-    """What the metrics of runs have in common."""
-    files, cache = DetectorFiles(MODES[MODE], group.device), FeatureCache(cache_folder("metrics"))
+def training_job(group: ProcessGroup, given: Mapping[str, str] | None = None) -> Job:
+    """What the metrics of runs have in common.
+
+    Args:
+        given: files of detectors, by the option; see DetectorFiles.
+    """
+    files, cache = DetectorFiles(MODES[MODE], group.device, given or {}), FeatureCache(cache_folder("metrics"))
     return Job(files, cache=cache, group=group, batch=BATCH)
 
 

@@ -7,6 +7,7 @@ A host of translation says which directions there are, and how a snapshot transl
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ggdr.metrics import segmented
 from ggdr.metrics.evaluate import Job, check
 from ggdr.metrics.extract import MetricError
 from ggdr.metrics.image_sets import USUAL_PIXELS, to_rgb
 from ggdr.metrics.names import MetricSpec, thousands
+from ggdr.metrics.segmenter import OPTION
 from ggdr.scripts.measuring.snapshot_images import SEED_STRIDE
 from ggdr.torch_utils.downloads import sha256_of
 from ggdr.torch_utils.pictures.images import to_u8
@@ -124,8 +127,23 @@ class TranslationJudge:
 
     def _job(self, direction: Direction, specs: Sequence[MetricSpec], images: TranslatedImages) -> Job:
         beside = ("target",) if isinstance(direction.inputs, MeasuredPairs) else ()
+        if has_label_maps(direction.inputs):
+            beside += ("labels",)
+            self._check_segmenter(direction, specs)
         beside += ("cycle",) if _has_cycle(direction, specs) else ()
         return replace(self.job, reals=CroppedImages(direction.reals, self.split), fakes=images, beside=beside)
+
+    def _check_segmenter(self, direction: Direction, specs: Sequence[MetricSpec]) -> None:
+        """MetricError unless a segmenter that metrics ask for can judge the reals by their label maps."""
+        if not any(spec.detector == segmented.NAME for spec in specs):
+            return
+        segmenter = self.job.detectors.get(segmented.NAME).segmenter
+        img = torch.from_numpy(direction.reals.read([0])).to(self.job.detectors.device)
+        try:
+            segmenter.check(img, direction.inputs.dataset.sides[0].classes)
+        except ValueError as error:
+            where = printable(direction.inputs.dataset.path, 1000)
+            raise MetricError(f"{OPTION} {error} (of {where})") from error
 
 
 def _has_cycle(direction: Direction, specs: Sequence[MetricSpec]) -> bool:
@@ -133,8 +151,17 @@ def _has_cycle(direction: Direction, specs: Sequence[MetricSpec]) -> bool:
     return bool(direction.way_back) and any(spec.detector == "cycle" for spec in specs)
 
 
+def has_label_maps(inputs: MeasuredPairs | MeasuredDomain) -> bool:
+    """Whether what is translated are label maps of known classes."""
+    side = inputs.dataset.sides[0]
+    return isinstance(inputs, MeasuredPairs) and side.is_numbered and side.classes is not None
+
+
 class CroppedImages:
-    """Real images as metrics of translators take them; see metrics.image_sets.ImageSource."""
+    """Real images as metrics of translators take them; the label map of each is its last channel, where there are any.
+
+    See metrics.image_sets.ImageSource, and DetectorEntry.beside.
+    """
 
     labels = None
 
@@ -145,18 +172,29 @@ class CroppedImages:
 
     def batches(self, numbers: Iterable[np.ndarray]) -> Iterator[Tensor]:
         for array in numbers:
-            yield to_rgb(torch.from_numpy(self.images.read(array.tolist())))
+            arrays = {name: torch.from_numpy(x) for name, x in self.images.of.read(array.tolist()).items()}
+            img = to_rgb(arrays[self.images.side])
+            yield torch.cat([img, arrays["A"]], dim=1) if self._has_labels else img
 
     def describe(self) -> dict[str, Any]:
         path = str(self.images.of.dataset.path)
         return {"path": path, "split": self.split, "size": [self.images.size] * 2, "flips": False}
 
     def fingerprint(self) -> str:
-        return self.images.fingerprint()
+        own = self.images.fingerprint()
+        if not self._has_labels:
+            return own
+        classes = self.images.of.dataset.sides[0].classes
+        return hashlib.sha256(f"{own} {classes.to_json()}".encode()).hexdigest()
+
+    @property
+    def _has_labels(self) -> bool:
+        return has_label_maps(self.images.of)
 
 
 class TranslatedImages:
-    """Translations; beside each, in channels, what it should be, and what comes back of it with what it is of.
+    """Translations; beside each, in channels, what it should be, the label map that it is of, and what comes back of
+    it with what it is of.
 
     See metrics.image_sets.ImageSource, and DetectorEntry.beside.
 
@@ -206,7 +244,8 @@ class TranslatedImages:
             parts.append(torch.from_numpy(arrays["B"]))
         if self.back is not None:
             parts += [self._rounded(self.back(translated, seeds)), img]
-        return torch.cat([to_rgb(part.to(self.device)) for part in parts], dim=1)
+        planes = [to_rgb(part.to(self.device)) for part in parts]
+        return torch.cat([*planes, img] if has_label_maps(self.inputs) else planes, dim=1)
 
     def _rounded(self, img: Tensor) -> Tensor:
         """8-bit images, as files would hold them."""

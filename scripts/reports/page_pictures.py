@@ -24,11 +24,18 @@ MAX_SHEET_SIDE = 2400  # pixels of a cluster sheet, which holds text
 MAX_ENLARGED = 16  # times that a sample grid may show each pixel
 QUALITY = 88
 MAX_ANIMATION = 6 * 2**20  # bytes; a larger one is linked
-# Numbers of `ggdr clusters`, in words: how much of G's clusters and features the discriminator knows.
+# Numbers of `ggdr clusters`, in words: how much of G's clusters and features the discriminator knows, and how well
+# clusters agree with label maps.
 NUMBERS = {
     "nmi": "prediction: mutual information",
     "cosine": "prediction: cosine similarity",
     "encoder_nmi": "D's own features: mutual information",
+    "miou": "mIoU",
+    "miou_sd": "sd of mIoU",
+    "ari": "ARI",
+    "ari_sd": "sd of ARI",
+    "ami": "AMI",
+    "ami_sd": "sd of AMI",
 }
 ANIMATION_TYPES = {".gif": "image/gif", ".webp": "image/webp", ".mp4": "video/mp4", ".webm": "video/webm"}
 

@@ -21,7 +21,7 @@ METRIC = "result/"  # what the keys of metrics begin with
 AXES = ("linear", "log", "zero")
 MAX_PANELS = 100  # of a run; as many of its metrics
 # Metric, which value of it, and of which direction of translation.
-_VALUE = re.compile(r"(.*?)(?:_(mean|std|precision|recall|density|coverage))?(?:_([A-Za-z0-9]+to[A-Za-z0-9]+))?")
+_VALUE = re.compile(r"(.*?)(?:_(mean|std|precision|recall|density|coverage|reals))?(?:_([A-Za-z0-9]+to[A-Za-z0-9]+))?")
 
 Lines = Sequence[Mapping[str, Any]]  # {"kimg": .., KEY: number or None, ..}, of one key by kimg
 

@@ -137,7 +137,7 @@ def _prepare(study: Study, variant: Variant, folder: StudyFolder) -> _Ready:
     if settings.metrics:
         with metric_errors():
             data = prepared.measured or Path(measured_data(study.command, study.options_of(variant)))
-            judge = host.open_judge(settings.to_json(), data, training_job(group))
+            judge = host.open_judge(settings.to_json(), data, training_job(group, settings.detector_files))
     if isinstance(settings, StyleGAN2Settings):
         settings = with_every_transform(settings)
     return _Ready(variant, settings, prepared.data, group, judge)

@@ -16,6 +16,7 @@ import click
 from ggdr.scripts.errors import CliError
 from ggdr.scripts.importing.published import network_name
 from ggdr.scripts.options.parameters import typed_words
+from ggdr.scripts.options.segmenter import is_code
 from ggdr.scripts.training import regularizers
 from ggdr.scripts.training.host import Host
 from ggdr.scripts.training.hosts import HOSTS
@@ -91,6 +92,8 @@ def resolve_run(host_name: str, command: Mapping[str, Any], given: Collection[st
     )
     left_out = {*PER_PROCESS, *regularizers.CODE}
     stored = {k: v for k, v in origin.stored.get("command", {}).items() if k in command and k not in left_out}
+    if is_code(stored.get("segmenter")):
+        del stored["segmenter"]
     if origin.stored.get("host", host.name) != host.name:
         raise _other_host(host, origin, command)
     replaces = {**host.replaces, **regularizers.REPLACES}
@@ -111,6 +114,8 @@ def resolve_run(host_name: str, command: Mapping[str, Any], given: Collection[st
         if not command["metrics_data"].exists():
             gone = printable(command["metrics_data"], 1000)
             raise CliError(f"--metrics-data: {gone}: no such file or folder; {host.data}")
+    if isinstance(command.get("segmenter"), Path):
+        command["segmenter"] = command["segmenter"].absolute()
     if "data" in stored and "data" not in given and not command["data"].exists():
         gone = printable(command["data"], 1000)
         raise CliError(f"--data: {gone}, which the resumed run was trained on, is gone; name it anew")

@@ -69,7 +69,8 @@ def _build_and_train(plan: RunPlan, group: ProcessGroup, argv: list[str]) -> boo
     metrics = None
     if settings.metrics:
         with metric_errors():
-            judge = plan.host.open_judge(settings.to_json(), plan.measured, training_job(group))
+            job = training_job(group, settings.detector_files)
+            judge = plan.host.open_judge(settings.to_json(), plan.measured, job)
             metrics = SnapshotMetrics(settings.metrics, judge, folder.path, group, settings.patience)
     notes = [*plan.notes, *([metrics.judge.about] if metrics is not None and metrics.judge.about else [])]
     if plan.command.get("batch_gpu") == AUTO:

@@ -37,6 +37,11 @@ class RunSettings:
     patience: int | None = field(default=None, kw_only=True)  # snapshots without a better one, after which it ends
     deterministic: bool = field(default=False, kw_only=True)  # sums in a fixed order on a GPU
 
+    @property
+    def detector_files(self) -> dict[str, str]:
+        """What options name that metrics are computed with, by the option; see DetectorFiles."""
+        return {}
+
     def to_json(self) -> dict[str, Any]:
         """Plain dicts, lists, numbers and strings."""
         return asdict(self)

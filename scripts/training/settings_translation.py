@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
 
 from ggdr.scripts.errors import OptionError
 from ggdr.scripts.options.translation import parse_epochs
+from ggdr.scripts.training.judging_segmenter import SegmenterSettings, resolve_segmenter
 from ggdr.scripts.training.regularizers import chosen_regularizers
 from ggdr.scripts.training.settings import (
     RunSettings,
@@ -47,11 +48,17 @@ class TranslationSettings(RunSettings):
 
     Attributes:
         metrics_data: what metrics are measured on, if it is not the data.
+        segmenter:    what judges translations of label maps, if metrics ask for it.
     """
 
     metrics_data: str | None
     crop: CropConfig
     optim: HostConfig
+    segmenter: SegmenterSettings | None = field(default=None, kw_only=True)
+
+    @property
+    def detector_files(self) -> dict[str, str]:
+        return {} if self.segmenter is None else {"segmenter": self.segmenter.name}
 
     @property
     def networks(self) -> dict[str, NetworkConfig]:
@@ -186,6 +193,7 @@ def run_fields(
         "init_source": None,
         "metrics": metrics,
         "metrics_data": None if command["metrics_data"] is None else str(command["metrics_data"]),
+        "segmenter": resolve_segmenter(command["segmenter"], metrics),
         "patience": resolve_patience(command["patience"], metrics),
         "deterministic": command["deterministic"],
     }

@@ -21,6 +21,7 @@ from ggdr.scripts.options.parameters import (
     ops_option,
 )
 from ggdr.scripts.options.sections import SectionedCommand
+from ggdr.scripts.options.segmenter import segmenter_option
 from ggdr.scripts.options.training import (
     batch_option,
     deterministic_option,
@@ -74,7 +75,7 @@ SECTIONS = {
     "ComboGAN": ("latent_weight", "forward_weight"),
     "OASIS": ("labelmix_weight",),
     "CC-FPSE": ("feature_weight",),
-    "Reports and snapshots": ("tick", "snap", "metrics", "metrics_data", "patience"),
+    "Reports and snapshots": ("tick", "snap", "metrics", "metrics_data", "segmenter", "patience"),
     "Machine": ("device", "precision", "deterministic", "ops", "dist_timeout"),
 }
 
@@ -317,6 +318,7 @@ SECTIONS = {
     help="Pairs to measure on, in the layouts of --data: its test split if there is one, else val, else all.  "
     "[default: --data]",
 )
+@segmenter_option("For --metrics miou, pixel_accuracy, class_accuracy")
 @patience_option
 @seed_option
 @click.option(

@@ -63,13 +63,19 @@ class ClusterFolder:
         with atomic_write(folder / LABELS_FILE) as file:
             np.savez_compressed(file, **arrays)
 
-    def add_numbers(self, numbers: list[dict[str, Any]], *, shown: list[dict[str, Any]] | None = None) -> None:
-        """numbers.csv, a line each; the index gets all of them, or those that are to be `shown`."""
+    def add_numbers(
+        self,
+        numbers: list[dict[str, Any]],
+        *,
+        shown: list[dict[str, Any]] | None = None,
+        file_name: str = NUMBERS_FILE,
+    ) -> None:
+        """A table, a line each; the index gets all of them, or those that are to be `shown`."""
         text = io.StringIO(newline="")
         table = csv.DictWriter(text, list(numbers[0]))
         table.writeheader()
         table.writerows(numbers)
-        with atomic_write(self.path / NUMBERS_FILE) as file:
+        with atomic_write(self.path / file_name) as file:
             file.write(text.getvalue().encode())
         self.numbers = numbers if shown is None else shown
 

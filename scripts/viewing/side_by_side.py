@@ -46,8 +46,8 @@ def show_networks(
     request: ClusterRequest,
     photographs: tuple[list[str], Tensor] | None,
     progress: Progress,
-) -> None:
-    """Sheets, maps and numbers of one or several snapshots.
+) -> list[NetworkView]:
+    """Sheets, maps and numbers of one or several snapshots; returns what is seen of each.
 
     Raises:
         SnapshotError: a network lacks a layer.
@@ -90,6 +90,7 @@ def show_networks(
                 title = f"{kind.capitalize()}, {res}x{res}"
                 sheet = sheet_of(seen, rows, title=f"{title}: {how}", note=note)
                 folder.add_sheet(f"{kind}-{res}x{res}.png", sheet, title, note)
+    return views
 
 
 def numbers_note(numbers: Sequence[Mapping[str, Any]]) -> str:

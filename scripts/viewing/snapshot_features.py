@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -12,16 +13,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ggdr import GGDR, FeatureTap
-from ggdr.scripts.training.regularizer_ggdr import GGDRKind
+from ggdr import GGDR, FeatureTap, Semantic
+from ggdr.scripts.training.regularizer_ggdr import guided
+from ggdr.scripts.training.regularizers import REGULARIZERS
 from ggdr.stylegan2.attachment import attachment
+from ggdr.stylegan2.discriminator import Discriminator
 from ggdr.stylegan2.latent.sampling import Label, images_of_seeds, repeat_label
 from ggdr.stylegan2.snapshot import discriminator_of, generator_of
-from ggdr.torch_utils.checkpoint import SnapshotError, load_snapshot
+from ggdr.torch_utils.checkpoint import Snapshot, SnapshotError, load_snapshot
 from ggdr.torch_utils.pictures.images import from_u8
 from ggdr.torch_utils.untrusted.text import printable
 
 DEFAULT_LAYERS = (8, 16, 32, 64)
+GUIDED = ("ggdr", "ema-guide", "contrastive")  # regularisers whose decoder predicts G's features, best known first
+SEMANTIC = "semantic"
 
 Maps = dict[int, Tensor]  # [N, C, res, res] float32 by res
 
@@ -44,7 +49,12 @@ class SnapshotFeatures:
 
 
 class SnapshotNetworks:
-    """The networks of a snapshot: the averaged G, and D and GGDR's decoder where it holds them.
+    """The networks of a snapshot: the averaged G, and D and the decoders on it where it holds them.
+
+    Attributes:
+        decoders: those that predict G's features, by the regularisers that they are of; they differ in their losses
+                  alone, and nobody asks for these here.
+        semantic: the one that predicts label maps.
 
     Raises:
         SnapshotError: no snapshot, or one that cannot be read.
@@ -56,29 +66,49 @@ class SnapshotNetworks:
         self.nimg = snapshot.nimg
         self.G = generator_of(snapshot, device)
         self.D = discriminator_of(snapshot, device) if "D" in snapshot.networks else None
-        if self.D is not None:
-            # Only the logits, which nobody looks at, depend on the minibatch; any number of images will do.
-            self.D.b4.mbstd_group_size = 1
-        self.ggdr: GGDR | None = None
-        if self.D is not None and "ggdr" in snapshot.networks:
-            try:
-                kind = GGDRKind()
-                settings = kind.read(snapshot.config["training"]["regularizers"]["ggdr"])
-                self.ggdr = kind.build(attachment(self.G, self.D), settings)
-                self.ggdr.load_state_dict(snapshot.networks["ggdr"])
-            except (KeyError, TypeError, ValueError, RuntimeError) as error:
-                reason = printable(error)
-                raise SnapshotError(f"{path}: its GGDR decoder does not fit its settings: {reason}") from error
+        self.decoders: dict[str, GGDR] = {}
+        self.semantic: Semantic | None = None
+        if self.D is None:
+            return
+        # Only the logits, which nobody looks at, depend on the minibatch; any number of images will do.
+        self.D.b4.mbstd_group_size = 1
+        for name in (*GUIDED, SEMANTIC):
+            if name in snapshot.networks:
+                try:
+                    self._add_decoder(name, snapshot)
+                except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                    what = "GGDR" if name == "ggdr" else name
+                    text = f"{path}: its {what} decoder does not fit its settings: {printable(error)}"
+                    raise SnapshotError(text) from error
+
+    def _add_decoder(self, name: str, snapshot: Snapshot) -> None:
+        """Builds a decoder as its settings say, and gives it its weights."""
+        kind, at = REGULARIZERS[name], attachment(self.G, self.D)
+        settings = kind.read(snapshot.config["training"]["regularizers"][name])
+        if name == SEMANTIC:
+            decoder = self.semantic = kind.build(at, settings)
+        else:
+            decoder = self.decoders[name] = GGDR(self.G, self.D, **guided(at, settings))
+        decoder.load_state_dict(snapshot.networks[name])
+
+    def untrained(self, seed: int) -> SnapshotNetworks:
+        """The same, but D is as its training began, without decoders."""
+        other = copy.copy(self)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            other.D = Discriminator(self.D.config).eval().requires_grad_(False).to(self.device)
+        other.D.b4.mbstd_group_size = 1
+        other.decoders, other.semantic = {}, None
+        return other
 
     @property
     def layers(self) -> list[int]:
         """The resolutions of G's feature maps."""
         return self.G.synthesis.resolutions
 
-    @property
-    def guides(self) -> list[int]:
-        """The resolutions that the decoder predicts."""
-        return [] if self.ggdr is None else [_res_of(name) for name in self.ggdr.guides]
+    def guides(self, decoder: str) -> list[int]:
+        """The resolutions that a decoder predicts."""
+        return [_res_of(name) for name in self.decoders[decoder].guides]
 
     def of_seeds(
         self,
@@ -110,31 +140,50 @@ class SnapshotNetworks:
 
         return _collected(batches(), len(seeds))
 
-    def of_images(self, images_u8: Tensor, layers: Sequence[int], *, batch_size: int) -> SnapshotFeatures:
-        """What the discriminator computes for images uint8 [N, C, H, W] of the network's size."""
+    def of_images(
+        self, images_u8: Tensor, layers: Sequence[int], *, batch_size: int, decoder: str | None = None
+    ) -> SnapshotFeatures:
+        """What the discriminator computes for images uint8 [N, C, H, W] of the network's size.
+
+        Args:
+            decoder: whose prediction; None for that of the first of `decoders`.
+        """
 
         def look_at(part: Tensor) -> SnapshotFeatures:
             with ExitStack() as stack:
-                watched = self._watch_discriminator(stack, layers)
-                # Its features do not depend on the class, only its logits.
-                c = torch.zeros([len(part), self.G.c_dim], device=self.device)
-                return watched(from_u8(part.to(self.device)), c)
+                watched = self._watch_discriminator(stack, layers, decoder)
+                return watched(from_u8(part.to(self.device)), self._no_class(len(part)))
 
         return _collected((look_at(part) for part in images_u8.split(batch_size)), len(images_u8))
 
-    def _watch_discriminator(self, stack: ExitStack, layers: Sequence[int]):
+    @torch.inference_mode()
+    def label_maps_of(self, images_u8: Tensor, *, batch_size: int) -> Tensor:
+        """The classes that the semantic decoder predicts for images uint8 [N, C, H, W]: [N, h, w] int64, on the CPU."""
+        found = []
+        for part in images_u8.split(batch_size):
+            with self.semantic.watch() as watched:
+                self.D(from_u8(part.to(self.device)), self._no_class(len(part)))
+            found.append(self.semantic.predict(watched).argmax(dim=1).cpu())
+        return torch.cat(found)
+
+    def _no_class(self, num: int) -> Tensor:
+        """Labels for D, whose features do not depend on them, only its logits."""
+        return torch.zeros([num, self.G.c_dim], device=self.device)
+
+    def _watch_discriminator(self, stack: ExitStack, layers: Sequence[int], decoder: str | None = None):
         """A function of images and labels that runs D, inside hooks that the stack holds; without D it does nothing."""
         if self.D is None:
             return lambda img, c: SnapshotFeatures(img)
+        ggdr = self.decoders[decoder] if decoder else next(iter(self.decoders.values()), None)
         stack.enter_context(torch.inference_mode())
         # Block b16 works at 16x16 and hands on maps of 8x8.
         names = {res: f"b{2 * res}" for res in layers if 2 * res in self.D.resolutions}
         feats = stack.enter_context(FeatureTap(self.D, list(names.values())))
-        watched = None if self.ggdr is None else stack.enter_context(self.ggdr.watch())
+        watched = None if ggdr is None else stack.enter_context(ggdr.watch())
 
         def run(img: Tensor, c: Tensor) -> SnapshotFeatures:
             self.D(img, c)
-            predicted = {} if watched is None else self.ggdr.predict(watched)
+            predicted = {} if watched is None else ggdr.predict(watched)
             return SnapshotFeatures(
                 img,
                 predicted={_res_of(name): pred for name, pred in predicted.items() if _res_of(name) in layers},

@@ -10,6 +10,10 @@ import pytest
 import torch
 
 from ggdr.metrics.segmentation import (
+    IGNORED,
+    adjusted_mutual_information,
+    adjusted_rand_index,
+    assign_clusters,
     assigned_iou,
     class_accuracy,
     confusion,
@@ -76,9 +80,46 @@ def test_one_cluster_counts_for_one_class_alone():
     assert assigned_iou(torch.tensor([[8, 0], [4, 1]])) == pytest.approx((8 / 12 + 1 / 5) / 2)
 
 
+def test_clusters_get_classes_that_occur_and_none_where_these_are_taken():
+    counts = torch.tensor([[1, 8, 0, 0], [0, 0, 0, 0], [6, 1, 2, 0]])
+    assert assign_clusters(counts).tolist() == [2, 0, IGNORED, IGNORED]
+    assert assigned_iou(counts) == pytest.approx((8 / 10 + 6 / 10) / 2)
+
+
+@pytest.mark.parametrize(
+    "num_clusters", [pytest.param(3, id="fewer"), pytest.param(5, id="as many"), pytest.param(9, id="more")]
+)
+def test_adjusted_scores_agree_with_scikit_learn(num_clusters):
+    from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
+
+    rng = torch.Generator().manual_seed(num_clusters)
+    labels = torch.randint(0, 5, [2, 12, 12], generator=rng)
+    noise = torch.randint(0, num_clusters, labels.shape, generator=rng)
+    found = torch.where(torch.rand(labels.shape, generator=rng) < 0.6, labels % num_clusters, noise)
+    counts, flat = confusion(labels, found, 5, num_clusters), (labels.flatten().numpy(), found.flatten().numpy())
+    assert adjusted_rand_index(counts) == pytest.approx(adjusted_rand_score(*flat), abs=1e-12)
+    assert adjusted_mutual_information(counts) == pytest.approx(adjusted_mutual_info_score(*flat), abs=1e-9)
+
+
+def test_adjusted_scores_are_one_for_other_names_and_about_nothing_for_chance():
+    labels, found = (torch.randint(0, 4, [4, 64, 64], generator=torch.Generator().manual_seed(i)) for i in range(2))
+    same, chance = confusion(labels, 3 - labels, 4), confusion(labels, found, 4)
+    assert adjusted_rand_index(same) == pytest.approx(1) and adjusted_mutual_information(same) == pytest.approx(1)
+    assert abs(adjusted_rand_index(chance)) < 1e-3 and abs(adjusted_mutual_information(chance)) < 1e-3
+
+
+def test_one_cluster_of_everything_says_nothing_and_is_right_about_one_class():
+    for score in (adjusted_rand_index, adjusted_mutual_information):
+        assert score(torch.tensor([[5], [7]])) == pytest.approx(0)
+        assert score(torch.tensor([[5, 7]])) == pytest.approx(0)
+        assert score(torch.tensor([[12, 0], [0, 0]])) == 1
+
+
 def test_nothing_to_judge_gives_nan():
     nothing = torch.zeros([2, 2], dtype=torch.int64)
     assert all(math.isnan(value) for value in (mean_iou(nothing), pixel_accuracy(nothing), assigned_iou(nothing)))
+    assert math.isnan(adjusted_rand_index(nothing)) and math.isnan(adjusted_mutual_information(nothing))
+    assert assign_clusters(nothing).tolist() == [IGNORED, IGNORED]
     assert iou_table(nothing).isnan().all()
 
 

@@ -28,6 +28,7 @@ ALLOWED = {
 GROUPS = {
     "ggdr.__main__": {"ggdr.scripts.cli"},
     "ggdr.scripts.bench": {f"ggdr.scripts.benches.{name}" for name in ("converter", "loader", "train")},
+    "ggdr.scripts.segmenter": {f"ggdr.scripts.segmenting.{name}" for name in ("test", "train")},
     "ggdr.scripts.translate": {
         f"ggdr.scripts.translating.{name}" for name in ("apply", "pairs", "remove_domain", "sheet", "train")
     },

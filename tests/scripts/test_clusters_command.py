@@ -66,7 +66,7 @@ def view_of(feats: torch.Tensor, img: torch.Tensor | None = None, name: str = "n
 def test_features_are_those_of_the_images_of_generate(tmp_path):
     G = tiny_generator(res=16)
     net = SnapshotNetworks(save_tiny(tmp_path / "net.safetensors", G, guide_res=8), CPU)
-    assert net.guides == [8] and net.layers == [4, 8, 16] and net.nimg == 1000
+    assert net.guides("ggdr") == [8] and net.layers == [4, 8, 16] and net.nimg == 1000
     seen = net.of_seeds([3, 5, 8], [4, 8], label=None, psi=0.7, batch_size=2)
     expected = [u8 for _, u8, _ in generate_images(G, [3, 5, 8], device="cpu", batch_size=3, truncation_psi=0.7)]
     assert (seen.img.mul(127.5).add(128).clamp(0, 255).to(torch.uint8).int() - expected[0].int()).abs().max() <= 1

@@ -141,7 +141,7 @@ class ImageDataset:
         planes = {"images": self.num_channels, **({"label maps": 1} if use_label_maps else {})}
         shapes = {kind: (self.num_raw, num, self.resolution, self.resolution) for kind, num in planes.items()}
         self.cached = sum(map(math.prod, shapes.values())) <= cache_mb * 2**20
-        self._kept = {kind: _Kept(shape) for kind, shape in shapes.items()} if self.cached else {}
+        self._kept = {kind: KeptArrays(shape) for kind, shape in shapes.items()} if self.cached else {}
 
     def __len__(self) -> int:
         return self.num_images
@@ -278,7 +278,7 @@ class ImageDataset:
         return sha.hexdigest()
 
 
-class _Kept:
+class KeptArrays:
     """Decoded images [N, C, H, W], taken up as they are asked for."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:

@@ -228,6 +228,16 @@ KNOWN_SETS = {
 }
 
 
+def describe_difference(own: LabelClasses, other: LabelClasses) -> str:
+    """How classes differ from others in number, or in names where both have such; empty if they do not."""
+    if own.num != other.num:
+        return f"{own.num} classes, and the label maps have {other.num}"
+    for i, (name, theirs) in enumerate(zip(own.names, other.names, strict=False)):
+        if name != theirs:
+            return f"a class {i} called {printable(name)}, which the label maps call {printable(theirs)}"
+    return ""
+
+
 def known_classes(folder: str | None, files: FileTable) -> LabelClasses | None:
     """Those of a published set, by the layout of its folders; None of other sets."""
     start, classes = KNOWN_SETS.get(folder, ("", None))
