@@ -18,7 +18,7 @@ from ggdr.scripts.errors import EXIT_STOPPED
 from ggdr.scripts.studies.definition import Study
 from ggdr.scripts.studies.machine_shares import share_environment
 from ggdr.scripts.studies.run_progress import RunProgress
-from ggdr.scripts.studies.steps import CLUSTERED, Step, next_step
+from ggdr.scripts.studies.steps import Step, next_step, sheets_to_make
 from ggdr.scripts.studies.study_folder import StudyFolder, StudyRun, runs_in_order
 from ggdr.scripts.training.run_folder import RunFolder
 from ggdr.torch_utils.child_python import module_command
@@ -191,8 +191,8 @@ class StudyRunner:
             if code != 0 and is_stopping:
                 code = EXIT_STOPPED  # also where it had not come so far that it could save
             self.folder.ended[run.name] = code
-            if code == 0 and self.clusters and self.study.command in CLUSTERED:
-                self.folder.without_maps.add(run.name)
+            if code == 0 and self.clusters:
+                self.folder.without_sheets.update(sheets_to_make(self.study, run))
             if code != 0 and not is_stopping:
                 self._outcome.failed.append(run)
             self.progress.trained(run, code, self.folder.last_line(run))
@@ -205,7 +205,7 @@ class StudyRunner:
             if code != 0 and run not in self._outcome.unmeasured:
                 self._outcome.unmeasured.append(run)
         else:
-            self.folder.without_maps.discard(run.name)  # also of networks that need a class; the log says why
+            self.folder.without_sheets.discard(step.fills)  # also of networks that need a class; the log says why
         self.folder.write(self.study)
 
     def _answer_signals(self) -> None:

@@ -15,8 +15,11 @@ from ggdr.scripts.studies.definition import Study
 from ggdr.scripts.studies.study_folder import StudyFolder, StudyRun
 from ggdr.scripts.training.snapshot_files import snapshots_in
 from ggdr.torch_utils.checkpoint import SnapshotError, load_snapshot
+from ggdr.torch_utils.data.dataset import ImageDataset
+from ggdr.torch_utils.data.image_files import DataError
 
 CLUSTERED = ("train",)  # commands whose snapshots `ggdr clusters` reads
+MAPS, SCORES = "clusters", "judged"  # folders in a run's: cluster maps, and clusters judged by true label maps
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,13 @@ class Step:
 
     Attributes:
         measures: what it measures; None if it does not.
+        fills:    the folder of sheets that it makes, in the study's; None if it makes none.
     """
 
     words: list[str]
     trains: bool = False
     measures: Unmeasured | None = None
+    fills: str | None = None
 
 
 def next_step(
@@ -50,7 +55,7 @@ def next_step(
     """The first thing to do of a run; None if it is complete.
 
     Args:
-        clusters: whether cluster maps are to be made, of a run that has come to its end and has none.
+        clusters: whether the sheets that the folder's record asks for are to be made.
         left_out: snapshots that are not to be measured.
     """
     path = folder.run_folder(run)
@@ -60,11 +65,21 @@ def next_step(
         if found.snapshot not in left_out:
             return Step(_metric_words(study, run, path, found), measures=found)
     snapshots = snapshots_in(path)
-    if clusters and run.name in folder.without_maps and snapshots:
-        options = study.options_of(run.variant)
-        words = ["clusters", "--network", str(snapshots[-1]), "--outdir", str(path / "clusters")]
-        return Step([*words, *_hardware_words(study.command, options)])
+    for sheets in (MAPS, SCORES) if clusters and snapshots else ():
+        if (fills := f"{run.name}/{sheets}") in folder.without_sheets:
+            return Step(_cluster_words(study, run, snapshots[-1], path / sheets), fills=fills)
     return None
+
+
+def sheets_to_make(study: Study, run: StudyRun) -> list[str]:
+    """Folders of sheets, in the study's, that a run is to have when it has come to its end."""
+    if study.command not in CLUSTERED:
+        return []
+    try:
+        data = ImageDataset(option_value(study.command, study.options_of(run.variant), "data"))
+    except (DataError, OSError):  # it has gone since
+        return [f"{run.name}/{MAPS}"]
+    return [f"{run.name}/{sheets}" for sheets in (MAPS, SCORES)[: 1 if data.label_classes is None else 2]]
 
 
 def unmeasured(study: Study, run_folder: Path) -> list[Unmeasured]:
@@ -91,6 +106,14 @@ def _metric_words(study: Study, run: StudyRun, path: Path, found: Unmeasured) ->
     words = ["--network", str(found.snapshot), "--metrics", ",".join(found.metrics), "--outdir", str(path)]
     data = ["--data", str(measured_data(study.command, options))]
     return ["metrics", *words, *_hardware_words(study.command, options), *data]
+
+
+def _cluster_words(study: Study, run: StudyRun, snapshot: Path, outdir: Path) -> list[str]:
+    """Cluster maps of a snapshot, or how well its clusters agree with the label maps of the data."""
+    options = study.options_of(run.variant)
+    words = ["--network", str(snapshot), "--outdir", str(outdir), *_hardware_words(study.command, options)]
+    labels = ["--labels", option_value(study.command, options, "data")] if outdir.name == SCORES else []
+    return ["clusters", *words, *labels]
 
 
 def _hardware_words(command: str, options: Mapping[str, Any]) -> list[str]:

@@ -49,14 +49,14 @@ class StudyFolder:
         started:  ISO time of the first start.
         versions: of the first start.
         ended:    exit codes with which the training of each run last ended, by the run's name.
-        without_maps: names of finished runs whose cluster maps are still to be made.
+        without_sheets: folders of cluster sheets that are still to be made, by their names in the study.
     """
 
     path: Path
     started: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%S%z"))
     versions: dict[str, Any] = field(default_factory=installed_versions)
     ended: dict[str, int] = field(default_factory=dict)
-    without_maps: set[str] = field(default_factory=set)
+    without_sheets: set[str] = field(default_factory=set)
 
     @property
     def file(self) -> Path:
@@ -105,19 +105,19 @@ class StudyFolder:
         if not isinstance(content, dict):
             raise CliError(f"{self.file}: not the definition of a study")
         stored: Request = read_mapping({k: v for k, v in content.items() if k in KEYS}, str(self.file), self.path)
-        ended, versions, without_maps = (content.get(key) for key in ("ended", "versions", "without_maps"))
+        ended, versions, without_sheets = (content.get(key) for key in ("ended", "versions", "without_sheets"))
         self.started = printable(content.get("started"), 40)
         self.versions = dict(versions) if isinstance(versions, Mapping) else {}
         is_right = isinstance(ended, Mapping) and all(type(code) is int for code in ended.values())
         self.ended = dict(ended) if is_right else {}
-        is_right = isinstance(without_maps, list) and all(isinstance(name, str) for name in without_maps)
-        self.without_maps = set(without_maps) if is_right else set()
+        is_right = isinstance(without_sheets, list) and all(isinstance(name, str) for name in without_sheets)
+        self.without_sheets = set(without_sheets) if is_right else set()
         return combine(None, stored)
 
     def write(self, study: Study) -> None:
         """study.json."""
         record = {**study.to_json(), "started": self.started, "versions": self.versions, "ended": self.ended}
-        record["without_maps"] = sorted(self.without_maps)
+        record["without_sheets"] = sorted(self.without_sheets)
         with atomic_write(self.file) as file:
             file.write((json.dumps(record, indent=2) + "\n").encode())
 

@@ -74,11 +74,11 @@ def test_metrics_are_by_default_the_best_that_need_no_download(tmp_path, monkeyp
 def test_study_json_is_read_as_it_was_written(study_file, tmp_path):
     study, folder = combine(None, read_yaml(study_file)), StudyFolder(tmp_path)
     folder.ended["none/seed0"] = 0
-    folder.without_maps.add("none/seed0")
+    folder.without_sheets.add("none/seed0")
     folder.write(study)
     again = StudyFolder(tmp_path)
     assert again.read() == study and again.ended == {"none/seed0": 0} and again.versions == folder.versions
-    assert again.without_maps == {"none/seed0"}
+    assert again.without_sheets == {"none/seed0"}
     assert again.versions["ggdr"] and StudyFolder(tmp_path / "elsewhere").read() is None
 
 
@@ -229,5 +229,5 @@ def test_study_json_can_be_read_by_anyone(study_file, tmp_path):
     StudyFolder(tmp_path).write(combine(None, read_yaml(study_file)))
     content = json.loads((tmp_path / "study.json").read_text())
     definition = ["command", "options", "variants", "seeds", "metrics"]
-    assert list(content) == [*definition, "started", "versions", "ended", "without_maps"]
+    assert list(content) == [*definition, "started", "versions", "ended", "without_sheets"]
     assert content["variants"]["none"] == {"ggdr": False} and content["options"]["data"] == str(tmp_path / "data.zip")

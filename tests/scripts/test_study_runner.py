@@ -8,6 +8,7 @@ import json
 import os
 
 import pytest
+from click.testing import CliRunner
 
 from ggdr.scripts.studies import machine_shares
 from ggdr.scripts.studies.run_progress import how_far
@@ -184,6 +185,21 @@ def test_the_last_snapshot_of_each_run_gets_cluster_maps(study, data):
     before = names(study)
     compare("--outdir", study)
     assert names(study) == before  # finished runs are not looked at again
+
+
+def test_clusters_are_judged_too_where_the_data_have_label_maps(study, data):
+    from ggdr.scripts.cli import main
+
+    shapes = ["dataset", "shapes", str(data), "--resolution", "32", "--images", "4", "--workers", "1", "--overwrite"]
+    assert CliRunner().invoke(main, shapes, catch_exceptions=False).exit_code == 0
+    compare(*definition(study, data, seeds="0", options=("--snap", 1)))
+    calls = [line for line in (study / "none" / "seed0.log").read_text().splitlines() if "ggdr clusters" in line]
+    assert [call.split("--outdir ")[1] for call in calls] == [
+        str(study / "none" / "seed0" / "clusters"),
+        f"{study / 'none' / 'seed0' / 'judged'} --labels {data}",
+    ]
+    assert (study / "ggdr" / "seed0" / "judged" / "clusters.json").is_file()
+    assert json.loads((study / "study.json").read_text())["without_sheets"] == []
 
 
 def test_a_run_without_cluster_maps_is_finished_all_the_same(tmp_path, study, data):
