@@ -67,12 +67,16 @@ class LayoutConfig(HostConfig):
         lr:          of G.
         d_lr_factor: how many times that is the learning rate of D (two time scales).
         ema_kimg:    half-life of G's moving average in thousands of images; at most 5 % of those that were seen.
+        G_gain:      of G's first weights without spectral norm; see `spectral_norm.init_xavier`.
+        D_gain:      of those of D.
     """
 
     lr: float = 1e-4
     beta1: float = 0.0
     d_lr_factor: float = 4.0
     ema_kimg: float = 138.6  # 0.9999 an iteration of 20 images
+    G_gain: float = 0.02
+    D_gain: float = 0.02
 
 
 @dataclass(frozen=True)

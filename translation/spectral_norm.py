@@ -62,7 +62,8 @@ def init_xavier(net: nn.Module, generator: torch.Generator, gain: float = 0.02) 
 
     Args:
         generator: a CPU one, so that the weights are the same on every device.
-        gain:      of convolutions without spectral norm.
+        gain:      of convolutions without spectral norm; 0.02 is as published. It decides how soon such a network has
+                   an effect; of OASIS' D the last convolution alone has it.
 
     Source: Glorot & Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks".
     """

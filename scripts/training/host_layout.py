@@ -64,8 +64,8 @@ class LayoutHost(PairsModel):
     def fits(self, networks: Networks, planes: tuple[int, int]) -> bool:
         return planes == (networks["G"].in_channels, networks["G"].out_channels)
 
-    def init_network(self, net: nn.Module, rng: torch.Generator) -> None:
-        init_xavier(net, rng)
+    def init_network(self, name: str, net: nn.Module, settings: LayoutSettings, rng: torch.Generator) -> None:
+        init_xavier(net, rng, {"G": settings.optim.G_gain, "D": settings.optim.D_gain}[name])
 
     def attachments(self, networks: Mapping[str, nn.Module], resolution: int) -> dict[str, Attachment]:
         return {"": self.attachment(networks["G"], networks["D"], resolution)}

@@ -70,8 +70,8 @@ class TranslationModel:
         """Where regularisers take hold, by what their weights' names end in."""
         raise NotImplementedError
 
-    def init_network(self, net: nn.Module, rng: torch.Generator) -> None:
-        """Draws the first weights of a network."""
+    def init_network(self, name: str, net: nn.Module, settings: Any, rng: torch.Generator) -> None:
+        """Draws the first weights of a network, which snapshots have by that name."""
         init_weights(net, rng)
 
     def make_task(
@@ -184,8 +184,8 @@ class TranslationModel:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             networks = {name: build_network(config) for name, config in self.built_networks(settings).items()}
-            for net in networks.values():
-                self.init_network(net, rng)
+            for name, net in networks.items():
+                self.init_network(name, net, settings, rng)
                 net.to(group.device)
             regularizers = {}
             if settings.regularizers:  # without any, the size of the images need not suit them

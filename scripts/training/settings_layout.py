@@ -70,7 +70,8 @@ def resolve_settings(
     G, D = networks["G"], networks["D"]
     _check_crop(command, crop.size, G, D)
     config, weight = OPTIMS[host]
-    optim = resolve_optim(command, p, config, data.num_images, **{weight: command[weight]})
+    own = {**p.optim, weight: p.optim.get(weight) if command[weight] is None else command[weight]}
+    optim = resolve_optim(command, p, config, data.num_images, **own)
     guides = sorted(res for res in layout_guides(G, crop.size) if res > crop.size >> D.layers)
     return LayoutSettings(
         **run_fields(command, p, given, host=host, total_nimg=optim.total_nimg),

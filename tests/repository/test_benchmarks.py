@@ -9,9 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from benchmarks import layouts_sheet
+from ggdr.torch_utils.data.dataset import ImageDataset
+from ggdr.torch_utils.data.label_maps import class_colors, numbered_classes
+from ggdr.torch_utils.pictures.images import to_u8
+from ggdr.torch_utils.pictures.sheets import thumbnail
+from ggdr.translation.label_maps import to_input
+from ggdr.translation.layout_config import OASISGeneratorConfig
+from ggdr.translation.snapshot import load_translator
 from tests.conftest import ROOT, python
+from tests.translator_files import save_translator
 
 STUDIES = ROOT / "benchmarks" / "studies"
 
@@ -166,6 +176,34 @@ def test_the_sheet_of_shapes_is_drawn_from_a_dataset(tmp_path):
     assert "sheet.png" in output_of("-m", "benchmarks.label_map_sheet", "--data", data, "--out", sheet)
     drawn, shown = (np.asarray(Image.open(path), int) for path in (sheet, ROOT / "docs" / "shapes.webp"))
     assert drawn.shape == shown.shape and np.abs(drawn - shown).mean() < 3  # compressed with losses
+
+
+def test_the_sheet_of_layouts_has_map_image_and_a_result_of_each_network_and_refuses_other_classes(
+    tmp_path, monkeypatch
+):
+    data, sheet = tmp_path / "shapes.zip", tmp_path / "sheet.png"
+    output_of("-m", "ggdr", "dataset", "shapes", data, "--resolution", 32, "--images", 9, "--workers", 1)
+    dataset = ImageDataset(data, use_label_maps=True)
+    classes, files = dataset.label_classes, {}
+    configs = dict.fromkeys(("G", "G_ema"), OASISGeneratorConfig(classes.num, channels=4, noise_channels=4, ups=3))
+    for name, labels in (("known", classes), ("other", numbered_classes(classes.num))):
+        files[name] = save_translator(tmp_path / f"{name}.safetensors", configs, labels=labels.to_json())
+    command = ("-m", "benchmarks.layouts_sheet", "--data", data, "--rows", 2, "--out", sheet)
+    assert "sheet.png" in output_of(*command, "--network", "one", files["known"]) and sheet.is_file()
+
+    monkeypatch.setattr(layouts_sheet, "contact_sheet", lambda cells, columns, gap: (cells, columns))
+    translators = {name: load_translator(path) for name, path in files.items()}
+    cells, names = layouts_sheet.layouts_sheet(dataset, {"one": translators["known"]}, 2)
+    assert names == ["label map", "image", "one"] and len(cells) == 2
+    layout = to_input(torch.from_numpy(dataset.label_maps([8])), classes)
+    made = to_u8(translators["known"](layout, seed=1)).numpy()
+    expected = [
+        class_colors(classes)[dataset.label_maps([8])[0, 0]],
+        *(x[0].transpose(1, 2, 0) for x in (dataset.images_u8([8]), made)),
+    ]
+    assert all((cell == thumbnail(image)).all() for cell, image in zip(cells[1], expected, strict=True))
+    with pytest.raises(ValueError, match="three: expected a network that takes the classes of the dataset"):
+        layouts_sheet.layouts_sheet(dataset, {"three": translators["other"]}, 2)
 
 
 def test_the_sheet_of_pairs_shows_every_task_and_the_target(tmp_path):

@@ -8,17 +8,21 @@ import json
 import os
 import shutil
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from ggdr.scripts.training.host_layout import OASIS
 from ggdr.scripts.training.hosts import translator_host
 from ggdr.torch_utils.checkpoint import SnapshotError, load_snapshot, save_snapshot
 from ggdr.torch_utils.data.label_maps import classes_from_json
 from ggdr.torch_utils.pictures.images import to_u8
 from ggdr.torch_utils.runlog import read_stats
+from ggdr.translation.layout_config import OASISConfig
+from ggdr.translation.presets import PRESETS
 from ggdr.translation.snapshot import load_translator
 from tests.scripts.test_train import assert_same_weights
 from tests.scripts.test_translate_labels import CLASSES, SIZE, command, make_maps, run_ggdr, translate
@@ -65,6 +69,18 @@ def test_a_run_has_its_settings_snapshots_pictures_and_values(whole):
     assert {"loss/D", "loss/G", "ggdr/distance", "metric/kd_offline0.008k_full_mean"} <= reported
     assert (whole / "translations000000.032.png").is_file() and (whole / "network-best.safetensors").is_file()
     assert translator_host(snapshot).name == whole.name
+
+
+def test_first_weights_are_as_large_as_the_preset_says(whole):
+    """The preset for a CPU has larger ones than the published one."""
+    options = json.loads((whole / "training_options.json").read_text())
+    p = PRESETS[whole.name]
+    assert p["paper"].optim == {} and p["cpu"].optim.items() <= options["optim"].items()
+    settings = SimpleNamespace(optim=OASISConfig(0, 0, G_gain=0.5, D_gain=3.0))
+    for name, gain in (("G", 0.5), ("D", 3.0)):
+        net = torch.nn.Conv2d(64, 64, 3)
+        OASIS.init_network(name, net, settings, torch.Generator().manual_seed(0))
+        assert abs(net.weight.std() * (9 * 64) ** 0.5 / gain - 1) < 0.05
 
 
 def test_resuming_is_bit_for_bit_what_an_uninterrupted_run_gives(whole, maps, tmp_path, monkeypatch):

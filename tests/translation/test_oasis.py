@@ -12,8 +12,11 @@ from ggdr.torch_utils.data.label_maps import IGNORED
 from ggdr.translation.layout_config import OASISConfig, OASISDiscriminatorConfig, OASISGeneratorConfig
 from ggdr.translation.layout_losses import class_weights, labelmix_mask, mixture
 from ggdr.translation.networks import build_network
+from ggdr.translation.oasis import OASISTask
+from ggdr.translation.presets import PRESETS
+from ggdr.translation.spectral_norm import init_xavier
 from tests.translation.hosts import BATCH, RES, assert_equal, run_phase, weights
-from tests.translation.layout_hosts import layouts, make_networks, make_task, phase_of
+from tests.translation.layout_hosts import CLASSES, layouts, make_networks, make_task, phase_of
 
 
 def test_networks_have_the_published_widths():
@@ -78,6 +81,21 @@ def test_looking_at_what_d_sees_leaves_no_trace():
     assert set(found.unique().tolist()) <= {0, 1, 2, IGNORED}
     assert_equal(weights(task), before)
     assert task.D.training
+
+
+def test_with_the_settings_of_the_cpu_preset_d_learns_colours_and_fakes_in_20_steps():
+    p = PRESETS["oasis"]["cpu"]
+    G = build_network(OASISGeneratorConfig(3, 3, p.channels, p.channels, 3, p.norm))
+    D = build_network(OASISDiscriminatorConfig(3, 3, p.channels, 3))
+    config = OASISConfig(0, 0, lr=p.lr, **p.optim)
+    for net, gain in ((G, config.G_gain), (D, config.D_gain)):
+        init_xavier(net, torch.Generator().manual_seed(0), gain)
+    task = OASISTask(G, D, config, CLASSES)
+    for seed in range(20):
+        _, reported = run_phase(task, "D", batch=layouts(p.batch, seed))
+    assert reported["pixels/real"] > 0.9 and reported["pixels/fake"] > 0.9
+    # A D that knows nothing has log 2 for fakes, and log 2 + log 3 for three classes.
+    assert reported["loss_term/D_real"] + reported["loss_term/D_fake"] < 1
 
 
 @pytest.mark.parametrize(
