@@ -100,7 +100,7 @@ def test_its_decoder_predicts(imported):
     from ggdr.scripts.viewing.snapshot_features import SnapshotNetworks
 
     networks = SnapshotNetworks(imported, torch.device("cpu"))
-    assert networks.guides == [8]
+    assert networks.guides("ggdr") == [8]
     seen = networks.of_seeds([0, 1], [8], label=None, psi=1.0, batch_size=2)
     assert seen.predicted[8].shape == seen.generator[8].shape == (2, 8, 8, 8)
 
