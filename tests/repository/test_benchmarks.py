@@ -119,6 +119,15 @@ def test_tables_of_translators_are_those_of_the_values_that_are_kept(name, varia
     assert len(rows) == num and all(row in page for row in rows)
 
 
+def test_the_table_of_regularisers_is_that_of_the_values_that_are_kept():
+    page = (ROOT / "docs" / "dense-supervision.md").read_text()
+    for variant in ("ggdr", "semantic", "ema-guide"):
+        options = (STUDIES / "shapes-cpu-32kimg.jsonl", "--variants", f"none,{variant}")
+        output = output_of("-m", "benchmarks.study_values", *options).partition("Mean over")[0]
+        rows = [line.removeprefix("| ") for line in output.splitlines() if line.startswith("| `")]
+        assert len(rows) == 2 and all(f"| {variant} | {row}" in page for row in rows)
+
+
 def test_the_tables_of_generators_and_of_combogan_are_those_of_the_values_that_are_kept():
     page = (ROOT / "docs" / "translation-study.md").read_text()
     rows = [json.loads(line) for line in (STUDIES / "cyclegan-cars-3kimg.jsonl").read_text().splitlines()]
