@@ -66,6 +66,12 @@ def named_after(detector: str) -> dict[str, str]:
     }
 
 
+# What a segmenter may be, in the help of options.
+SEGMENTERS = (
+    "a file of `ggdr segmenter train`, or a function of the device that returns a callable from images float32 "
+    "[N,3,H,W] in [-1,1] to logits [N,classes,h,w]"
+)
+
 DETECTORS: dict[str, DetectorEntry] = {
     "custom": DetectorEntry(
         "ggdr.metrics.custom",
@@ -113,9 +119,7 @@ DETECTORS: dict[str, DetectorEntry] = {
         {kind: kind for kind in ("miou", "pixel_accuracy", "class_accuracy")},
         FileOption(
             "segmenter",
-            "Judges translations of label maps, for miou, pixel_accuracy and class_accuracy: a file of `ggdr segmenter "
-            "train`, or a function of the device that returns a callable from images float32 [N,3,H,W] in [-1,1] to "
-            "logits [N,classes,h,w].",
+            f"Judges translations of label maps, for miou, pixel_accuracy and class_accuracy: {SEGMENTERS}.",
             metavar="FILE|MODULE:FUNCTION",
         ),
         load="load_segmenter_detector",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-IGNORED = 255  # in a label map: no class
+from ggdr.torch_utils.data.label_maps import IGNORED
 
 
 def confusion(labels: Tensor, found: Tensor, classes: int, called: int | None = None) -> Tensor:

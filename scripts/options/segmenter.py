@@ -10,11 +10,10 @@ from typing import Any
 
 import click
 
+from ggdr.metrics.detectors import SEGMENTERS
 from ggdr.scripts.training.snapshot_files import SNAPSHOT_SUFFIX
 
 SEGMENTER = "--segmenter"
-CODE = "a function of the device that returns a callable from images float32 [N,3,H,W] in [-1,1] to logits "
-CODE += "[N,classes,h,w]"
 
 
 class SegmenterName(click.ParamType):
@@ -33,5 +32,5 @@ def is_code(value: object) -> bool:
 
 def segmenter_option(text: str, *, required: bool = False) -> Callable[[Any], Any]:
     """--segmenter of a command; `text` says what it is for."""
-    what = f"{text}: a file of `ggdr segmenter train`, or {CODE}."
+    what = f"{text}: {SEGMENTERS}."
     return click.option(SEGMENTER, metavar="FILE|MODULE:FUNCTION", type=SegmenterName(), required=required, help=what)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from ggdr.metrics.segmentation import MEASURES, ClassPixels
 from ggdr.torch_utils.data.label_maps import LabelClasses
-from ggdr.torch_utils.untrusted.text import printable
 
 
 def values_of(counts: Tensor) -> dict[str, Any]:
@@ -27,9 +26,10 @@ def values_of(counts: Tensor) -> dict[str, Any]:
 
 def describe_values(values: Mapping[str, Any], classes: LabelClasses) -> str:
     """A line for each number of `values_of`, and for each class."""
-    names = [printable(name, 40) for name in classes.names] or [f"class {i}" for i in range(classes.num)]
     lines = [(name, values[name]) for name in MEASURES]
-    lines += [(f"IoU of {name}", value) for name, value in zip(names, values["iou_of_classes"], strict=True)]
+    lines += [
+        (f"IoU of {name}", value) for name, value in zip(classes.shown_names, values["iou_of_classes"], strict=True)
+    ]
     return "\n".join(f"{name:<28} {'none there' if value is None else f'{value:.4f}'}" for name, value in lines)
 
 

@@ -16,7 +16,7 @@ from ggdr.scripts.viewing.cluster_sheets import NetworkView
 from ggdr.torch_utils.data.coco import coco_annotations
 from ggdr.torch_utils.data.container import CLASSES_FILE, IMAGES, LABEL_MAPS
 from ggdr.torch_utils.data.convert import encode_png
-from ggdr.torch_utils.data.label_maps import LabelClasses
+from ggdr.torch_utils.data.label_maps import LabelClasses, hex_colors
 from ggdr.torch_utils.data.writer import new_dataset
 
 COCO_FILE = "coco.json"
@@ -38,7 +38,7 @@ def export_masks(view: NetworkView, dest: Path) -> str:
     res = max(view.generator)
     num = int(view.clusters[res].numbers.max()) + 1
     names = tuple(f"cluster {i}" for i in range(num))
-    classes = LabelClasses(tuple(range(num)), names=names, colors=tuple(map(_hex, palette(num))))
+    classes = LabelClasses(tuple(range(num)), names=names, colors=tuple(hex_colors(palette(num))))
     colors = np.zeros((256, 3), np.uint8)
     colors[:num] = palette(num)
     # A seed that was given twice is one image.
@@ -55,7 +55,3 @@ def export_masks(view: NetworkView, dest: Path) -> str:
 
 def _json(content: object) -> bytes:
     return (json.dumps(content) + "\n").encode()
-
-
-def _hex(color: np.ndarray) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*color.tolist())

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ggdr.metrics.linear_probe import fit_linear_probe
-from ggdr.metrics.segmentation import IGNORED
+from ggdr.torch_utils.data.label_maps import IGNORED
 
 
 def codes(labels: torch.Tensor, noise: float = 0.0) -> torch.Tensor:

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from ggdr.metrics.segmentation import (
-    IGNORED,
     adjusted_mutual_information,
     adjusted_rand_index,
     assign_clusters,
@@ -21,6 +20,7 @@ from ggdr.metrics.segmentation import (
     mean_iou,
     pixel_accuracy,
 )
+from ggdr.torch_utils.data.label_maps import IGNORED
 
 LABELS = torch.tensor([[[0, 0, 0, 0], [0, 0, 1, 255]]], dtype=torch.uint8)
 FOUND = torch.tensor([[[0, 0, 0, 1], [1, 1, 1, 0]]])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from ggdr.metrics.segmentation import IGNORED, ClassPixels, confusion, iou_table, mean_iou, pixel_accuracy
+from ggdr.metrics.segmentation import ClassPixels, confusion, iou_table, mean_iou, pixel_accuracy
 from ggdr.metrics.segmenter import (
     Segmenter,
     SegmenterConfig,
@@ -30,7 +30,7 @@ from ggdr.metrics.segmenter_training import (
     train_segmenter,
 )
 from ggdr.torch_utils.checkpoint import SnapshotError, load_snapshot, save_snapshot
-from ggdr.torch_utils.data.label_maps import LabelClasses, numbered_classes
+from ggdr.torch_utils.data.label_maps import IGNORED, LabelClasses, numbered_classes
 from ggdr.torch_utils.downloads import WeightsError
 
 CLASSES = LabelClasses((0, 1, 2), names=("sky", "sea", "sand"))

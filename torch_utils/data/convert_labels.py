@@ -18,7 +18,7 @@ from PIL import Image
 from ggdr.torch_utils.data.convert import Conversion, decode, encode_png, or_skip
 from ggdr.torch_utils.data.file_source import Raw
 from ggdr.torch_utils.data.image_files import DataError, UnreadableImage
-from ggdr.torch_utils.data.label_maps import IGNORED, LabelClasses, class_colors
+from ggdr.torch_utils.data.label_maps import IGNORED, LabelClasses, class_colors, hex_colors
 from ggdr.torch_utils.data.pair_folders import differing_sizes
 
 
@@ -41,7 +41,7 @@ class LabelledPng(NamedTuple):
 
 def written_classes(classes: LabelClasses) -> LabelClasses:
     """What the values of written label maps mean: 0, 1, ... without gaps, and IGNORED; each class with a colour."""
-    colors = ["#{:02x}{:02x}{:02x}".format(*color) for color in class_colors(classes)[: classes.num].tolist()]
+    colors = hex_colors(class_colors(classes)[: classes.num])
     return replace(classes, values=tuple(range(classes.num)), ignored=(IGNORED,), colors=tuple(colors))
 
 

@@ -128,9 +128,7 @@ def no_label_maps(container: Container) -> str:
             f"has {IMAGES} and {LABEL_MAPS}, but no {CLASSES_FILE}, which says what label maps mean; make a dataset "
             f"with it: {printable(command, 1000)}"
         )
-    return (
-        "has no label maps; ggdr dataset makes a dataset with label maps of folders of both, as docs/datasets.md says"
-    )
+    return f"has no label maps; {_HOW_TO_MAKE}"
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,11 @@ class LabelClasses:
         """Number of classes."""
         return len(self.values)
 
+    @property
+    def shown_names(self) -> list[str]:
+        """Of the classes, for messages: their own, or "class 0" and so on."""
+        return [printable(name, 40) for name in self.names] or [f"class {i}" for i in range(self.num)]
+
     @cached_property
     def _table(self) -> np.ndarray:
         """[256] int64: the class of each value, IGNORED, or -1."""
@@ -311,7 +316,7 @@ def describe_shares(classes: LabelClasses, counts: np.ndarray) -> str:
     """
     of_classes = counts[: classes.num]
     order = np.argsort(-of_classes, kind="stable")[:MOST_NAMED].tolist()
-    names = [printable(name, 40) for name in classes.names] or [f"class {i}" for i in range(classes.num)]
+    names = classes.shown_names
     total = max(int(of_classes.sum()), 1)
     parts = [f"{names[i]} {100 * of_classes[i] / total:.3g}%" for i in order]
     if classes.num > MOST_NAMED:
@@ -342,7 +347,12 @@ def palette_of(img: Image.Image) -> list[str] | None:
         return None
     parts = (img.getpalette("RGB") or [])[:768]
     parts += [0] * (768 - len(parts))
-    return ["#{:02x}{:02x}{:02x}".format(*parts[i : i + 3]) for i in range(0, 768, 3)]
+    return hex_colors(np.reshape(parts, (256, 3)))
+
+
+def hex_colors(colors: np.ndarray) -> list[str]:
+    """Integers [n, 3] from 0 to 255 as `LabelClasses` has colours: "#804080"."""
+    return ["#{:02x}{:02x}{:02x}".format(*color) for color in colors.tolist()]
 
 
 def _distinct(colors: Sequence[str]) -> tuple[str, ...]:
