@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ggdr.translation.layers import InstanceNorm, Tanh, at_multiple
+from ggdr.translation.layers import Tanh, at_multiple
 from ggdr.translation.layout_config import CCFPSEDiscriminatorConfig, CCFPSEGeneratorConfig
 from ggdr.translation.spade import SLOPE, activate, enlarge, plain_norm, spade_widths
 from ggdr.translation.spectral_norm import SpectralConv2d
@@ -20,6 +20,19 @@ from ggdr.translation.spectral_norm import SpectralConv2d
 KERNEL = 3
 SCALES = 3  # at which D compares
 WIDEST_D = 8  # times `channels`
+SHORTEST = 0.1  # vectors below it are made longer by no more than those that have it
+
+
+def pixel_norm(x: Tensor) -> Tensor:
+    """[N, C, H, W], of which the vector of each pixel is scaled to an RMS of 1.
+
+    Convolutions with spectral norm pass on about half of what they are given, so that the largest maps, which are
+    behind few of them, and the small ones would differ by much where a pyramid adds them. Unlike batch and instance
+    norms it depends on no other pixel: it leaves images of one class, and of one colour, apart.
+
+    Source: Karras et al. 2018, arXiv:1710.10196, Section 4.2.
+    """
+    return F.normalize(x, dim=1, eps=SHORTEST) * x.shape[1] ** 0.5
 
 
 class Pyramid(nn.Module):
@@ -30,20 +43,17 @@ class Pyramid(nn.Module):
     Source: Section 3.1.2.
     """
 
-    def __init__(self, cond: int, width: int, ups: int, norm: str) -> None:
+    def __init__(self, cond: int, width: int, ups: int) -> None:
         super().__init__()
-        # Without a norm, so that the largest map tells an image of one class from that of another.
         self.first = SpectralConv2d(cond, width, 3)
-        self.down = nn.ModuleList(
-            nn.Sequential(SpectralConv2d(width, width, 3, 2), plain_norm(norm, width)) for _ in range(ups)
-        )
+        self.down = nn.ModuleList(SpectralConv2d(width, width, 3, 2) for _ in range(ups))
         self.lateral = nn.ModuleList(SpectralConv2d(width, width, 1) for _ in range(ups + 1))
         self.smooth = nn.ModuleList(SpectralConv2d(width, width, 3) for _ in range(ups + 1))
 
     def forward(self, layout: Tensor) -> list[Tensor]:
-        maps = [activate(self.first(layout))]
+        maps = [activate(pixel_norm(self.first(layout)))]
         for down in self.down:
-            maps.append(activate(down(maps[-1])))
+            maps.append(activate(pixel_norm(down(maps[-1]))))
         found, x = [], None
         for lateral, smooth, skip in zip(self.lateral, self.smooth, reversed(maps), strict=True):
             x = lateral(skip) if x is None else lateral(skip) + enlarge(x)
@@ -64,9 +74,13 @@ class ConditionalConv(nn.Module):
         self.kernels = SpectralConv2d(hidden, cin * KERNEL**2, 1)
         self.gates = SpectralConv2d(hidden, cin, 1)
         self.mix = SpectralConv2d(cin, cout, 1)
+        # With spectral norm all numbers of a pixel's kernels together have the energy of its features, however many
+        # they are. This gives each of them the size that a feature has.
+        self.kernel_gain = (cin * KERNEL**2 / hidden) ** 0.5
 
     def forward(self, x: Tensor, features: Tensor) -> Tensor:
-        y = convolve_pixelwise(x, self.kernels(features).unflatten(1, (x.shape[1], KERNEL**2)))
+        kernels = self.kernels(features).unflatten(1, (x.shape[1], KERNEL**2)) * self.kernel_gain
+        y = convolve_pixelwise(x, kernels)
         return self.mix(y * self.gates(features).sigmoid())
 
 
@@ -126,7 +140,7 @@ class CCFPSEGenerator(nn.Module):
         k = config.channels
         widths = spade_widths(k, config.ups)
         self.first = nn.Conv2d(config.in_channels + config.noise_channels, widths[0], 3, padding=1)
-        self.pyramid = Pyramid(config.in_channels, 2 * k, config.ups, config.norm)
+        self.pyramid = Pyramid(config.in_channels, 2 * k, config.ups)
         self.blocks = nn.ModuleList(
             ConditionalBlock(cin, cout, 2 * k, config.norm) for cin, cout in zip(widths, widths[1:], strict=False)
         )
@@ -146,6 +160,16 @@ class CCFPSEGenerator(nn.Module):
         return self.last(x)
 
 
+class _Down(SpectralConv2d):
+    """Halves the size: [N, cin, H, W] -> [N, cout, H/2, W/2]."""
+
+    def __init__(self, cin: int, cout: int) -> None:
+        super().__init__(cin, cout, 3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return activate(pixel_norm(super().forward(x)))
+
+
 class CCFPSEDiscriminator(nn.Module):
     """How real images are and how well they fit their label maps, patch by patch, at three scales.
 
@@ -162,12 +186,7 @@ class CCFPSEDiscriminator(nn.Module):
         # At 64 channels and 5 levels 64, 128, 256, 512 and 512; on the way back 256, and 128 where it is judged.
         widths = [min(2**i, WIDEST_D) * k for i in range(config.layers)]
         self.down = nn.ModuleList(
-            nn.Sequential(
-                SpectralConv2d(cin, cout, 3, 2),
-                *([InstanceNorm(cout)] if i else []),
-                nn.LeakyReLU(SLOPE),
-            )
-            for i, (cin, cout) in enumerate(zip([config.in_channels, *widths], widths, strict=False))
+            _Down(cin, cout) for cin, cout in zip([config.in_channels, *widths], widths, strict=False)
         )
         self.lateral = nn.ModuleList(SpectralConv2d(width, 4 * k, 1) for width in widths[-1 - SCALES :])
         self.smooth = nn.ModuleList(SpectralConv2d(4 * k, 2 * k, 3) for _ in range(SCALES))
@@ -177,7 +196,7 @@ class CCFPSEDiscriminator(nn.Module):
 
     @property
     def multiple(self) -> int:
-        """Of which the sides of images are, in pixels; norms need two pixels of the smallest maps."""
+        """Of which the sides of images are, in pixels."""
         return 2**self.config.layers
 
     def forward(self, img: Tensor, layout: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -192,13 +211,13 @@ class CCFPSEDiscriminator(nn.Module):
             the way down, the finest first.
 
         Raises:
-            ValueError: images cannot be halved so often, or are halved to a pixel.
+            ValueError: images cannot be halved so often.
         """
         height, width = img.shape[2:]
-        if height % self.multiple or width % self.multiple or min(height, width) == self.multiple:
+        if height % self.multiple or width % self.multiple:
             raise ValueError(
                 f"a discriminator of {self.config.layers} layers takes images whose sides are multiples of "
-                f"{self.multiple} pixels, from {2 * self.multiple} up, got {width}x{height}"
+                f"{self.multiple} pixels, got {width}x{height}"
             )
         feats = []
         for down in self.down:

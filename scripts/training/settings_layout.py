@@ -96,7 +96,7 @@ def layout_networks(
     # As often as the side can be doubled to, and halved.
     ups = min(max((size // FEWEST_AT_START).bit_length() - 1, 1), max(halvings, 1), MOST_UPS)
     fewest, most = LAYERS[host]
-    # CC-FPSE's smallest maps need more than one pixel.
+    # CC-FPSE's three scales are the finer, the fewer layers there are; a map of one pixel is of no use to them.
     possible = halvings - (host == "cc-fpse" and size == 2**halvings)
     layers = min(max(possible, fewest), most) if command["d_layers"] is None else command["d_layers"]
     if layers < fewest:
@@ -115,6 +115,5 @@ def _check_crop(command: Mapping[str, Any], size: int, G: LayoutGeneratorConfig,
         text = f"a discriminator of {D.layers} layers takes multiples of {2**D.layers} pixels, and the crop has {size}"
         raise OptionError("--d-layers", f"{text}; give fewer layers, or another --crop")
     needed = 2 ** max(D.layers, G.ups)
-    fewest = 2 * needed if isinstance(D, CCFPSEDiscriminatorConfig) else needed
-    if size % needed or size < fewest:
-        raise OptionError("--crop", f"the networks take multiples of {needed} pixels, from {fewest} up, got {size}")
+    if size % needed:
+        raise OptionError("--crop", f"the networks take multiples of {needed} pixels, got {size}")

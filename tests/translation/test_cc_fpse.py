@@ -19,7 +19,7 @@ from tests.translation.layout_hosts import layouts, make_networks, make_task, ph
 def test_networks_have_the_published_widths():
     G, D = build_network(CCFPSEGeneratorConfig()), build_network(CCFPSEDiscriminatorConfig())
     assert [block.conv_1.mix.out_channels for block in G.blocks] == [1024, 1024, 512, 256, 128, 64]
-    assert [down[0].out_channels for down in D.down] == [64, 128, 256, 512, 512]
+    assert [down.out_channels for down in D.down] == [64, 128, 256, 512, 512]
     assert {x.out_channels for x in D.lateral} == {256} and {x.out_channels for x in D.smooth} == {128}
 
 
@@ -47,6 +47,45 @@ def test_features_of_the_layout_see_far_at_every_size():
     assert all(not torch.equal(a[..., 0, 0], b[..., 0, 0]) for a, b in zip(maps, others, strict=True))
 
 
+def rms(x) -> float:
+    return x.square().mean().sqrt().item()
+
+
+@pytest.mark.parametrize("part", ["pyramid", "D"])
+def test_maps_of_all_sizes_count_alike_where_a_pyramid_adds_them(part):
+    G, D = (net.eval() for net in make_networks("cc-fpse"))
+    batch, sizes = layouts(), []
+    net = G.pyramid if part == "pyramid" else D
+    for lateral in net.lateral:
+        lateral.register_forward_hook(lambda module, args, out: sizes.append(rms(out)))
+    net(batch["A"]) if part == "pyramid" else net(batch["B"], batch["A"])
+    assert len(sizes) == len(net.lateral) and max(sizes) < 2 * min(sizes)
+
+
+def test_all_kernels_of_a_generator_are_of_one_size():
+    G, batch, sizes = make_networks("cc-fpse")[0].eval(), layouts(), []
+    for block, features in zip(G.blocks, G.pyramid(batch["A"]), strict=True):
+        conv = block.conv_0
+        sizes.append(rms(conv.kernels(features)) * conv.kernel_gain / rms(features))
+    assert len({block.conv_0.kernels.out_channels for block in G.blocks}) > 2 and max(sizes) < 2 * min(sizes)
+
+
+def test_features_of_a_layout_of_one_class_tell_which_it_is():
+    pyramid, planes = make_networks("cc-fpse")[0].eval().pyramid, layouts(1)["A"].shape[1]
+    one, other = torch.eye(planes)[:2, :, None, None].expand(-1, -1, RES, RES).split(1)
+    assert all(rms(a - b) > 0.1 * rms(a) for a, b in zip(pyramid(one), pyramid(other), strict=True))
+
+
+def test_pixels_of_no_class_have_features_and_gradients_that_are_no_larger():
+    pyramid = make_networks("cc-fpse")[0].pyramid
+    layout = torch.zeros(1, pyramid.first.in_channels, RES, RES, requires_grad=True)
+    sum(x.sum() for x in pyramid(layout)).backward()
+    ignored = layout.grad.abs().max()
+    layout = layouts(1)["A"].requires_grad_()
+    sum(x.sum() for x in pyramid(layout)).backward()
+    assert torch.isfinite(ignored) and ignored < 100 * layout.grad.abs().max()
+
+
 def test_d_compares_image_and_layout_at_three_scales():
     D, batch = make_networks("cc-fpse")[1].eval(), layouts()
     maps, feats = D(batch["B"], batch["A"])
@@ -64,10 +103,16 @@ def test_d_compares_image_and_layout_at_three_scales():
 
 def test_d_says_which_sizes_it_takes():
     D = make_networks("cc-fpse")[1]
-    for height, width in ((32, 40), (16, 32)):
-        message = f"4 layers takes images whose sides are multiples of 16 pixels, from 32 up, got {width}x{height}"
+    for height, width in ((32, 40), (24, 32)):
+        message = f"4 layers takes images whose sides are multiples of 16 pixels, got {width}x{height}"
         with pytest.raises(ValueError, match=message):
             D(torch.zeros(1, 3, height, width), torch.zeros(1, 3, height, width))
+
+
+def test_d_takes_images_that_it_halves_to_one_pixel():
+    D = make_networks("cc-fpse")[1]
+    maps, feats = D(torch.randn(2, 3, 16, 16), torch.zeros(2, D.config.classes, 16, 16))
+    assert [x.shape[2] for x in maps] == [2, 4, 8] and feats[-1].shape[2:] == (1, 1)
 
 
 def test_hinge_losses_and_scores_of_known_logits():
