@@ -75,7 +75,7 @@ PRESETS = {
         # Liu et al. 2019, arXiv:1910.06809, Section 4.1; batch and lengths as SPADE's, arXiv:1903.07291, Section 4.
         "paper": TranslationPreset("cc-fpse", "batch", dropout=False, batch=32, lr=1e-4),
         "cpu": TranslationPreset(
-            "cc-fpse", dropout=False, lr=4e-4, kimg=12.0, snap_ticks=8, optim=_CPU_CC_FPSE, **_CPU
+            "cc-fpse", dropout=False, lr=2e-4, kimg=12.0, snap_ticks=8, optim=_CPU_CC_FPSE, **_CPU
         ),
     },
 }
