@@ -44,7 +44,7 @@ Examples:
     type=SNAPSHOT_FILE,
     help="Train on what this network makes of the label maps, in place of the images. It is measured on images.",
 )
-@click.option("--kimg", type=KIMG, metavar="KIMG", default=30, help="Length of training in thousands of images.")
+@click.option("--kimg", type=KIMG, metavar="KIMG", default=120, help="Length of training in thousands of images.")
 @click.option("--batch", type=WholeNumber(min=1), metavar="N", default=32, help="Images a step.")
 @click.option(
     "--lr", type=FiniteFloat(min=0, min_open=True), metavar="FLOAT", default=3e-3, help="Adam's learning rate."
