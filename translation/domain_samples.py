@@ -50,7 +50,8 @@ class CycleSamples:
         img, other = from_u8(self.inputs), OTHER[self.side]
         out = self.task.translate(img, self.side, seed=self.seed)
         back, same = (self.task.translate(x, other, seed=self.seed) for x in (out, img))
-        return as_grid([self.inputs, *map(to_u8, (out, back, same))], self.grid)
+        images = [self.inputs, *map(to_u8, (out, back, same))]
+        return as_grid(images, self.grid, "input, output, reconstruction, identity")
 
 
 def cycle_pictures(task: CycleGANTask, dataset: UnpairedImages, crop: CropConfig, *, seed: int = 0) -> list[Picture]:

@@ -46,13 +46,15 @@ class LayoutSamples:
     def draw(self) -> np.ndarray:
         """[H, W, 3] uint8: label map in colours, results and target beside each other, pair by pair."""
         made = [to_u8(self._made(self.seed + i * self.grid.num)) for i in range(SEEDS)]
-        return as_grid([color_label_maps(self.pairs[0], self.classes), *made, self.pairs[1]], self.grid)
+        images = [color_label_maps(self.pairs[0], self.classes), *made, self.pairs[1]]
+        return as_grid(images, self.grid, f"label map, {SEEDS} results with different noise, target")
 
     def draw_segmented(self) -> np.ndarray:
         """[H, W, 3] uint8: target, D's classes for it, result, and D's classes for that; black is "fake"."""
         target, made = from_u8(self.pairs[1]), self._made(self.seed)
         found = [color_label_maps(self.task.segment(img), self.classes) for img in (target, made)]
-        return as_grid([self.pairs[1], found[0], to_u8(made), found[1]], self.grid)
+        shown = 'target, its classes by D, result, its classes by D; black is "fake"'
+        return as_grid([self.pairs[1], found[0], to_u8(made), found[1]], self.grid, shown)
 
 
 def layout_pictures(task: LayoutTask, dataset: PairedImages, crop: CropConfig, *, seed: int = 0) -> list[Picture]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ggdr.torch_utils.gan import Picture
 from ggdr.torch_utils.pictures.images import MIN_GRID_WIDTH, make_grid, to_u8
+from ggdr.torch_utils.pictures.sheets import contact_sheet
 from ggdr.translation.data.crops import CropConfig
 from ggdr.translation.data.datasets import PairedImages
 from ggdr.translation.label_maps import color_label_maps, to_input
@@ -50,10 +51,17 @@ def evenly(num: int, num_images: int) -> list[int]:
     return np.linspace(0, num_images - 1, num).astype(int).tolist()
 
 
-def as_grid(images: Sequence[Tensor], grid: SampleGrid) -> np.ndarray:
-    """The images of each sample beside each other, uint8 [num, 1 or 3, H, W] each: [H, W, 3] uint8."""
+def as_grid(images: Sequence[Tensor], grid: SampleGrid, shown: str) -> np.ndarray:
+    """The images of each sample beside each other, apart from other samples: [H, W, 3] uint8.
+
+    Args:
+        images: uint8 [num, 1 or 3, H, W] each.
+        shown:  what those of a sample are, from left to right; stands below all of them.
+    """
     samples = torch.stack([_rgb(x) for x in images], dim=1)
-    return make_grid(samples.flatten(0, 1), len(images) * grid.columns, scale=grid.scale)
+    strips = [make_grid(sample, len(images), scale=grid.scale) for sample in samples]
+    rows = [strips[i : i + grid.columns] for i in range(0, len(strips), grid.columns)]
+    return contact_sheet(rows, note=f"From left to right: {shown}.")
 
 
 class PairSamples:
@@ -79,7 +87,7 @@ class PairSamples:
         (a, b), classes = self.pairs, self.dataset.sides[0].classes
         out = to_u8(self.task.translate(to_input(a, classes), seed=self.seed))
         shown = a if classes is None else color_label_maps(a, classes)
-        return as_grid([shown, out, b], self.grid)
+        return as_grid([shown, out, b], self.grid, "input, output, target")
 
 
 def pair_pictures(task: Pix2PixTask, dataset: PairedImages, crop: CropConfig, *, seed: int = 0) -> list[Picture]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from torch import Tensor
@@ -13,10 +14,11 @@ from torch import Tensor
 from ggdr.clusters import resized_labels
 from ggdr.scripts.viewing.cluster_sheets import PER_LINE
 from ggdr.scripts.viewing.segmentation_scores import CLUSTERED, SCORES, Judged
-from ggdr.torch_utils.data.label_maps import LabelClasses
+from ggdr.torch_utils.data.label_maps import LabelClasses, class_colors
 from ggdr.torch_utils.pictures.sheets import as_rgb, contact_sheet, thumbnail
 from ggdr.translation.label_maps import color_label_maps
 
+MOST_NAMES = 40  # of classes, below a sheet
 TITLES = {"miou": "mIoU", "ari": "ARI", "ami": "AMI"}
 
 
@@ -46,7 +48,9 @@ def segmentation_sheet(rows: Sequence[Shown], classes: LabelClasses, title: str)
             pictures = color_label_maps(maps[:, None], classes)
         cells.append([thumbnail(as_rgb(x.permute(1, 2, 0).numpy())) for x in pictures[:PER_LINE]])
     note = "Scores are means over all images and repeats. Black: no class, or a cluster that is taken for none."
-    return contact_sheet(cells, rows=[row.name for row in rows], title=title, note=note)
+    colors = map(tuple, class_colors(classes).tolist())
+    legend = dict(islice(zip(classes.shown_names, colors, strict=False), MOST_NAMES))
+    return contact_sheet(cells, rows=[row.name for row in rows], title=title, note=note, legend=legend)
 
 
 def score_table(judged: Sequence[Judged]) -> list[str]:

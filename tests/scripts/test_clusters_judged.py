@@ -33,6 +33,7 @@ from ggdr.stylegan2.attachment import attachment
 from ggdr.stylegan2.snapshot import load_discriminator, load_generator
 from ggdr.torch_utils.checkpoint import load_snapshot, save_snapshot
 from ggdr.torch_utils.data.label_maps import LabelClasses
+from ggdr.torch_utils.pictures.sheets import TEXT_SIZE
 from tests.conftest import ggdr, write_dataset
 from tests.tiny import pixels, save_tiny, tiny_generator
 
@@ -269,7 +270,8 @@ def test_a_sheet_shows_classes_in_their_colours_and_others_in_black():
     maps = torch.tensor([[[0, 1], [IGNORED, 1]]])
     sheet = segmentation_sheet([Shown("image", picture=image), Shown("classes", maps)], classes, "Title")
     counts = {color: int((sheet == color).all(axis=2).sum()) for color in ((255, 0, 0), (0, 255, 0), (0, 0, 0))}
-    assert list(counts.values()) == [64 * 64, 2 * 64 * 64, 64 * 64]
+    swatch = (TEXT_SIZE - 1) ** 2  # of the legend, within its border
+    assert list(counts.values()) == [64 * 64 + swatch, 2 * 64 * 64 + swatch, 64 * 64]
 
 
 def test_the_table_is_aligned_and_has_a_dash_for_what_there_is_not():

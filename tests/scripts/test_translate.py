@@ -27,6 +27,7 @@ from ggdr.translation.snapshot import load_translator
 from tests.conftest import ggdr, python, torchrun
 from tests.scripts.test_train import assert_same_weights, ggdr_train
 from tests.tiny import save_tiny, tiny_generator
+from tests.translation.pictures import samples_of
 
 SIZE, NUM = 32, 12
 TINY = ["--cfg", "cpu", "--channels", 4, "--device", "cpu", "--batch", 4, "--tick", 0.008, "--snap", 2]
@@ -126,12 +127,8 @@ def test_a_run_folder_holds_settings_pictures_and_snapshots(whole, pairs):
 
 
 def test_its_pictures_show_input_output_and_target(whole, pairs):
-    picture = np.asarray(Image.open(whole / "translations000000.032.png"))
-    scale = picture.shape[1] // (12 * SIZE)  # four pairs in a row
-    cells = (
-        picture[::scale, ::scale].reshape(3, SIZE, 12, SIZE, 3).transpose(0, 2, 1, 3, 4).reshape(12, 3, SIZE, SIZE, 3)
-    )
-    inputs, outputs, targets = cells.transpose(1, 0, 2, 3, 4)
+    samples = samples_of(whole / "translations000000.032.png", columns=4, rows=3, images=3, size=SIZE)
+    inputs, outputs, targets = samples.transpose(1, 0, 2, 3, 4)
     assert (inputs == inputs[..., :1]).all() and not (outputs == outputs[..., :1]).all()
     # The middle of an image that was enlarged a little: nearer to its own pair than to any other.
     means = np.stack([np.asarray(Image.open(pairs / "B" / f"{i:02d}.png")).mean((0, 1)) for i in range(NUM)])
@@ -193,11 +190,9 @@ def test_a_dry_run_prints_settings_and_writes_nothing(pairs, tmp_path):
 
 def test_the_direction_turns_input_and_target_round(pairs, tmp_path):
     translate("--data", pairs, "--outdir", tmp_path, *TINY, "--direction", "BtoA", "--kimg", 0.004, "--no-ggdr")
-    picture = np.asarray(Image.open(tmp_path / "translations000000.000.png"))
-    width = picture.shape[1] // 12
-    assert not (picture[:, :width] == picture[:, :width, :1]).all()
-    target = picture[:, 2 * width : 3 * width]
-    assert (target == target[..., :1]).all()
+    path = tmp_path / "translations000000.000.png"
+    inputs, _, targets = samples_of(path, columns=4, rows=3, images=3, size=SIZE).transpose(1, 0, 2, 3, 4)
+    assert not (inputs == inputs[..., :1]).all() and (targets == targets[..., :1]).all()
 
 
 def test_a_run_starts_from_the_weights_of_a_snapshot_with_its_networks(whole, pairs, tmp_path):

@@ -28,6 +28,7 @@ from tests.conftest import python, torchrun
 from tests.scripts.test_train import assert_same_weights, ggdr_train
 from tests.scripts.test_translate import SIZE, make_pairs, plain, timeless, translate
 from tests.scripts.test_translate_metrics import metrics, results
+from tests.translation.pictures import samples_of
 
 NUM = {"horse": 9, "zebra": 14}
 TINY = ["--model", "cyclegan", "--cfg", "cpu", "--channels", 4, "--blocks", 1, "--device", "cpu", "--batch", 4]
@@ -114,10 +115,9 @@ def test_its_pictures_show_input_output_reconstruction_and_identity(whole):
         nets[name] = build_network(config_from_json(snapshot.config[name]))
         nets[name].load_state_dict(snapshot.networks[name])
     for (side, other), rows in zip(("AB", "BA"), (2, 3), strict=True):  # of 9 and 14 images, four in a row
-        picture = np.asarray(Image.open(whole / f"translations_{side}000000.032.png"))
-        scale = picture.shape[1] // (16 * SIZE)
-        cells = picture[::scale, ::scale].reshape(rows, SIZE, 16, SIZE, 3).transpose(0, 2, 4, 1, 3)
-        img, *shown = torch.from_numpy(cells.reshape(rows * 4, 4, 3, SIZE, SIZE).swapaxes(0, 1).copy())
+        path = whole / f"translations_{side}000000.032.png"
+        samples = samples_of(path, columns=4, rows=rows, images=4, size=SIZE)
+        img, *shown = torch.from_numpy(samples.transpose(1, 0, 4, 2, 3).copy())
         assert (img.float().mean(dim=[1, 2, 3]) > 128).all() == (side == "A")
         assert len({x.numpy().tobytes() for x in img}) == rows * 4
         there, back = nets[f"G_{side}"], nets[f"G_{other}"]

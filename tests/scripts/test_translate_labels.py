@@ -29,6 +29,7 @@ from tests.scripts.test_train import assert_same_weights
 from tests.scripts.test_translate import make_pairs
 from tests.torch_utils.data.conftest import png, write
 from tests.translation.data.test_labels import COLORS, indexed
+from tests.translation.pictures import samples_of
 
 TINY = ["--cfg", "cpu", "--channels", 4, "--device", "cpu", "--batch", 4, "--tick", 0.008, "--snap", 2]
 SIZE, NUM = 32, 8
@@ -127,12 +128,9 @@ def test_a_sheet_shows_label_maps_in_the_colours_of_their_classes(whole, tmp_pat
 
 
 def test_its_pictures_show_label_maps_in_their_colours(whole):
-    picture = np.asarray(Image.open(whole / "translations000000.032.png"))
-    scale = picture.shape[1] // (12 * SIZE)  # four pairs in a row
-    first = picture[::scale, ::scale][:SIZE]
-    inputs = first.reshape(SIZE, 12, SIZE, 3)[:, ::3]
+    path = whole / "translations000000.032.png"
+    inputs, _, targets = samples_of(path, columns=4, rows=1, images=3, size=SIZE).transpose(1, 0, 2, 3, 4)
     assert {tuple(color) for color in inputs.reshape(-1, 3).tolist()} == {*COLORS.values(), (0, 0, 0)}
-    targets = first.reshape(SIZE, 12, SIZE, 3)[:, 2::3]
     assert (targets == targets[..., :1]).all() and len(np.unique(targets)) > 4
 
 

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from ggdr.torch_utils.pictures.fonts import Lettering, lettering
 INK, PAPER, FAINT = (32, 32, 32), (255, 255, 255), (110, 110, 110)
 TEXT_SIZE, TITLE_SIZE = 15, 20  # pixels
 PAD = 10  # pixels around text
+LEGEND_LINE = TEXT_SIZE + PAD  # pixels from line to line
 
 
 def enlarged(image: np.ndarray, size: int) -> np.ndarray:
@@ -51,6 +52,7 @@ def contact_sheet(
     columns: Sequence[str] | None = None,
     title: str | None = None,
     note: str | None = None,
+    legend: Mapping[str, tuple[int, int, int]] | None = None,
     gap: int = 4,
 ) -> np.ndarray:
     """Lays pictures out on white, dark text beside and above them.
@@ -62,6 +64,7 @@ def contact_sheet(
         columns: text above each column; may hold line ends.
         title:   above all of it.
         note:    below all of it, fainter; may hold line ends.
+        legend:  what colours stand for, between pictures and note.
         gap:     white pixels between cells.
 
     Returns:
@@ -92,7 +95,11 @@ def contact_sheet(
     grid_width, grid_height = (n * (side + gap) - gap for n, side in ((num_columns, width), (num_rows, height)))
     bottom = _size(note_text)[1] + 2 * PAD if note_text else PAD
     widest = max((_size(text)[0] for text in (title_text, note_text) if text), default=0)
-    sheet = Image.new("RGB", (max(left + grid_width, PAD + widest) + PAD, top + grid_height + bottom), PAPER)
+    sheet_width = max(left + grid_width, PAD + widest) + PAD
+    swatches = _legend(legend or {}, sheet_width)
+    legend_top = top + grid_height
+    note_top = legend_top + len(swatches) * LEGEND_LINE
+    sheet = Image.new("RGB", (sheet_width, note_top + bottom), PAPER)
 
     draw = ImageDraw.Draw(sheet)
     if title_text:
@@ -103,9 +110,14 @@ def contact_sheet(
     for i, (text, font) in enumerate(row_texts):
         middle = top + i * (height + gap) + height / 2
         draw.multiline_text((left - PAD, middle), text, fill=INK, font=font, anchor="rm", align="right")
+    for i, line in enumerate(swatches):
+        y = legend_top + i * LEGEND_LINE + PAD
+        for x, lettered, color in line:
+            draw.rectangle((x, y, x + TEXT_SIZE, y + TEXT_SIZE), fill=color, outline=FAINT)
+            beside = x + TEXT_SIZE + PAD, y + TEXT_SIZE / 2
+            draw.text(beside, lettered.text, fill=INK, font=lettered.font, anchor="lm")
     if note_text:
-        where = PAD, top + grid_height + PAD
-        draw.multiline_text(where, note_text.text, fill=FAINT, font=note_text.font)
+        draw.multiline_text((PAD, note_top + PAD), note_text.text, fill=FAINT, font=note_text.font)
     for i, row in enumerate(cells):
         for j, picture in enumerate(row):
             if picture is not None:
@@ -113,6 +125,22 @@ def contact_sheet(
                 y = top + i * (height + gap) + (height - picture.shape[0]) // 2
                 sheet.paste(Image.fromarray(np.ascontiguousarray(as_rgb(picture))), (x, y))
     return np.asarray(sheet)
+
+
+def _legend(
+    colors: Mapping[str, tuple[int, int, int]], width: int
+) -> list[list[tuple[int, Lettering, tuple[int, int, int]]]]:
+    """Lines of a legend: where each entry begins, its text, and its colour."""
+    lines, x = [], width
+    for name, color in colors.items():
+        lettered = lettering(name, TEXT_SIZE)
+        needed = TEXT_SIZE + PAD + _size(lettered)[0]
+        if x + needed + PAD > width:
+            lines.append([])
+            x = PAD
+        lines[-1].append((x, lettered, color))
+        x += needed + 2 * PAD
+    return lines
 
 
 def _size(lettered: Lettering) -> tuple[int, int]:

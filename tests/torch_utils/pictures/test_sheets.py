@@ -59,3 +59,13 @@ def test_enlarging_keeps_pixels_square_and_never_shrinks():
     assert enlarged(image, 9).shape == (4, 8, 1)
     assert (enlarged(image, 9)[::2, ::2] == image).all()
     assert enlarged(image, 3) is not None and enlarged(image, 3).shape == image.shape
+
+
+def test_a_legend_shows_each_colour_once_and_wraps_within_the_sheet():
+    cells = [[np.full((40, 120, 3), 200, np.uint8)]]
+    colors = {f"a class {i}": (10 * i, 255 - 10 * i, i) for i in range(1, 9)}
+    plain, sheet = contact_sheet(cells), contact_sheet(cells, legend=colors)
+    assert sheet.shape[1] == plain.shape[1] and sheet.shape[0] > plain.shape[0] + 3 * 20
+    for color in colors.values():
+        ys, xs = np.nonzero((sheet == color).all(axis=2))
+        assert ys.min() >= plain.shape[0] - 10 and np.ptp(ys) < 20 and np.ptp(xs) < 20
