@@ -217,13 +217,13 @@ def describe(estimate: StudyEstimate, jobs: int) -> str:
     head = f"{'variant':<{width}}{'sec/kimg':>10}{'kimg':>10}{'runs to go':>12}{'hours':>8}"
     lines = [f"{head}{'snapshots to measure':>22}{'hours':>8}"]
     for x in variants:
-        training = f"{x.sec_per_kimg:>10.2f}{x.kimg:>10g}{x.runs_left:>12}{x.seconds / 3600:>8.2f}"
-        lines.append(f"{x.name:<{width}}{training}{x.snapshots_left:>22}{x.metric_seconds / 3600:>8.2f}")
+        training = f"{x.sec_per_kimg:>10.2f}{x.kimg:>10g}{x.runs_left:>12}{x.seconds / 3600:>8.3f}"
+        lines.append(f"{x.name:<{width}}{training}{x.snapshots_left:>22}{x.metric_seconds / 3600:>8.3f}")
     training, metrics = sum(x.seconds for x in variants), sum(x.metric_seconds for x in variants)
     reals = detectors.reals if metrics else 0.0  # while one run computes their features, the others wait for it
     total = (training + metrics) / jobs + reals
     side = "one at a time" if jobs == 1 else f"{jobs} at a time"
-    lines += ["", f"all together: {total / 3600:.2f} hours ({format_time(total)}), {side}"]
+    lines += ["", f"all together: at least {total / 3600:.3f} hours ({format_time(total)}), {side}"]
     lines.append(f"timed: {ITERATIONS} training steps of each variant{_what_was_timed(estimate, reals)}")
     lines.append("not timed: the start of processes, pictures, snapshots, cluster maps" + _not_timed(estimate))
     for name, why in detectors.missing.items():

@@ -175,7 +175,9 @@ def test_dry_run_measures_and_writes_nothing(dataset_zip, tmp_path, monkeypatch)
     assert [name for name, *_ in found] == ["none", "ggdr"]
     for _, rate, hours, _ in found:
         assert float(hours) == pytest.approx(float(rate) * 200 / 3600, abs=0.02)
-    total = float(re.search(r"all together: ([\d.]+) hours \(.*\), one at a time timed: 8 training steps", output)[1])
+    total = float(
+        re.search(r"all together: at least ([\d.]+) hours \(.*\), one at a time timed: 8 training", output)[1]
+    )
     assert total == pytest.approx(sum(float(hours) for line in found for hours in line[2:]), abs=0.05)
     assert "64 images of each and their features (offline), scaled to the numbers that metrics take; " in output
     assert "for those of all reals, once not timed: the start of processes, pictures, snapshots" in output

@@ -46,7 +46,9 @@ const outcomesOf = (pair) =>
 function headlineFacts({ metric, pair, found }) {
   const [a, b] = [DATA.variants[pair.a], DATA.variants[pair.b]];
   const { a_last: last, b_kimg: kimg } = found.reach;
-  const share = kimg !== null && DATA.budget ? `, ${formatFixed((kimg / DATA.budget) * 100, 0)} % of the images` : "";
+  // A run ends with a whole batch, a little after its budget.
+  const part = DATA.budget ? Math.min(kimg / DATA.budget, 1) : null;
+  const share = kimg !== null && part !== null ? `, ${formatFixed(part * 100, 0)} % of the images` : "";
   return [
     last
       ? fact(`${metric.name} of ${b.name}`, formatChange(found.mean / Math.abs(last)), `Against ${a.name}`)
