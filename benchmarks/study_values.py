@@ -51,7 +51,7 @@ def values_by_seed(rows: Sequence[Row], metric: str, variant: str, *, last: bool
 
 def is_higher_better(metric: str) -> bool:
     """Of the name of a value, also of one direction of a translator, as "cycle_mae_AtoB"."""
-    return parse_metric(re.sub(r"(_mean)?(_[A-Z0-9]+to[A-Z0-9]+)?$", "", metric)).higher_is_better
+    return parse_metric(re.sub(r"(_mean|_reals)?(_[A-Z0-9]+to[A-Z0-9]+)?$", "", metric)).higher_is_better
 
 
 def table(rows: Sequence[Row], a: str, b: str, *, last: bool) -> str:

@@ -119,6 +119,19 @@ def test_tables_of_translators_are_those_of_the_values_that_are_kept(name, varia
     assert len(rows) == num and all(row in page for row in rows)
 
 
+def test_the_tables_of_layouts_are_those_of_the_values_that_are_kept():
+    page, values = (ROOT / "docs" / "translation.md").read_text(), STUDIES / "layouts-cpu-6kimg.jsonl"
+    rows = [json.loads(line) for line in values.read_text().splitlines()]
+    for host, name in (("oasis", "OASIS"), ("cc-fpse", "CC-FPSE")):
+        output = output_of("-m", "benchmarks.study_values", values, "--variants", f"{host}-none,{host}-ggdr")
+        (row,) = (x for x in output.partition("Mean over")[0].splitlines() if x.startswith("| `miou` "))
+        assert row.replace("`miou`", f"`miou` of {name}") in page
+        for variant, text in ((f"{host}-none", name), (f"{host}-ggdr", f"{name}, GGDR")):
+            at = {kimg: [x["miou"] for x in rows if (x["variant"], x["kimg"]) == (variant, kimg)] for kimg in (2, 4, 6)}
+            means = " | ".join(f"{np.mean(found):.3f}" for found in at.values())
+            assert f"| {text} | {means} | {', '.join(f'{x:.3f}' for x in at[6])} |" in page
+
+
 def test_the_table_of_regularisers_is_that_of_the_values_that_are_kept():
     page = (ROOT / "docs" / "dense-supervision.md").read_text()
     for variant in ("ggdr", "semantic", "ema-guide"):
